@@ -1,0 +1,24 @@
+# inkstone_module(NAME [LINK libraries...]): every .cpp in src/NAME as the static library inkstone_NAME.
+function(inkstone_module name)
+  cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.cpp)
+  add_library(inkstone_${name} STATIC ${sources})
+  target_include_directories(inkstone_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+  target_link_libraries(inkstone_${name} PUBLIC ${ARG_LINK})
+  set_property(GLOBAL APPEND PROPERTY INKSTONE_MODULES inkstone_${name})
+endfunction()
+
+# inkstone_test(NAME [LINK libraries...]): every *_test.cpp in tests/NAME as one GoogleTest program.
+function(inkstone_test name)
+  cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${name}/*.cpp)
+  if(NOT sources)
+    return()
+  endif()
+  add_executable(${name}_test ${sources})
+  target_include_directories(${name}_test PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_compile_definitions(${name}_test PRIVATE INKSTONE_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data"
+                             INKSTONE_MODELS="${PROJECT_SOURCE_DIR}/models")
+  target_link_libraries(${name}_test PRIVATE ${ARG_LINK} GTest::gmock GTest::gtest_main)
+  gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60)
+endfunction()

@@ -1,0 +1,13 @@
+// Files that appear whole or not at all.
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <ostream>
+
+namespace inkstone {
+
+/// Calls `write` with a stream to a temporary file in path's folder, then renames it to `path`. On any failure the
+/// temporary file is removed and Error names the path and the reason.
+void write_atomically(const std::filesystem::path& path, const std::function<void(std::ostream&)>& write);
+
+}  // namespace inkstone
