@@ -1,0 +1,189 @@
+// Inkstone's public API: a loaded model, requests for pictures, and their results.
+//
+// The library never prints, exits or keeps global state. Every function throws Error for faults of the user or the world.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "inkstone/error.h"
+
+namespace inkstone {
+
+/// The library's version, "major.minor.patch".
+INKSTONE_API std::string version();
+
+enum class DeviceKind : uint8_t { cpu, reference };
+
+/// What weights are held in while running. Arithmetic on the CPU is f32 either way.
+enum class HeldAs : uint8_t {
+  stored,  ///< as the files have them
+  f32,     ///< every format dequantised exactly
+  bf16,    ///< f32 weights rounded to bf16: lossy
+};
+
+/// Which model to open and how to run it.
+struct EngineOptions {
+  std::filesystem::path model;  ///< a folder; empty: the model that ships with Inkstone
+  std::filesystem::path transformer;   ///< replaces one component: a folder or a file; empty: the model's own
+  std::filesystem::path text_encoder;
+  std::filesystem::path vae;
+  std::filesystem::path tokenizer;
+  DeviceKind device = DeviceKind::cpu;
+  HeldAs held_as = HeldAs::stored;
+  int threads = 0;              ///< 0: as many as the machine and the container allow
+  bool profile = false;         ///< time every op; see Result::profile
+  std::optional<DeviceKind> compare;  ///< run every op on this device too and stop at the first that differs
+};
+
+enum class Stage : uint8_t { load, encode, denoise, decode, write };
+INKSTONE_API std::string_view name_of(Stage stage);
+
+/// Sent at the start of a stage and after each of its steps.
+struct Progress {
+  Stage stage = Stage::load;
+  int64_t step = 0;               ///< finished steps of this stage
+  int64_t steps = 1;
+  double seconds_per_step = 0;    ///< median of the steps so far
+  double seconds_left = 0;        ///< of this stage; 0 until a step has finished
+  size_t memory_bytes = 0;        ///< in use by the process, mapped clean file pages left out
+};
+using ProgressFunction = std::function<void(const Progress&)>;
+
+/// One call's wishes.
+struct Request {
+  std::string prompt;
+  std::optional<std::string> negative_prompt;  ///< with cfg > 1 and none given: a single space
+  std::optional<double> cfg;                   ///< true CFG scale; 1 runs one pass; absent: the model's default
+  std::optional<int64_t> steps;                ///< absent: the model's default
+  std::optional<int64_t> width;                ///< pixels
+  std::optional<int64_t> height;
+  uint64_t seed = 0;                           ///< picture i uses seed + i
+  int64_t count = 1;
+  std::optional<int64_t> max_sequence_length;  ///< cut longer prompts to this many rows
+  std::filesystem::path noise;                 ///< F32 tensor `noise` (count, z, H/f, W/f) instead of the seed's
+  std::filesystem::path save_latents;          ///< write F32 tensor `latents`, same shape, before denormalisation
+  ProgressFunction progress;
+  std::stop_token stop;                        ///< Cancelled is thrown soon after a stop request
+};
+
+/// 8-bit RGB, rows from top to bottom, and what made it.
+struct Picture {
+  int64_t width = 0;
+  int64_t height = 0;
+  std::vector<uint8_t> rgb;
+  uint64_t seed = 0;
+  std::string metadata;   ///< JSON: prompt, negative_prompt, seed, steps, cfg, width, height, model, ...
+};
+
+struct StageTime {
+  Stage stage = Stage::load;
+  double seconds = 0;
+};
+
+struct Result {
+  std::vector<Picture> pictures;
+  std::vector<StageTime> times;
+  std::vector<std::string> notes;   ///< what the user should know: a cut prompt, an inferred config, a lossy choice
+  std::string profile;              ///< a table per op, if asked for
+  size_t peak_bytes = 0;            ///< of the device's memory pool
+};
+
+/// Prompt embeddings as the transformer gets them.
+struct Embeddings {
+  int64_t rows = 0;
+  int64_t width = 0;
+  std::vector<float> values;   ///< (rows, width)
+};
+
+/// A loaded model. Weights are mapped when a call first needs them. One call at a time per engine; several engines may
+/// live in one process.
+class INKSTONE_API Engine {
+ public:
+  static Engine open(const EngineOptions& options);
+  Engine(Engine&&) noexcept;
+  Engine& operator=(Engine&&) noexcept;
+  ~Engine();
+
+  Result generate(const Request& request);
+
+  /// The prompt's conditioning in f32, template rows dropped.
+  Embeddings encode(const std::string& prompt, std::optional<int64_t> max_sequence_length = std::nullopt);
+
+  /// One line each: device, threads, components, formats.
+  std::vector<std::string> describe() const;
+
+ private:
+  struct State;
+  explicit Engine(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+/// Token ids of a model's tokenizer without loading anything else.
+class INKSTONE_API TextTokenizer {
+ public:
+  /// `path`: a model folder, a tokenizer folder or one of its files; empty: the model that ships with Inkstone.
+  static TextTokenizer open(const std::filesystem::path& path);
+  TextTokenizer(TextTokenizer&&) noexcept;
+  TextTokenizer& operator=(TextTokenizer&&) noexcept;
+  ~TextTokenizer();
+
+  std::vector<int32_t> encode(std::string_view text) const;
+  /// The text inside the text-to-image template, as the text encoder reads it.
+  std::vector<int32_t> encode_with_template(std::string_view text) const;
+
+ private:
+  struct State;
+  explicit TextTokenizer(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+/// Writes F32 (rows, width) as tensor `embeds` of a safetensors file.
+INKSTONE_API void save_embeddings(const std::filesystem::path& path, const Embeddings& embeddings);
+
+/// Writes a picture with its metadata: .png, .jpg, .jpeg or .webp.
+INKSTONE_API void save_picture(const std::filesystem::path& path, const Picture& picture);
+
+/// Throws Error unless save_picture could write there: a known extension, a folder that exists and can be written.
+INKSTONE_API void check_writable(const std::filesystem::path& path);
+
+/// The JSON that save_picture stored in a picture; nothing if there is none.
+INKSTONE_API std::optional<std::string> read_picture_metadata(const std::filesystem::path& path);
+
+/// What made a picture, as a request: every field that its metadata has. Throws Error for metadata that cannot be read.
+INKSTONE_API Request request_like(const std::filesystem::path& picture, EngineOptions& options);
+
+/// What a folder or file is, as JSON: {"path", "components": [{"component", "format", "scheme", "files", "tensors",
+/// "parameters", "bytes", "dtypes": {name: tensors}, "config": {...}, "missing": [...]}], "missing": [...]}.
+INKSTONE_API std::string inspect_json(const std::filesystem::path& path);
+
+enum class BenchKind : uint8_t { block, encoder, vae };
+
+struct BenchOptions {
+  BenchKind kind = BenchKind::block;
+  int64_t size = 512;          ///< pixels, square
+  int64_t layers = 1;          ///< transformer blocks or encoder layers to run in a row
+  std::string format = "f32";  ///< of the weights: f32, bf16, int4, int8
+  DeviceKind device = DeviceKind::cpu;
+  int threads = 0;
+};
+
+/// Medians of at least five runs of full-size work on random weights.
+struct BenchResult {
+  double median_s = 0;
+  double gflops = 0;
+  double peak_fraction = 0;   ///< of the f32 rate that this machine reached in the same run
+  size_t peak_bytes = 0;      ///< of the device's memory pool plus the weights
+};
+INKSTONE_API BenchResult run_bench(const BenchOptions& options);
+
+/// The folder of the model that ships with Inkstone: beside the program's build tree, or in the install prefix.
+INKSTONE_API std::filesystem::path default_model();
+
+}  // namespace inkstone
