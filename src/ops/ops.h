@@ -1,6 +1,5 @@
 // What models call: checks shapes once, allocates the result, runs the kernel.
 #pragma once
-#include <initializer_list>
 #include <vector>
 
 #include "ops/device.h"
@@ -23,11 +22,11 @@ class Ops {
   Ops(Device& device, Kernels& kernels) : device_(device), kernels_(kernels) {}
 
   Tensor embed(const Weight& table, const Tensor& ids);
-  std::vector<Tensor> linear(std::initializer_list<LinearPart> parts);
+  std::vector<Tensor> linear(const std::vector<LinearPart>& parts);
   Tensor linear(const Tensor& x, const Linear& layer, const Epilogue& epilogue = {});
   Tensor rms_norm(const Tensor& x, const Tensor& weight, const NormOptions& options);
-  std::vector<Tensor> layer_norm_modulate(std::initializer_list<ModulatePart> parts, float eps);
-  Qkv join_qkv(std::initializer_list<QkvPart> parts, const Heads& heads, float eps = 0);
+  std::vector<Tensor> layer_norm_modulate(const std::vector<ModulatePart>& parts, float eps);
+  Qkv join_qkv(const std::vector<QkvPart>& parts, const Heads& heads, float eps = 0);
   /// One tensor per stream of `in`.
   std::vector<Tensor> attention(const Qkv& in, const AttentionOptions& options = {});
   Tensor swiglu(const Tensor& x);
