@@ -3,8 +3,18 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace inkstone {
+
+/// Parses foreign text strictly: Error in one line for bad syntax, bad UTF-8, a name given twice in one object, or
+/// nesting deeper than 64. `source` begins the error's text.
+nlohmann::json parse_json(std::string_view text, const std::filesystem::path& source);
+
+/// A foreign value or text for an error: as JSON in one line, control characters escaped, bad UTF-8 replaced, long ones
+/// cut.
+std::string shown(const nlohmann::json& value);
 
 /// A JSON object and where it came from. Accessors throw Error naming the file, the field, the value found and what
 /// would be right.
@@ -33,7 +43,19 @@ class JsonFile {
   std::vector<bool> booleans(const std::string& field) const;
 
  private:
+  JsonFile(std::filesystem::path path, std::string parents, nlohmann::json object);
+
+  const nlohmann::json& need(const std::string& field) const;
+  [[noreturn]] void refuse(const std::string& field, const nlohmann::json& value, const std::string& wanted) const;
+  int64_t as_integer(const std::string& field, const nlohmann::json& value, int64_t least, int64_t most) const;
+  double as_number(const std::string& field, const nlohmann::json& value) const;
+  bool as_boolean(const std::string& field, const nlohmann::json& value) const;
+  /// Each entry of an array through `as`(name of the entry, entry).
+  template <class T, class As>
+  std::vector<T> list(const std::string& field, const As& as) const;
+
   std::filesystem::path path_;
+  std::string parents_;  ///< "outer.inner." of a child
   nlohmann::json object_;
 };
 

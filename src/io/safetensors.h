@@ -13,6 +13,7 @@ namespace inkstone {
 struct StoredTensor {
   Tensor data;
   std::filesystem::path file;  ///< for error texts
+  std::string name;            ///< as the file has it
 };
 
 using TensorMap = std::map<std::string, StoredTensor, std::less<>>;
@@ -22,12 +23,30 @@ struct SafetensorsFile {
   std::map<std::string, std::string> metadata;  ///< the header's __metadata__
 };
 
-/// Maps a file and checks its whole header: length, JSON, dtypes, shapes, offsets within the data, sizes that agree
-/// with shape and dtype, no overlaps, no gaps, no duplicate names. Tensors share the mapping; one whose data is not
-/// aligned to its element size is copied. Throws Error that names file, tensor and what is wrong.
+/// One tensor of a header; its bytes are [begin, end) of the file.
+struct SafetensorsEntry {
+  std::string name;
+  DType dtype = DType::f32;
+  Shape shape;
+  size_t begin = 0;
+  size_t end = 0;
+};
+
+struct SafetensorsHeader {
+  std::vector<SafetensorsEntry> entries;  ///< in the order of their bytes
+  std::map<std::string, std::string> metadata;
+};
+
+/// Checks a whole file: header length, JSON, dtypes, shapes, offsets within the data, sizes that agree with shape and
+/// dtype, no overlaps, no gaps, no duplicate names. Throws Error that names `file`, tensor and what is wrong.
+SafetensorsHeader parse_safetensors(std::span<const std::byte> bytes, const std::filesystem::path& file);
+
+/// Maps a file and checks it with parse_safetensors. Tensors share the mapping; one whose data is not aligned to its
+/// element size is copied.
 SafetensorsFile read_safetensors(const std::filesystem::path& path);
 
-/// Writes host tensors, in name order, to a temporary name in the same folder, then renames.
+/// Writes host tensors to a temporary name in the same folder, then renames. Wide elements come first, so that all data
+/// is aligned; among equals the order is by name.
 void write_safetensors(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 
