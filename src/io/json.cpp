@@ -22,8 +22,6 @@ std::string shortened(std::string text) {
   return text.substr(0, end) + "...";
 }
 
-std::string shown(const json& value) { return shortened(value.dump(-1, ' ', false, json::error_handler_t::replace)); }
-
 /// Refuses names given twice, of which the library would keep one, and deep nesting.
 class StrictCallback {
  public:
@@ -65,9 +63,7 @@ json parse_json(std::string_view text, const std::filesystem::path& source) {
   }
 }
 
-std::string shown(const json& value) {
-  return shortened(value.dump(-1, ' ', false, json::error_handler_t::replace));
-}
+std::string shown(const json& value) { return shortened(value.dump(-1, ' ', false, json::error_handler_t::replace)); }
 
 JsonFile JsonFile::read(const std::filesystem::path& path) {
   const auto file = MappedFile::open(path);

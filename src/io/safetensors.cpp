@@ -108,8 +108,7 @@ class HeaderReader {
     check(value.is_array(), "{} must be an array of whole numbers", where);
     std::vector<size_t> numbers;
     for (const json& number : value) {
-      check(number.is_number_unsigned(), "{} must hold whole numbers from 0, found {}", where,
-            shown(number));
+      check(number.is_number_unsigned(), "{} must hold whole numbers from 0, found {}", where, shown(number));
       numbers.push_back(number.get<uint64_t>());
     }
     return numbers;
@@ -119,8 +118,8 @@ class HeaderReader {
     size_t end = data_begin_;
     for (size_t i = 0; i < entries.size(); ++i) {
       const SafetensorsEntry& e = entries[i];
-      check(e.begin >= end, "{}: tensors {} and {} overlap", file_.string(),
-            shown(i > 0 ? entries[i - 1].name : ""), shown(e.name));
+      check(e.begin >= end, "{}: tensors {} and {} overlap", file_.string(), shown(i > 0 ? entries[i - 1].name : ""),
+            shown(e.name));
       check(e.begin == end, "{}: {} bytes before tensor {} belong to no tensor", file_.string(), e.begin - end,
             shown(e.name));
       end = e.end;

@@ -8,7 +8,7 @@
 
 namespace inkstone {
 
-/// What weights are held in; without one, as stored.
+/// What weights are held in, f32 or bf16; without one, as stored.
 using HeldType = std::optional<DType>;
 
 /// One matrix of a layer: `name` without `.weight`, and its output features.
@@ -19,13 +19,14 @@ struct SlabName {
 
 enum class Bias : uint8_t { absent, present };
 
-/// Layers of a checkpoint on a device. Every method throws Error naming file, tensor, and the shapes or dtypes found and
-/// needed, and marks what it read as used. Names are the canonical ones (see Checkpoint).
+/// Layers of a checkpoint on a device. Every method throws Error naming file, tensor, and the shapes or dtypes found
+/// and needed, and marks what it read as used. Names are the canonical ones (see Checkpoint), errors give the stored
+/// ones too.
 class WeightLoader {
  public:
   WeightLoader(const Checkpoint& checkpoint, Device& device, HeldType held = std::nullopt);
 
-  /// A layer made of one or more matrices (out, in), dense or packed; trailing axes of size 1 (1x1 convolutions) are
+  /// A layer made of one or more matrices (out, in), dense or packed; kernel axes of size 1 (1x1 convolutions) are
   /// dropped. `held` f32 dequantises exactly; `held` bf16 rounds dense matrices to bf16 and leaves packed ones packed.
   Linear linear(const std::vector<SlabName>& slabs, int64_t in, Bias bias);
   Linear linear(const std::string& name, int64_t out, int64_t in, Bias bias = Bias::present);
@@ -48,7 +49,9 @@ class WeightLoader {
 
  private:
   const StoredTensor& need(const std::string& name);
-  Slab slab(const SlabName& name, int64_t in, Bias bias);
+  Weight matrix(const std::string& layer, int64_t out, int64_t in);
+  Weight packed_matrix(const std::string& layer, const PackedWeight& packed, int64_t out, int64_t in);
+  Tensor hold(const Tensor& dense) const;
 
   const Checkpoint& checkpoint_;
   Device& device_;

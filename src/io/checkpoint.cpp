@@ -1,0 +1,164 @@
+#include "io/checkpoint.h"
+
+#include <algorithm>
+#include <set>
+#include <system_error>
+
+#include "io/json.h"
+
+namespace inkstone {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kIndexSuffix = ".safetensors.index.json";
+constexpr std::string_view kSuffix = ".safetensors";
+constexpr std::string_view kWeightSuffix = ".weight";
+
+struct Folder {
+  std::vector<fs::path> indexes;
+  std::vector<fs::path> files;
+};
+
+Folder list_folder(const fs::path& path) {
+  Folder folder;
+  std::error_code error;
+  for (fs::directory_iterator entry(path, error), end; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (name.starts_with(".")) continue;  // left by other programs, or our own temporary files
+    if (name.ends_with(kIndexSuffix)) folder.indexes.push_back(entry->path());
+    if (name.ends_with(kSuffix)) folder.files.push_back(entry->path());
+  }
+  check(!error, "{}: cannot read the folder: {}", path.string(), error.message());
+  std::sort(folder.indexes.begin(), folder.indexes.end());
+  std::sort(folder.files.begin(), folder.files.end());
+  return folder;
+}
+
+std::string names_of(const std::vector<fs::path>& files) {
+  std::vector<std::string> names;
+  for (const fs::path& file : files) names.push_back(file.filename().string());
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+/// Adds a file's tensors under their stored names.
+void add_file(const fs::path& file, TensorMap& stored) {
+  SafetensorsFile read = read_safetensors(file);
+  for (auto& [name, tensor] : read.tensors) {
+    const auto [there, added] = stored.try_emplace(name, tensor);
+    check(added, "{}: tensor {} is also in {}", file.string(), shown(name), there->second.file.string());
+  }
+}
+
+/// The file of each tensor as an index tells it.
+std::map<std::string, std::string> read_weight_map(const fs::path& index) {
+  const JsonFile map = JsonFile::read(index).child("weight_map");
+  check(!map.object().empty(), "{}: weight_map is empty", index.string());
+  std::map<std::string, std::string> files;
+  for (const auto& [tensor, value] : map.object().items()) {
+    const std::string file = value.is_string() ? value.get<std::string>() : "";
+    // A path could lead out of the folder.
+    check(file.ends_with(kSuffix) && file.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos,
+          "{}: tensor {} is in {}; the name of a *{} file in the same folder is needed", index.string(), shown(tensor),
+          shown(value), kSuffix);
+    files.emplace(tensor, file);
+  }
+  return files;
+}
+
+TensorMap read_shards(const fs::path& index, std::vector<fs::path>& files) {
+  const auto weight_map = read_weight_map(index);
+  std::set<std::string> shards;
+  for (const auto& [tensor, file] : weight_map) shards.insert(file);
+
+  TensorMap stored;
+  for (const std::string& shard : shards) {
+    files.push_back(index.parent_path() / shard);
+    std::error_code ignored;
+    check(fs::exists(files.back(), ignored), "{}: shard {} is missing", index.string(), files.back().string());
+    add_file(files.back(), stored);
+  }
+  for (const auto& [name, tensor] : stored) {
+    const auto entry = weight_map.find(name);
+    check(entry != weight_map.end(), "{}: tensor {} of {} is not in its weight_map", index.string(), shown(name),
+          tensor.file.string());
+    check(entry->second == tensor.file.filename(), "{}: tensor {} should be in {}, but is in {}", index.string(),
+          shown(name), entry->second, tensor.file.string());
+  }
+  for (const auto& [name, file] : weight_map)
+    check(stored.contains(name), "{}: tensor {} should be in {}, which does not hold it", index.string(), shown(name),
+          file);
+  return stored;
+}
+
+/// Files of a folder without an index: one, or 0.safetensors, 1.safetensors, ...
+std::vector<fs::path> numbered_files(const fs::path& folder, const std::vector<fs::path>& files) {
+  const std::string first = files.front().stem().string();
+  if (files.size() == 1 && first.find_first_not_of("0123456789") != std::string::npos) return files;
+  std::vector<fs::path> numbered;
+  for (size_t i = 0; i < files.size(); ++i) {
+    numbered.push_back(folder / fmt::format("{}{}", i, kSuffix));
+    check(std::find(files.begin(), files.end(), numbered.back()) != files.end(),
+          "{}: without a *{}, it must hold one {} file or 0{}, 1{}, ... up to {}{}; found {}", folder.string(),
+          kIndexSuffix, kSuffix, kSuffix, kSuffix, files.size() - 1, kSuffix, names_of(files));
+  }
+  return numbered;
+}
+
+TensorMap read_stored(const fs::path& path, std::vector<fs::path>& files) {
+  TensorMap stored;
+  std::error_code ignored;  // what is no folder is opened as a file, which tells the reason
+  if (!fs::is_directory(path, ignored)) {
+    files = {path};
+  } else {
+    const Folder folder = list_folder(path);
+    check(folder.indexes.size() <= 1, "{}: holds several indexes ({}), one is needed", path.string(),
+          names_of(folder.indexes));
+    if (!folder.indexes.empty()) return read_shards(folder.indexes.front(), files);
+    check(!folder.files.empty(), "{}: holds no weights (*{})", path.string(), kSuffix);
+    files = numbered_files(path, folder.files);
+  }
+  for (const fs::path& file : files) add_file(file, stored);
+  return stored;
+}
+
+}  // namespace
+
+const StoredTensor* Checkpoint::find(std::string_view name) const { return inkstone::find(tensors, name); }
+
+std::optional<Shape> Checkpoint::shape_of(const std::string& name) const {
+  const StoredTensor* tensor = find(name);
+  if (tensor == nullptr) return std::nullopt;
+  if (scheme->packed != nullptr && name.ends_with(kWeightSuffix)) {
+    if (const auto packed = scheme->packed(tensors, name.substr(0, name.size() - kWeightSuffix.size())))
+      return Shape{packed->weight.out, packed->weight.in};
+  }
+  const Shape& shape = tensor->data.shape();
+  if (!scheme->channels_last || shape.rank() <= 2) return shape;
+  std::vector<int64_t> dims = {shape[0], shape[-1]};
+  for (int i = 1; i + 1 < shape.rank(); ++i) dims.push_back(shape[i]);
+  return Shape(dims);
+}
+
+Checkpoint open_checkpoint(const fs::path& path, Component component) {
+  std::error_code ignored;
+  check(fs::exists(path, ignored), "{}: no such file or folder; the {}'s weights are needed", path.string(),
+        name_of(component));
+  Checkpoint checkpoint{.path = path, .component = component};
+  const TensorMap stored = read_stored(path, checkpoint.files);
+  check(!stored.empty(), "{}: holds no tensors", path.string());
+
+  const auto all = schemes();
+  checkpoint.scheme =
+      *std::find_if(all.begin(), all.end(), [&](const Scheme* s) { return s->recognises(component, stored); });
+  const Renaming renaming = checkpoint.scheme->renaming(component, stored);
+  for (const auto& [name, tensor] : stored) {
+    const std::string canonical = renaming(name);
+    if (canonical.empty()) continue;
+    const auto [there, added] = checkpoint.tensors.try_emplace(canonical, tensor);
+    check(added, "{}: is the same tensor as {}", describe(tensor, canonical), describe(there->second, canonical));
+  }
+  return checkpoint;
+}
+
+}  // namespace inkstone

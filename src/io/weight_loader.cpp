@@ -1,0 +1,186 @@
+#include "io/weight_loader.h"
+
+#include <algorithm>
+
+#include "core/host_memory.h"
+
+namespace inkstone {
+namespace {
+
+constexpr int64_t kKernel = 3;  // rows, columns and frames of a convolution
+constexpr std::string_view kWeight = ".weight";
+
+[[noreturn]] void refuse_shape(const StoredTensor& tensor, const std::string& name, const std::string& needed) {
+  fail("{}: has shape {}, {} is needed", describe(tensor, name), tensor.data.shape().text(), needed);
+}
+
+/// Converted weights must fit into memory, unlike mapped ones.
+void check_room(const Shape& shape, DType type) {
+  const size_t bytes = static_cast<size_t>(shape.count()) * size_of(type);
+  const size_t available = available_memory();
+  check(bytes <= available, "a weight {} held as {}: {} bytes are needed, {} are available", shape.text(),
+        name_of(type), bytes, available);
+}
+
+Tensor rounded_to_bf16(const Tensor& dense) {
+  const Tensor wide = dense.dtype() == DType::f32 ? dense : to_f32(dense);
+  const Tensor narrow = host_tensor(dense.shape(), DType::bf16);
+  const auto from = wide.span<const float>();
+  std::transform(from.begin(), from.end(), narrow.data<bf16_t>(), to_bf16);
+  return narrow;
+}
+
+/// (out, in) without the kernel axes of size 1 between or behind; empty if it is something else.
+std::optional<Shape> matrix_shape(const Shape& shape, bool channels_last) {
+  if (shape.rank() < 2) return std::nullopt;
+  const int in = channels_last ? shape.rank() - 1 : 1;
+  for (int i = 1; i < shape.rank(); ++i)
+    if (i != in && shape[i] != 1) return std::nullopt;
+  return Shape{shape[0], shape[in]};
+}
+
+/// Elements between neighbours along the axes of a stored kernel, and to its last temporal slice.
+struct KernelStrides {
+  int64_t out, row, column, in, last_slice;
+};
+
+std::optional<KernelStrides> kernel_strides(const Shape& shape, int64_t out, int64_t in, bool channels_last) {
+  constexpr int64_t k = kKernel;
+  const Shape flat = channels_last ? Shape{out, k, k, in} : Shape{out, in, k, k};
+  const Shape causal = channels_last ? Shape{out, k, k, k, in} : Shape{out, in, k, k, k};
+  if (shape != flat && shape != causal) return std::nullopt;
+  const int64_t slices = shape == causal ? k : 1;
+  const int64_t pixel = channels_last ? in : 1;
+  return KernelStrides{.out = in * slices * k * k,
+                       .row = k * pixel,
+                       .column = pixel,
+                       .in = channels_last ? 1 : slices * k * k,
+                       .last_slice = (slices - 1) * k * k * pixel};
+}
+
+template <class T>
+void copy_kernel(const Tensor& stored, const KernelStrides& s, const Tensor& kernel) {
+  const T* from = stored.data<const T>() + s.last_slice;
+  T* to = kernel.data<T>();
+  for (int64_t o = 0; o < kernel.dim(0); ++o)
+    for (int64_t y = 0; y < kKernel; ++y)
+      for (int64_t x = 0; x < kKernel; ++x)
+        for (int64_t i = 0; i < kernel.dim(3); ++i) *to++ = from[o * s.out + y * s.row + x * s.column + i * s.in];
+}
+
+}  // namespace
+
+WeightLoader::WeightLoader(const Checkpoint& checkpoint, Device& device, HeldType held)
+    : checkpoint_(checkpoint), device_(device), held_(held) {
+  check(!held || held == DType::f32 || held == DType::bf16, "weights cannot be held as {}; F32 and BF16 work",
+        held ? name_of(*held) : "");
+}
+
+const StoredTensor& WeightLoader::need(const std::string& name) {
+  const StoredTensor* tensor = checkpoint_.find(name);
+  check(tensor != nullptr, "{}: tensor \"{}\" is missing{}", checkpoint_.path.string(), name,
+        checkpoint_.scheme == &diffusers_scheme() ? "" : " (its name in diffusers)");
+  used_.insert(name);
+  return *tensor;
+}
+
+Tensor WeightLoader::hold(const Tensor& dense) const {
+  if (!held_ || held_ == dense.dtype()) return dense;
+  check_room(dense.shape(), *held_);
+  return held_ == DType::bf16 ? rounded_to_bf16(dense) : to_f32(dense);
+}
+
+Weight WeightLoader::packed_matrix(const std::string& layer, const PackedWeight& packed, int64_t out, int64_t in) {
+  for (const std::string& part : packed.parts) used_.insert(part);
+  const Weight& weight = packed.weight;
+  const std::string& name = packed.parts.front();
+  check(weight.out == out && weight.in == in, "{}: layer {} is packed and holds {}, {} is needed",
+        describe(*checkpoint_.find(name), name), layer, Shape{weight.out, weight.in}.text(), Shape{out, in}.text());
+  if (held_ == DType::f32) {
+    check_room({out, in}, DType::f32);
+    const Tensor dense = host_tensor({out, in}, DType::f32);
+    dequantize_rows(weight, 0, out, dense.data<float>());
+    return dense_weight(device_.upload(dense));
+  }
+  Weight placed = weight;
+  placed.data = device_.upload(weight.data);
+  placed.scales = device_.upload(weight.scales);
+  placed.offsets = device_.upload(weight.offsets);
+  return placed;
+}
+
+Weight WeightLoader::matrix(const std::string& layer, int64_t out, int64_t in) {
+  const Scheme& scheme = *checkpoint_.scheme;
+  if (scheme.packed != nullptr)
+    if (const auto packed = scheme.packed(checkpoint_.tensors, layer)) return packed_matrix(layer, *packed, out, in);
+  const std::string name = layer + std::string(kWeight);
+  const StoredTensor& stored = need(name);
+  check_weight_type(stored, name);
+  const Shape shape = {out, in};
+  if (matrix_shape(stored.data.shape(), scheme.channels_last) != shape) refuse_shape(stored, name, shape.text());
+  return dense_weight(device_.upload(hold(stored.data.reshape(shape))));
+}
+
+Linear WeightLoader::linear(const std::vector<SlabName>& slabs, int64_t in, Bias bias) {
+  Linear layer;
+  for (const SlabName& slab : slabs) {
+    const Weight weight = matrix(slab.name, slab.out, in);
+    layer.slabs.push_back({weight, bias == Bias::present ? vector(slab.name + ".bias", slab.out) : Tensor()});
+  }
+  return layer;
+}
+
+Linear WeightLoader::linear(const std::string& name, int64_t out, int64_t in, Bias bias) {
+  return linear({{name, out}}, in, bias);
+}
+
+Weight WeightLoader::table(const std::string& name, int64_t rows, int64_t width) {
+  check(name.ends_with(kWeight), "the table \"{}\" must be named with its suffix {}", name, kWeight);
+  return matrix(name.substr(0, name.size() - kWeight.size()), rows, width);
+}
+
+Tensor WeightLoader::vector(const std::string& name, int64_t n) {
+  const StoredTensor& stored = need(name);
+  check_weight_type(stored, name);
+  if (stored.data.count() != n) refuse_shape(stored, name, Shape{n}.text());
+  const Tensor flat = stored.data.reshape({n});
+  return device_.upload(flat.dtype() == DType::f32 ? flat : to_f32(flat));
+}
+
+Conv2d WeightLoader::conv2d(const std::string& name, int64_t out, int64_t in) {
+  const std::string weight = name + std::string(kWeight);
+  const StoredTensor& stored = need(weight);
+  check_weight_type(stored, weight);
+  const bool channels_last = checkpoint_.scheme->channels_last;
+  const auto strides = kernel_strides(stored.data.shape(), out, in, channels_last);
+  if (!strides)
+    refuse_shape(stored, weight,
+                 channels_last ? fmt::format("[{0}, 3, 3, {1}] or [{0}, 3, 3, 3, {1}]", out, in)
+                               : fmt::format("[{0}, {1}, 3, 3] or [{0}, {1}, 3, 3, 3]", out, in));
+  const Tensor kernel = host_tensor({out, kKernel, kKernel, in}, stored.data.dtype());
+  if (size_of(stored.data.dtype()) == sizeof(float)) {
+    copy_kernel<float>(stored.data, *strides, kernel);
+  } else {
+    copy_kernel<uint16_t>(stored.data, *strides, kernel);
+  }
+  return {.weight = device_.upload(hold(kernel)), .bias = vector(name + ".bias", out)};
+}
+
+void WeightLoader::ignore(const std::string& prefix) { ignored_.push_back(prefix); }
+
+void WeightLoader::finish() const {
+  const std::pair<const std::string, StoredTensor>* first = nullptr;
+  int64_t surplus = 0;
+  for (const auto& item : checkpoint_.tensors) {
+    const bool known = used_.contains(item.first) || std::any_of(ignored_.begin(), ignored_.end(), [&](const auto& p) {
+                         return item.first.starts_with(p);
+                       });
+    if (known) continue;
+    if (surplus++ == 0) first = &item;
+  }
+  if (first != nullptr)
+    fail("{}: is not part of this {} ({} such in all)", describe(first->second, first->first),
+         name_of(checkpoint_.component), surplus);
+}
+
+}  // namespace inkstone
