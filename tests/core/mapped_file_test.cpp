@@ -1,0 +1,62 @@
+#include "core/mapped_file.h"
+
+#include <fstream>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace inkstone {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+class MappedFileTest : public ::testing::Test {
+ protected:
+  void SetUp() override { fs::create_directories(folder_); }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  std::string error_of_opening(const fs::path& path) {
+    try {
+      MappedFile::open(path);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  }
+
+  const fs::path folder_ = fs::path(::testing::TempDir()) / fmt::format("inkstone-mapped-{}", getpid());
+};
+
+TEST_F(MappedFileTest, GivesTheBytesOfAFile) {
+  const fs::path path = folder_ / "file";
+  std::ofstream(path) << "seven!!";
+  const auto file = MappedFile::open(path);
+  EXPECT_EQ(file->path(), path);
+  const auto bytes = file->bytes();
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()), "seven!!");
+}
+
+TEST_F(MappedFileTest, StaysReadableAfterTheFileIsRemoved) {
+  const fs::path path = folder_ / "file";
+  std::ofstream(path) << "x";
+  const auto file = MappedFile::open(path);
+  fs::remove(path);
+  EXPECT_EQ(file->bytes()[0], std::byte{'x'});
+}
+
+TEST_F(MappedFileTest, AnEmptyFileHasNoBytes) {
+  std::ofstream(folder_ / "empty").close();
+  EXPECT_TRUE(MappedFile::open(folder_ / "empty")->bytes().empty());
+}
+
+TEST_F(MappedFileTest, RefusesWhatIsNoRegularFile) {
+  EXPECT_THAT(error_of_opening(folder_ / "none"), HasSubstr("none: cannot read: No such file"));
+  EXPECT_THAT(error_of_opening(folder_), HasSubstr("is a folder"));
+  ASSERT_EQ(mkfifo((folder_ / "pipe").c_str(), 0600), 0);
+  EXPECT_THAT(error_of_opening(folder_ / "pipe"), HasSubstr("pipe: is not a regular file"));
+}
+
+}  // namespace
+}  // namespace inkstone

@@ -1,0 +1,71 @@
+#include "io/atomic_file.h"
+
+#include <csignal>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "io/files.h"
+
+namespace inkstone {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+class AtomicFileTest : public FolderTest {};
+
+TEST_F(AtomicFileTest, WritesAndReplacesAWholeFile) {
+  const std::string large(1'000'000, 'x');
+  write_atomically(at("file"), [&](std::ostream& out) { out << "small"; });
+  EXPECT_EQ(read(at("file")), "small");
+  write_atomically(at("file"), [&](std::ostream& out) { out << large << 'y'; });
+  EXPECT_EQ(read(at("file")), large + 'y');
+  EXPECT_EQ(files_in_folder(), 1u);
+}
+
+TEST_F(AtomicFileTest, FollowsTheUsersUmask) {
+  const mode_t before = umask(0027);
+  write_atomically(at("file"), [](std::ostream& out) { out << "x"; });
+  umask(before);
+  EXPECT_EQ(fs::status(at("file")).permissions(), static_cast<fs::perms>(0640));
+}
+
+TEST_F(AtomicFileTest, KeepsTheOldFileAndLeavesNothingWhenWritingFails) {
+  write("file", "old");
+  EXPECT_THROW(write_atomically(at("file"),
+                                [](std::ostream& out) {
+                                  out << "new";
+                                  throw Cancelled();
+                                }),
+               Cancelled);
+  EXPECT_EQ(read(at("file")), "old");
+  EXPECT_EQ(files_in_folder(), 1u);
+}
+
+TEST_F(AtomicFileTest, TellsTheSystemsReasonWhenTheFileCannotGrow) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const rlimit small{.rlim_cur = 1000, .rlim_max = before.rlim_max};
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+  std::string text;
+  try {
+    write_atomically(at("file"), [](std::ostream& out) { out << std::string(2000, 'x'); });
+  } catch (const Error& e) {
+    text = e.what();
+  }
+  setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_THAT(text, AllOf(HasSubstr("file: cannot write"), HasSubstr("File too large")));
+  EXPECT_EQ(files_in_folder(), 0u);
+}
+
+TEST_F(AtomicFileTest, RefusesAFolderADeviceAndAMissingFolder) {
+  const auto nothing = [](std::ostream&) {};
+  EXPECT_THAT(error_of([&] { write_atomically(folder_, nothing); }), HasSubstr("is not a regular file"));
+  EXPECT_THAT(error_of([&] { write_atomically("/dev/null", nothing); }), HasSubstr("is not a regular file"));
+  EXPECT_THAT(error_of([&] { write_atomically(at("none/file"), nothing); }), HasSubstr("No such file or directory"));
+}
+
+}  // namespace
+}  // namespace inkstone
