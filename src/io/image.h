@@ -20,8 +20,8 @@ enum class ImageFormat : uint8_t { png, jpeg, webp };
 /// From the extension (png, jpg, jpeg, webp, any case); Error names the path and the extensions that work.
 ImageFormat image_format(const std::filesystem::path& path);
 
-/// Writes a picture whole or not at all. `metadata` (UTF-8 JSON, may be empty) goes into a PNG iTXt chunk with the keyword
-/// "inkstone", or into the EXIF user comment of JPEG (quality 95, no chroma subsampling) and WebP (lossless).
+/// Writes a picture whole or not at all. `metadata` (UTF-8 JSON, may be empty) goes into a PNG iTXt chunk with the
+/// keyword "inkstone", or into the EXIF user comment of JPEG (quality 95, no chroma subsampling) and WebP (lossless).
 void write_image(const std::filesystem::path& path, const Image& image, const std::string& metadata);
 
 /// Reads a picture of any of the formats, recognised by content; alpha is dropped, grey and palette become RGB.
