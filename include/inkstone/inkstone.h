@@ -1,6 +1,7 @@
 // Inkstone's public API: a loaded model, requests for pictures, and their results.
 //
-// The library never prints, exits or keeps global state. Every function throws Error for faults of the user or the world.
+// The library never prints, exits or keeps global state. Every function throws Error for faults of the user or the
+// world.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -30,15 +31,15 @@ enum class HeldAs : uint8_t {
 
 /// Which model to open and how to run it.
 struct EngineOptions {
-  std::filesystem::path model;  ///< a folder; empty: the model that ships with Inkstone
-  std::filesystem::path transformer;   ///< replaces one component: a folder or a file; empty: the model's own
+  std::filesystem::path model;        ///< a folder; empty: the model that ships with Inkstone
+  std::filesystem::path transformer;  ///< replaces one component: a folder or a file; empty: the model's own
   std::filesystem::path text_encoder;
   std::filesystem::path vae;
   std::filesystem::path tokenizer;
   DeviceKind device = DeviceKind::cpu;
   HeldAs held_as = HeldAs::stored;
-  int threads = 0;              ///< 0: as many as the machine and the container allow
-  bool profile = false;         ///< time every op; see Result::profile
+  int threads = 0;                    ///< 0: as many as the machine and the container allow
+  bool profile = false;               ///< time every op; see Result::profile
   std::optional<DeviceKind> compare;  ///< run every op on this device too and stop at the first that differs
 };
 
@@ -48,11 +49,11 @@ INKSTONE_API std::string_view name_of(Stage stage);
 /// Sent at the start of a stage and after each of its steps.
 struct Progress {
   Stage stage = Stage::load;
-  int64_t step = 0;               ///< finished steps of this stage
+  int64_t step = 0;  ///< finished steps of this stage
   int64_t steps = 1;
-  double seconds_per_step = 0;    ///< median of the steps so far
-  double seconds_left = 0;        ///< of this stage; 0 until a step has finished
-  size_t memory_bytes = 0;        ///< in use by the process, mapped clean file pages left out
+  double seconds_per_step = 0;  ///< median of the steps so far
+  double seconds_left = 0;      ///< of this stage; 0 until a step has finished
+  size_t memory_bytes = 0;      ///< in use by the process, mapped clean file pages left out
 };
 using ProgressFunction = std::function<void(const Progress&)>;
 
@@ -64,13 +65,13 @@ struct Request {
   std::optional<int64_t> steps;                ///< absent: the model's default
   std::optional<int64_t> width;                ///< pixels
   std::optional<int64_t> height;
-  uint64_t seed = 0;                           ///< picture i uses seed + i
+  uint64_t seed = 0;  ///< picture i uses seed + i
   int64_t count = 1;
   std::optional<int64_t> max_sequence_length;  ///< cut longer prompts to this many rows
   std::filesystem::path noise;                 ///< F32 tensor `noise` (count, z, H/f, W/f) instead of the seed's
   std::filesystem::path save_latents;          ///< write F32 tensor `latents`, same shape, before denormalisation
   ProgressFunction progress;
-  std::stop_token stop;                        ///< Cancelled is thrown soon after a stop request
+  std::stop_token stop;  ///< Cancelled is thrown soon after a stop request
 };
 
 /// 8-bit RGB, rows from top to bottom, and what made it.
@@ -79,7 +80,7 @@ struct Picture {
   int64_t height = 0;
   std::vector<uint8_t> rgb;
   uint64_t seed = 0;
-  std::string metadata;   ///< JSON: prompt, negative_prompt, seed, steps, cfg, width, height, model, ...
+  std::string metadata;  ///< JSON: prompt, negative_prompt, seed, steps, cfg, width, height, model, ...
 };
 
 struct StageTime {
@@ -90,16 +91,16 @@ struct StageTime {
 struct Result {
   std::vector<Picture> pictures;
   std::vector<StageTime> times;
-  std::vector<std::string> notes;   ///< what the user should know: a cut prompt, an inferred config, a lossy choice
-  std::string profile;              ///< a table per op, if asked for
-  size_t peak_bytes = 0;            ///< of the device's memory pool
+  std::vector<std::string> notes;  ///< what the user should know: a cut prompt, an inferred config, a lossy choice
+  std::string profile;             ///< a table per op, if asked for
+  size_t peak_bytes = 0;           ///< of the device's memory pool
 };
 
 /// Prompt embeddings as the transformer gets them.
 struct Embeddings {
   int64_t rows = 0;
   int64_t width = 0;
-  std::vector<float> values;   ///< (rows, width)
+  std::vector<float> values;  ///< (rows, width)
 };
 
 /// A loaded model. Weights are mapped when a call first needs them. One call at a time per engine; several engines may
@@ -178,8 +179,8 @@ struct BenchOptions {
 struct BenchResult {
   double median_s = 0;
   double gflops = 0;
-  double peak_fraction = 0;   ///< of the f32 rate that this machine reached in the same run
-  size_t peak_bytes = 0;      ///< of the device's memory pool plus the weights
+  double peak_fraction = 0;  ///< of the f32 rate that this machine reached in the same run
+  size_t peak_bytes = 0;     ///< of the device's memory pool plus the weights
 };
 INKSTONE_API BenchResult run_bench(const BenchOptions& options);
 

@@ -48,7 +48,8 @@ float to_float(f16_t x) {
 
 bf16_t to_bf16(float x) {
   const auto bits = std::bit_cast<uint32_t>(x);
-  if (std::isnan(x)) return {static_cast<uint16_t>((bits >> 16) | 0x40u)};  // quiet, so that rounding cannot make it Inf
+  if (std::isnan(x))
+    return {static_cast<uint16_t>((bits >> 16) | 0x40u)};  // quiet, so that rounding cannot make it Inf
   return {static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 

@@ -48,9 +48,7 @@ Shape Shape::with_first(int64_t n) const {
   return s;
 }
 
-std::string Shape::text() const {
-  return fmt::format("[{}]", fmt::join(dims_.begin(), dims_.begin() + rank_, ", "));
-}
+std::string Shape::text() const { return fmt::format("[{}]", fmt::join(dims_.begin(), dims_.begin() + rank_, ", ")); }
 
 Tensor Tensor::rows(int64_t begin, int64_t end) const {
   check(0 <= begin && begin <= end && end <= dim(0), "rows {} to {} of a tensor {}", begin, end, shape_.text());
@@ -75,10 +73,17 @@ Tensor host_tensor(std::span<const int32_t> values) { return copy_of(values, DTy
 Tensor to_f32(const Tensor& host) {
   Tensor out = host_tensor(host.shape(), DType::f32);
   switch (host.dtype()) {
-    case DType::f32: widen<float>(host, out); break;
-    case DType::f16: widen<f16_t>(host, out); break;
-    case DType::bf16: widen<bf16_t>(host, out); break;
-    default: fail("a tensor of {} where F32, F16 or BF16 is needed", name_of(host.dtype()));
+    case DType::f32:
+      widen<float>(host, out);
+      break;
+    case DType::f16:
+      widen<f16_t>(host, out);
+      break;
+    case DType::bf16:
+      widen<bf16_t>(host, out);
+      break;
+    default:
+      fail("a tensor of {} where F32, F16 or BF16 is needed", name_of(host.dtype()));
   }
   return out;
 }

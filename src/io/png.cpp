@@ -132,6 +132,24 @@ bool recognises(std::span<const std::byte> bytes) {
          png_sig_cmp(reinterpret_cast<png_const_bytep>(bytes.data()), 0, kSignatureBytes) == 0;
 }
 
+uint32_t big_endian(std::span<const std::byte> bytes) {
+  uint32_t number = 0;
+  for (size_t i = 0; i < sizeof(number); ++i) number = number << 8 | std::to_integer<uint32_t>(bytes[i]);
+  return number;
+}
+
+/// The library takes memory for a chunk before it finds that the file is shorter.
+void check_chunks(std::span<const std::byte> bytes) {
+  constexpr size_t kFrame = 12;  // length, name and checksum around a chunk's data
+  bytes = bytes.subspan(kSignatureBytes);
+  while (bytes.size() >= kFrame) {
+    const uint32_t length = big_endian(bytes);
+    check(length <= bytes.size() - kFrame, "broken PNG: a chunk of {} bytes, {} are left (is it truncated?)", length,
+          bytes.size() - kFrame);
+    bytes = bytes.subspan(kFrame + length);
+  }
+}
+
 void check_read(bool ok, const Session& session) { check(ok, "broken PNG: {}", session.message.data()); }
 
 void encode(std::ostream& out, const Image& image, const std::string& metadata) {
@@ -141,6 +159,7 @@ void encode(std::ostream& out, const Image& image, const std::string& metadata) 
 }
 
 Image decode(std::span<const std::byte> bytes) {
+  check_chunks(bytes);
   Session session{.in = bytes};
   const Handle h(Handle::Use::read, session);
   check_read(read_header(h, session), session);
@@ -157,6 +176,7 @@ Image decode(std::span<const std::byte> bytes) {
 }
 
 std::optional<std::string> metadata(std::span<const std::byte> bytes) {
+  check_chunks(bytes);
   Session session{.in = bytes};
   const Handle h(Handle::Use::read, session);
   check_read(read_header(h, session), session);

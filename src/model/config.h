@@ -13,12 +13,12 @@ namespace inkstone {
 /// transformer/config.json (QwenImageTransformer2DModel).
 struct TransformerConfig {
   int64_t patch = 2;
-  int64_t in_channels = 64;     ///< features of a packed latent token: latent channels * patch²
-  int64_t out_channels = 16;    ///< latent channels
+  int64_t in_channels = 64;   ///< features of a packed latent token: latent channels * patch²
+  int64_t out_channels = 16;  ///< latent channels
   int64_t layers = 60;
   int64_t heads = 24;
   int64_t head_width = 128;
-  int64_t text_width = 3584;    ///< joint_attention_dim
+  int64_t text_width = 3584;                        ///< joint_attention_dim
   std::array<int64_t, 3> rope_axes = {16, 56, 56};  ///< frame, height, width
 
   int64_t width() const { return heads * head_width; }
@@ -59,9 +59,9 @@ struct ConfigOrigin {
 };
 
 /// Each reads `folder/config.json` of the checkpoint (beside the weights), or infers from shapes, taking the rest from
-/// Qwen-Image-2512's published values. Errors name file, field, value and what would be right; unknown architectures and
-/// variants that this program does not run (guidance_embeds, zero_cond_t, use_additional_t_cond, use_layer3d_rope, attn_scales,
-/// sliding windows, another hidden_act) are errors.
+/// Qwen-Image-2512's published values. Errors name file, field, value and what would be right; unknown architectures
+/// and variants that this program does not run (guidance_embeds, zero_cond_t, use_additional_t_cond, use_layer3d_rope,
+/// attn_scales, sliding windows, another hidden_act) are errors.
 TransformerConfig read_transformer_config(const Checkpoint& checkpoint, ConfigOrigin& origin);
 TextEncoderConfig read_text_encoder_config(const Checkpoint& checkpoint, ConfigOrigin& origin);
 VaeConfig read_vae_config(const Checkpoint& checkpoint, ConfigOrigin& origin);

@@ -26,9 +26,9 @@ inline constexpr int64_t kMaxPromptTokens = 1024;
 /// The prompt inside the text-to-image template of the pipeline in diffusers.
 std::string apply_template(std::string_view prompt);
 
-/// Tokenises the whole templated text. The number of dropped rows is the token count of the template's own head with this
-/// tokenizer (34 for Qwen's). Without `limit` a prompt of more than kMaxPromptTokens rows is an Error that names both
-/// numbers; with one, rows beyond it are cut. A limit outside 1..kMaxPromptTokens is an Error.
+/// Tokenises the whole templated text. The number of dropped rows is the token count of the template's own head with
+/// this tokenizer (34 for Qwen's). Without `limit` a prompt of more than kMaxPromptTokens rows is an Error that names
+/// both numbers; with one, rows beyond it are cut. A limit outside 1..kMaxPromptTokens is an Error.
 PromptTokens tokenize_prompt(const Tokenizer& tokenizer, std::string_view prompt, std::optional<int64_t> limit);
 
 }  // namespace inkstone

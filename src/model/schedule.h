@@ -11,10 +11,10 @@ namespace inkstone {
 struct ScheduleConfig {
   double base_shift = 0.5;
   double max_shift = 0.9;
-  int64_t base_image_tokens = 256;            ///< base_image_seq_len
-  int64_t max_image_tokens = 8192;            ///< max_image_seq_len
+  int64_t base_image_tokens = 256;  ///< base_image_seq_len
+  int64_t max_image_tokens = 8192;  ///< max_image_seq_len
   std::optional<double> shift_terminal = 0.02;
-  double shift = 1.0;                         ///< used when use_dynamic_shifting is false
+  double shift = 1.0;  ///< used when use_dynamic_shifting is false
   bool dynamic_shifting = true;
   enum class TimeShift : uint8_t { exponential, linear } time_shift = TimeShift::exponential;
 };
@@ -24,8 +24,8 @@ struct ScheduleConfig {
 /// sigmas, stochastic sampling, prediction types), naming file, field and value.
 ScheduleConfig read_schedule_config(const std::filesystem::path& path);
 
-/// sigma_0 .. sigma_{steps-1} and a final 0, in f32 as the reference computes them. Throws Error for fewer than one step, or
-/// one step with shift_terminal (0/0 in the reference).
+/// sigma_0 .. sigma_{steps-1} and a final 0, in f32 as the reference computes them. Throws Error for fewer than one
+/// step, or one step with shift_terminal (0/0 in the reference).
 std::vector<float> make_schedule(const ScheduleConfig& config, int64_t steps, int64_t image_tokens);
 
 }  // namespace inkstone

@@ -19,8 +19,8 @@ class Tokenizer {
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
 
-  /// Ids of a text; added tokens such as <|im_end|> are recognised inside it. Throws Error for invalid UTF-8, naming the
-  /// byte's position.
+  /// Ids of a text; added tokens such as <|im_end|> are recognised inside it. Throws Error for invalid UTF-8, naming
+  /// the byte's position.
   std::vector<int32_t> encode(std::string_view text) const;
 
   /// One more than the greatest id.

@@ -9,10 +9,10 @@ namespace inkstone {
 
 /// One kernel call on its way to a device.
 struct Call {
-  std::string_view op;                  ///< the method's name
-  std::span<Tensor> out;                ///< the results, allocated but not yet computed
-  std::vector<Tensor> in;               ///< the activations read
-  double flop = 0;                      ///< multiply and add counted as two; 0 where arithmetic is negligible
+  std::string_view op;     ///< the method's name
+  std::span<Tensor> out;   ///< the results, allocated but not yet computed
+  std::vector<Tensor> in;  ///< the activations read
+  double flop = 0;         ///< multiply and add counted as two; 0 where arithmetic is negligible
   /// Runs the op on some kernels into some results (as many as `out`, of the same shapes).
   std::function<void(Kernels&, std::span<Tensor>)> run;
 };

@@ -16,10 +16,10 @@ enum class Activation : uint8_t { none, silu, gelu_tanh };
 
 /// One (d) vector for each sequence of a stream: sequence s takes row `row[s] + slot` of `table`.
 struct SequenceRows {
-  Tensor table;                            ///< (m, d)
-  Tensor row;                              ///< i32 (sequences)
+  Tensor table;  ///< (m, d)
+  Tensor row;    ///< i32 (sequences)
   int64_t slot = 0;
-  const Sequences* sequences = nullptr;    ///< of the stream that the vectors are applied to
+  const Sequences* sequences = nullptr;  ///< of the stream that the vectors are applied to
 
   explicit operator bool() const { return static_cast<bool>(table); }
 };
@@ -28,8 +28,8 @@ struct SequenceRows {
 struct Epilogue {
   Activation activation = Activation::none;
   SequenceRows gate = {};
-  Tensor residual = {};              ///< like the output
-  const Linear* feeds = nullptr;     ///< the output only feeds this layer: a device may write it in the form it wants
+  Tensor residual = {};           ///< like the output
+  const Linear* feeds = nullptr;  ///< the output only feeds this layer: a device may write it in the form it wants
 };
 
 /// One stream of a linear step: x (n, in) -> (n, out).
@@ -44,7 +44,7 @@ struct ModulatePart {
   Tensor x;
   SequenceRows shift;
   SequenceRows scale;
-  const Linear* feeds = nullptr;     ///< as in Epilogue
+  const Linear* feeds = nullptr;  ///< as in Epilogue
 };
 
 struct NormOptions {
@@ -68,16 +68,16 @@ struct RopeTable {
 struct QkvPart {
   Tensor qkv;
   const Sequences* sequences = nullptr;
-  Tensor q_norm = {};    ///< (c) weight of the RMS norm of each query head; absent: no norm
+  Tensor q_norm = {};  ///< (c) weight of the RMS norm of each query head; absent: no norm
   Tensor k_norm = {};
-  RopeTable rope = {};   ///< absent: no rotation
+  RopeTable rope = {};  ///< absent: no rotation
 };
 
 /// What attention reads: rows in the order of `sequences`.
 struct Qkv {
-  Tensor q;                    ///< (n, heads, c)
-  Tensor k;                    ///< (n, kv_heads, c)
-  Tensor v;                    ///< (n, kv_heads, c)
+  Tensor q;  ///< (n, heads, c)
+  Tensor k;  ///< (n, kv_heads, c)
+  Tensor v;  ///< (n, kv_heads, c)
   JoinedSequences sequences;
 };
 

@@ -32,8 +32,8 @@ Weight dense_weight(const Tensor& matrix);
 /// Bytes of all tensors of a weight.
 size_t bytes_of(const Weight& weight);
 
-/// The definition of every format: rows [begin, end) as f32 (end - begin, in), computed as f32(scale) * code + f32(offset).
-/// Host tensors only; `out` has room for (end - begin) * in numbers.
+/// The definition of every format: rows [begin, end) as f32 (end - begin, in), computed as f32(scale) * code +
+/// f32(offset). Host tensors only; `out` has room for (end - begin) * in numbers.
 void dequantize_rows(const Weight& weight, int64_t begin, int64_t end, float* out);
 
 /// Some of a layer's output features: a matrix and, if the layer has one, its bias (out).
@@ -53,14 +53,14 @@ struct Linear {
 
 /// Where a convolution's zeros go. The output has floor(size * upsampling / stride) rows and columns either way.
 enum class Padding : uint8_t {
-  same,         ///< one row and column of zeros on every side
-  after,        ///< one row below and one column to the right, for the strided convolutions of the VAE's encoder
+  same,   ///< one row and column of zeros on every side
+  after,  ///< one row below and one column to the right, for the strided convolutions of the VAE's encoder
 };
 
 /// A two-dimensional 3x3 convolution over channels-last pictures.
 struct Conv2d {
-  Tensor weight;       ///< (out, 3, 3, in), f32, f16 or bf16
-  Tensor bias;         ///< (out)
+  Tensor weight;  ///< (out, 3, 3, in), f32, f16 or bf16
+  Tensor bias;    ///< (out)
   Padding padding = Padding::same;
   int stride = 1;      ///< 1 or 2
   int upsampling = 1;  ///< 1 or 2: each pixel is read as a square of this side (nearest neighbour)

@@ -1,0 +1,37 @@
+// The language part of Qwen2.5-VL as a prompt encoder (specification 3; Qwen2_5_VLTextModel of transformers).
+#pragma once
+#include <vector>
+
+#include "io/weight_loader.h"
+#include "model/config.h"
+#include "ops/ops.h"
+
+namespace inkstone {
+
+struct EncoderLayer {
+  Tensor input_norm;      // (d)
+  Linear qkv;             // d -> (heads + 2 kv_heads) * head_width
+  Linear out;             // heads * head_width -> d
+  Tensor attention_norm;  // (d), "post_attention_layernorm"
+  Linear gate_up;         // d -> 2 * intermediate
+  Linear down;            // intermediate -> d
+};
+
+struct TextEncoderWeights {
+  Weight embedding;  // (vocabulary, d)
+  std::vector<EncoderLayer> layers;
+  Tensor norm;  // (d)
+};
+
+/// Binds the language part; vision tower and lm_head are known and not needed.
+TextEncoderWeights load_text_encoder(const TextEncoderConfig& config, WeightLoader& loader);
+
+/// Last hidden states after the final norm, (ids, d). `ids` i32, the prompts one after the other as `sequences` says.
+Tensor encode_text(Ops& ops, const TextEncoderConfig& config, const TextEncoderWeights& weights, const Tensor& ids,
+                   const Sequences& sequences);
+
+/// One layer on x (n, d); `rope` from text_encoder_rope. Exposed for benchmarks and streaming.
+Tensor encoder_layer(Ops& ops, const TextEncoderConfig& config, const EncoderLayer& layer, const Tensor& x,
+                     const QkvPart& positions);
+
+}  // namespace inkstone
