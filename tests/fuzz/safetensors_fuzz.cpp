@@ -1,0 +1,60 @@
+// Headers of safetensors files, and what names and packing are made of them.
+#include <cstdlib>
+
+#include "io/scheme.h"
+
+namespace inkstone {
+namespace {
+
+/// Stops the fuzzer: the parser let something through.
+void require(bool ok) {
+  if (!ok) std::abort();
+}
+
+TensorMap stored_tensors(const SafetensorsHeader& header, const std::shared_ptr<Buffer>& buffer) {
+  TensorMap stored;
+  size_t end = 0;
+  for (const SafetensorsEntry& e : header.entries) {
+    require(e.begin <= e.end && e.end <= buffer->bytes);
+    require(end == 0 || e.begin == end);
+    require(static_cast<size_t>(e.shape.count()) * size_of(e.dtype) == e.end - e.begin);
+    end = e.end;
+    stored.emplace(e.name, StoredTensor{Tensor(buffer, e.begin, e.shape, e.dtype), "file", e.name});
+  }
+  require(stored.size() == header.entries.size());
+  return stored;
+}
+
+void run(std::span<const std::byte> bytes) {
+  const SafetensorsHeader header = parse_safetensors(bytes, "file");
+  const auto buffer = std::make_shared<Buffer>(const_cast<std::byte*>(bytes.data()), bytes.size());
+  const TensorMap stored = stored_tensors(header, buffer);
+  for (const Component component : {Component::transformer, Component::text_encoder, Component::vae}) {
+    for (const Scheme* scheme : schemes()) {
+      scheme->recognises(component, stored);
+      const Renaming renaming = scheme->renaming(component, stored);
+      for (const auto& item : stored) renaming(item.first);
+    }
+  }
+  constexpr size_t kSuffix = sizeof(".weight") - 1;
+  for (const auto& item : stored) {
+    const std::string& name = item.first;
+    if (!name.ends_with(".weight")) continue;
+    const auto packed = mlx_scheme().packed(stored, name.substr(0, name.size() - kSuffix));
+    if (!packed) continue;
+    const Weight& w = packed->weight;
+    require(w.out > 0 && w.in > 0 && w.data.count() * 32 == w.out * w.in * w.bits);
+    require(w.scales.count() == w.out * (w.in / w.group) && w.offsets.shape() == w.scales.shape());
+  }
+}
+
+}  // namespace
+}  // namespace inkstone
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  try {
+    inkstone::run({reinterpret_cast<const std::byte*>(data), size});
+  } catch (const inkstone::Error&) {
+  }
+  return 0;
+}
