@@ -39,6 +39,7 @@ struct EngineOptions {
   DeviceKind device = DeviceKind::cpu;
   HeldAs held_as = HeldAs::stored;
   int threads = 0;                    ///< 0: as many as the machine and the container allow
+  size_t memory_limit = 0;            ///< bytes for activations and converted weights; 0: what is available
   bool profile = false;               ///< time every op; see Result::profile
   std::optional<DeviceKind> compare;  ///< run every op on this device too and stop at the first that differs
 };
@@ -100,7 +101,8 @@ struct Result {
 struct Embeddings {
   int64_t rows = 0;
   int64_t width = 0;
-  std::vector<float> values;  ///< (rows, width)
+  std::vector<float> values;       ///< (rows, width)
+  std::vector<std::string> notes;  ///< as in Result
 };
 
 /// A loaded model. Weights are mapped when a call first needs them. One call at a time per engine; several engines may
@@ -157,7 +159,10 @@ INKSTONE_API void check_writable(const std::filesystem::path& path);
 /// The JSON that save_picture stored in a picture; nothing if there is none.
 INKSTONE_API std::optional<std::string> read_picture_metadata(const std::filesystem::path& path);
 
-/// What made a picture, as a request: every field that its metadata has. Throws Error for metadata that cannot be read.
+/// What made a picture, as a request: every field that its metadata has. Set the model and components in `options`
+/// first: if the picture was made by others, an Error names them. Device and held_as become the picture's; a caller who
+/// wants others sets them afterwards, as well as fields of the request. Throws Error for a picture without metadata and
+/// for metadata that cannot be read, naming the file and the field.
 INKSTONE_API Request request_like(const std::filesystem::path& picture, EngineOptions& options);
 
 /// What a folder or file is, as JSON: {"path", "components": [{"component", "format", "scheme", "files", "tensors",
