@@ -1,6 +1,8 @@
 #include "io/json.h"
 
+#include <algorithm>
 #include <cmath>
+#include <system_error>
 #include <unordered_set>
 
 #include "core/error.h"
@@ -73,6 +75,13 @@ JsonFile JsonFile::read(const std::filesystem::path& path) {
   return {path, parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path)};
 }
 
+std::optional<JsonFile> JsonFile::read_if_present(const std::filesystem::path& path) {
+  std::error_code ignored;  // what cannot be asked for is opened, which tells the reason; so is a link to nothing
+  if (std::filesystem::symlink_status(path, ignored).type() == std::filesystem::file_type::not_found)
+    return std::nullopt;
+  return read(path);
+}
+
 JsonFile::JsonFile(std::filesystem::path path, json object) : JsonFile(std::move(path), "", std::move(object)) {}
 
 JsonFile::JsonFile(std::filesystem::path path, std::string parents, json object)
@@ -95,6 +104,14 @@ void JsonFile::refuse(const std::string& field, const json& value, const std::st
   fail("{}: field {}{} is {}, {} is needed", path_.string(), parents_, field, shown(value), wanted);
 }
 
+void JsonFile::refuse(const std::string& field, const std::string& wanted) const { refuse(field, need(field), wanted); }
+
+void JsonFile::allow_only(std::initializer_list<std::string_view> fields) const {
+  for (const auto& [name, value] : object_.items())
+    check(std::find(fields.begin(), fields.end(), name) != fields.end(), "{}: field {}{} is unknown; there are {}",
+          path_.string(), parents_, shown(name), fmt::join(fields, ", "));
+}
+
 int64_t JsonFile::as_integer(const std::string& field, const json& value, int64_t least, int64_t most) const {
   const bool fits = value.is_number_integer() &&
                     !(value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX));
@@ -110,6 +127,11 @@ double JsonFile::as_number(const std::string& field, const json& value) const {
 bool JsonFile::as_boolean(const std::string& field, const json& value) const {
   if (value.is_boolean()) return value.get<bool>();
   refuse(field, value, "true or false");
+}
+
+std::string JsonFile::as_text(const std::string& field, const json& value) const {
+  if (value.is_string()) return value.get<std::string>();
+  refuse(field, value, "a string");
 }
 
 template <class T, class As>
@@ -145,11 +167,7 @@ bool JsonFile::boolean_or(const std::string& field, bool absent) const {
   return has(field) ? as_boolean(field, need(field)) : absent;
 }
 
-std::string JsonFile::text(const std::string& field) const {
-  const json& value = need(field);
-  if (!value.is_string()) refuse(field, value, "a string");
-  return value.get<std::string>();
-}
+std::string JsonFile::text(const std::string& field) const { return as_text(field, need(field)); }
 
 std::string JsonFile::text_or(const std::string& field, const std::string& absent) const {
   return has(field) ? text(field) : absent;
@@ -166,6 +184,10 @@ std::vector<double> JsonFile::numbers(const std::string& field) const {
 
 std::vector<bool> JsonFile::booleans(const std::string& field) const {
   return list<bool>(field, [&](const std::string& name, const json& entry) { return as_boolean(name, entry); });
+}
+
+std::vector<std::string> JsonFile::texts(const std::string& field) const {
+  return list<std::string>(field, [&](const std::string& name, const json& entry) { return as_text(name, entry); });
 }
 
 }  // namespace inkstone

@@ -2,6 +2,7 @@
 #pragma once
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +23,8 @@ class JsonFile {
  public:
   /// Parses a file whose top level must be an object. At most 64 MiB.
   static JsonFile read(const std::filesystem::path& path);
+  /// The same; nothing if there is no such file.
+  static std::optional<JsonFile> read_if_present(const std::filesystem::path& path);
   JsonFile(std::filesystem::path path, nlohmann::json object);
 
   const std::filesystem::path& path() const { return path_; }
@@ -41,6 +44,12 @@ class JsonFile {
   std::vector<int64_t> integers(const std::string& field, int64_t least, int64_t most) const;
   std::vector<double> numbers(const std::string& field) const;
   std::vector<bool> booleans(const std::string& field) const;
+  std::vector<std::string> texts(const std::string& field) const;
+
+  /// Throws Error for a field that is there: names its value and what would be right.
+  [[noreturn]] void refuse(const std::string& field, const std::string& wanted) const;
+  /// Throws Error for the first field that is none of `fields`.
+  void allow_only(std::initializer_list<std::string_view> fields) const;
 
  private:
   JsonFile(std::filesystem::path path, std::string parents, nlohmann::json object);
@@ -50,6 +59,7 @@ class JsonFile {
   int64_t as_integer(const std::string& field, const nlohmann::json& value, int64_t least, int64_t most) const;
   double as_number(const std::string& field, const nlohmann::json& value) const;
   bool as_boolean(const std::string& field, const nlohmann::json& value) const;
+  std::string as_text(const std::string& field, const nlohmann::json& value) const;
   /// Each entry of an array through `as`(name of the entry, entry).
   template <class T, class As>
   std::vector<T> list(const std::string& field, const As& as) const;
