@@ -1,0 +1,96 @@
+// text_encoder/config.json (specification 1.2; Qwen2_5_VLConfig of transformers).
+#include "model/config_file.h"
+
+namespace inkstone {
+namespace {
+
+constexpr int64_t kMaxVocabulary = int64_t{1} << 24;
+
+/// Positions are the same on all three axes of a text, so mrope is the ordinary rotary embedding (specification 3).
+bool is_plain_rope(const std::string& type) { return type == "default" || type == "mrope"; }
+
+/// RoPE's base: in rope_parameters since transformers 5, beside the other fields before. Scaled variants are refused.
+double read_rope_theta(const JsonFile& f, double published) {
+  double theta = f.number_or("rope_theta", published);
+  for (const char* field : {"rope_parameters", "rope_scaling"}) {
+    if (!f.has(field)) continue;
+    const JsonFile rope = f.child(field);
+    for (const char* type : {"rope_type", "type"})
+      if (!is_plain_rope(rope.text_or(type, "default"))) rope.refuse(type, "\"default\" or \"mrope\"");
+    theta = rope.number_or("rope_theta", theta);
+  }
+  check(theta > 1, "{}: rope_theta is {}, more than 1 is needed", f.path().string(), theta);
+  return theta;
+}
+
+void refuse_variants(const JsonFile& f) {
+  if (f.text_or("hidden_act", "silu") != "silu") f.refuse("hidden_act", "\"silu\"");
+  refuse_variant(f, "use_sliding_window");
+  if (!f.has("layer_types")) return;
+  const auto types = f.texts("layer_types");
+  if (std::any_of(types.begin(), types.end(), [](const std::string& t) { return t != "full_attention"; }))
+    f.refuse("layer_types", "\"full_attention\" for every layer");
+}
+
+TextEncoderConfig language_part(const JsonFile& f) {
+  refuse_variants(f);
+  TextEncoderConfig c;
+  c.width = f.integer("hidden_size", 1, kMaxWidth);
+  c.intermediate = f.integer("intermediate_size", 1, kMaxWidth);
+  c.layers = f.integer("num_hidden_layers", 1, kMaxLayers);
+  c.heads = f.integer("num_attention_heads", 1, kMaxHeads);
+  c.kv_heads = f.integer("num_key_value_heads", 1, c.heads);
+  c.vocabulary = f.integer("vocab_size", 1, kMaxVocabulary);
+  c.norm_eps = static_cast<float>(f.number("rms_norm_eps"));
+  c.rope_theta = read_rope_theta(f, c.rope_theta);
+
+  if (!(c.norm_eps > 0 && c.norm_eps < 1)) f.refuse("rms_norm_eps", "a number above 0 and below 1");
+  if (c.width % (2 * c.heads) != 0)
+    f.refuse("num_attention_heads", fmt::format("a number of heads of even width in hidden_size {}", c.width));
+  if (c.heads % c.kv_heads != 0)
+    f.refuse("num_key_value_heads", fmt::format("a divisor of num_attention_heads {}", c.heads));
+  c.head_width = c.width / c.heads;
+  if (f.integer_or("head_dim", c.head_width, 1, kMaxWidth) != c.head_width)
+    f.refuse("head_dim", fmt::format("hidden_size / num_attention_heads = {}", c.head_width));
+  return c;
+}
+
+TextEncoderConfig from_file(const JsonFile& f) {
+  const std::string type = f.text("model_type");
+  if (type != "qwen2_5_vl" && type != "qwen2_5_vl_text") f.refuse("model_type", "\"qwen2_5_vl\"");
+  refuse_quantization(f);
+  return language_part(f.has("text_config") ? f.child("text_config") : f);  // older files have one level
+}
+
+TextEncoderConfig from_shapes(const Checkpoint& checkpoint) {
+  const std::string layer = "model.layers.0.";
+  const std::string q = layer + "self_attn.q_proj.weight";
+  const std::string k = layer + "self_attn.k_proj.weight";
+  TextEncoderConfig c;  // head width, eps and RoPE stay the published ones
+  const Shape embedding = telling_shape(checkpoint, "model.embed_tokens.weight", 2);
+  c.vocabulary = embedding[0];
+  c.width = embedding[1];
+  c.layers = count_layers(checkpoint, "model.layers.");
+  c.intermediate = telling_shape(checkpoint, layer + "mlp.gate_proj.weight", 2)[0];
+  c.heads = divided(checkpoint, q, telling_shape(checkpoint, q, 2)[0], c.head_width);
+  c.kv_heads = divided(checkpoint, k, telling_shape(checkpoint, k, 2)[0], c.head_width);
+  check(c.heads % c.kv_heads == 0, "{}: {} key heads do not divide {} query heads; a config.json is needed",
+        describe(*checkpoint.find(k), k), c.kv_heads, c.heads);
+  return c;
+}
+
+}  // namespace
+
+TextEncoderConfig read_text_encoder_config(const Checkpoint& checkpoint, ConfigOrigin& origin) {
+  origin = {};
+  if (const auto file = find_config(checkpoint)) return from_file(*file);
+  const TextEncoderConfig c = from_shapes(checkpoint);
+  origin = inferred_from(checkpoint,
+                         fmt::format("{} layers, width {}, intermediate {}, vocabulary {}", c.layers, c.width,
+                                     c.intermediate, c.vocabulary),
+                         fmt::format("heads of {} ({}, {} for keys), eps {}, RoPE base {}", c.head_width, c.heads,
+                                     c.kv_heads, c.norm_eps, c.rope_theta));
+  return c;
+}
+
+}  // namespace inkstone
