@@ -17,7 +17,8 @@ target_link_libraries(inkstone_images INTERFACE PNG::PNG JPEG::JPEG PkgConfig::W
 # Debian's oneDNN has no pkg-config file, and its CMake package names differ between releases.
 find_path(DNNL_INCLUDE_DIR oneapi/dnnl/dnnl.hpp REQUIRED)
 find_library(DNNL_LIBRARY dnnl REQUIRED)
-find_package(OpenMP REQUIRED COMPONENTS CXX)
+# The OpenMP runtime that Debian's oneDNN is linked to, whatever compiler builds us: its thread count is ours to set.
+find_library(GOMP_LIBRARY NAMES libgomp.so.1 gomp REQUIRED)
 add_library(inkstone_onednn INTERFACE)
 target_include_directories(inkstone_onednn SYSTEM INTERFACE ${DNNL_INCLUDE_DIR})
-target_link_libraries(inkstone_onednn INTERFACE ${DNNL_LIBRARY})
+target_link_libraries(inkstone_onednn INTERFACE ${DNNL_LIBRARY} ${GOMP_LIBRARY})

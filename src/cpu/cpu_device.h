@@ -7,7 +7,8 @@
 namespace inkstone {
 
 struct CpuOptions {
-  int threads = 0;  ///< 0: as many as the processor and the container allow
+  int threads = 0;          ///< 0: as many as the processor and the container allow
+  size_t memory_limit = 0;  ///< bytes of the device's pool; 0: what is available when the device is made
 };
 
 /// f32 activations in host memory; weights of any format are expanded tile by tile.

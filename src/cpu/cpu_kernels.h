@@ -1,6 +1,7 @@
 // The CPU's kernels: f32 arithmetic, work cut into tasks for the device's own threads.
 #pragma once
 #include "core/thread_pool.h"
+#include "cpu/worker_scratch.h"
 #include "ops/kernels.h"
 
 namespace inkstone {
@@ -9,7 +10,7 @@ namespace inkstone {
 class CpuKernels final : public Kernels {
  public:
   /// `pool` must outlive the kernels.
-  explicit CpuKernels(ThreadPool& pool) : pool_(pool) {}
+  explicit CpuKernels(ThreadPool& pool) : pool_(pool), scratch_(pool.threads()) {}
 
   void embed(Tensor& out, const Weight& table, const Tensor& ids) override;
   void linear(std::span<Tensor> out, std::span<const LinearPart> parts) override;
@@ -31,6 +32,7 @@ class CpuKernels final : public Kernels {
 
  private:
   ThreadPool& pool_;
+  WorkerScratch scratch_;
 };
 
 }  // namespace inkstone

@@ -1,0 +1,42 @@
+#include "cpu/cpu_device.h"
+
+#include "core/host_memory.h"
+#include "cpu/cpu_kernels.h"
+#include "cpu/gemm.h"
+
+namespace inkstone {
+namespace {
+
+class CpuDevice final : public Device {
+ public:
+  CpuDevice(int threads, size_t memory_limit) : memory_(memory_limit), pool_(threads), kernels_(pool_) {}
+
+  std::string name() const override { return "cpu"; }
+  std::string describe() const override {
+    return fmt::format("cpu: {} threads, {}", pool_.threads(), describe_onednn());
+  }
+  DType activation_type() const override { return DType::f32; }
+  Kernels& kernels() override { return kernels_; }
+
+  std::shared_ptr<Buffer> allocate(size_t bytes) override { return memory_.allocate(bytes); }
+  MemoryUse memory() const override { return {memory_.current(), memory_.peak()}; }
+  void reset_peak() override { memory_.reset_peak(); }
+
+  Tensor upload(const Tensor& host) override { return host; }
+  Tensor download(const Tensor& tensor) override { return tensor; }
+
+ private:
+  HostMemory memory_;
+  ThreadPool pool_;
+  CpuKernels kernels_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> make_cpu_device(const CpuOptions& options) {
+  check(options.threads >= 0, "threads: {} given, at least 1 is needed (0 for all)", options.threads);
+  return std::make_unique<CpuDevice>(options.threads == 0 ? usable_processors() : options.threads,
+                                     options.memory_limit == 0 ? available_memory() : options.memory_limit);
+}
+
+}  // namespace inkstone
