@@ -97,3 +97,11 @@ Tensor host_tensor(std::span<const int32_t> values);
 Tensor to_f32(const Tensor& host);
 
 }  // namespace inkstone
+
+/// Shapes print as in Shape::text(), made only where a message is.
+template <>
+struct fmt::formatter<inkstone::Shape> : fmt::formatter<std::string> {
+  auto format(const inkstone::Shape& shape, fmt::format_context& context) const {
+    return fmt::formatter<std::string>::format(shape.text(), context);
+  }
+};
