@@ -1,0 +1,62 @@
+#include "ops/arguments.h"
+
+namespace inkstone {
+
+void Arguments::activation(const char* name, const Tensor& t) const {
+  need(t && t.shape().rank() > 0 && t.dtype() == activation_, "{} is {} {}, a tensor of {} is needed", name,
+       name_of(t.dtype()), t.shape(), name_of(activation_));
+}
+
+void Arguments::activation(const char* name, const Tensor& t, int rank) const {
+  activation(name, t);
+  need(t.shape().rank() == rank, "{} is {}, a tensor of rank {} is needed", name, t.shape(), rank);
+}
+
+void Arguments::activation(const char* name, const Tensor& t, const Shape& shape) const {
+  tensor(name, t, shape, activation_);
+}
+
+void Arguments::tensor(const char* name, const Tensor& t, const Shape& shape, DType dtype) const {
+  need(t && t.shape() == shape && t.dtype() == dtype, "{} is {} {}, {} {} is needed", name, name_of(t.dtype()),
+       t.shape(), name_of(dtype), shape);
+}
+
+void Arguments::weight(const char* name, const Weight& w) const {
+  if (w.format != WeightFormat::affine) {
+    need(w.data && w.data.shape() == Shape{w.out, w.in}, "{} holds {}, {} is needed", name, w.data.shape(),
+         Shape{w.out, w.in});
+    return;
+  }
+  need((w.bits == 4 || w.bits == 8) && w.group > 0 && w.in % w.group == 0, "{} {} has {} bits in groups of {}", name,
+       Shape{w.out, w.in}, w.bits, w.group);
+  tensor(name, w.data, {w.out, w.in * w.bits / 32}, DType::u32);
+  const Shape groups = {w.out, w.in / w.group};
+  need(w.scales && w.offsets && w.scales.shape() == groups && w.offsets.shape() == groups,
+       "{} has scales {} and offsets {}, {} is needed", name, w.scales.shape(), w.offsets.shape(), groups);
+}
+
+void Arguments::layer(const Linear& layer, int64_t in) const {
+  need(!layer.slabs.empty(), "the layer has no weights");
+  for (const Slab& slab : layer.slabs) {
+    weight("weight", slab.weight);
+    need(slab.weight.in == in, "x has width {}, weight {} takes {}", in, Shape{slab.weight.out, slab.weight.in},
+         slab.weight.in);
+    if (slab.bias) tensor("bias", slab.bias, {slab.weight.out}, DType::f32);
+  }
+}
+
+void Arguments::sequences(const Sequences* sequences, int64_t rows) const {
+  need(sequences != nullptr, "sequences are missing");
+  need(sequences->rows() == rows, "sequences of {} rows for {} rows", sequences->rows(), rows);
+}
+
+void Arguments::vectors(const char* name, const SequenceRows& vectors, int64_t rows, int64_t d) const {
+  sequences(vectors.sequences, rows);
+  activation(name, vectors.table, 2);
+  need(vectors.table.dim(1) == d, "{} has table {} for width {}", name, vectors.table.shape(), d);
+  need(0 <= vectors.slot && vectors.slot < vectors.table.dim(0), "{} has slot {} in table {}", name, vectors.slot,
+       vectors.table.shape());
+  tensor(name, vectors.row, {vectors.sequences->count()}, DType::i32);
+}
+
+}  // namespace inkstone
