@@ -1,6 +1,7 @@
 // The CPU's kernels: f32 arithmetic, work cut into tasks for the device's own threads.
 #pragma once
 #include "core/thread_pool.h"
+#include "cpu/vector_ops.h"
 #include "cpu/worker_scratch.h"
 #include "ops/kernels.h"
 
@@ -9,8 +10,9 @@ namespace inkstone {
 /// Every method is one family's file in this folder.
 class CpuKernels final : public Kernels {
  public:
-  /// `pool` must outlive the kernels.
-  explicit CpuKernels(ThreadPool& pool) : pool_(pool), scratch_(pool.threads()) {}
+  /// `pool` must outlive the kernels; `vector` chooses the instruction set.
+  explicit CpuKernels(ThreadPool& pool, const VectorOps& vector = vector_ops())
+      : pool_(pool), vector_(vector), scratch_(pool.threads()) {}
 
   void embed(Tensor& out, const Weight& table, const Tensor& ids) override;
   void linear(std::span<Tensor> out, std::span<const LinearPart> parts) override;
@@ -32,6 +34,7 @@ class CpuKernels final : public Kernels {
 
  private:
   ThreadPool& pool_;
+  const VectorOps& vector_;
   WorkerScratch scratch_;
 };
 

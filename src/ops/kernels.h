@@ -7,12 +7,11 @@
 #pragma once
 #include <span>
 
+#include "ops/activation.h"
 #include "ops/sequences.h"
 #include "ops/weight.h"
 
 namespace inkstone {
-
-enum class Activation : uint8_t { none, silu, gelu_tanh };
 
 /// One (d) vector for each sequence of a stream: sequence s takes row `row[s] + slot` of `table`.
 struct SequenceRows {

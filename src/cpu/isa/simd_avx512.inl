@@ -1,0 +1,83 @@
+// Vectors of 64 bytes.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <immintrin.h>
+
+#include "cpu/vector_ops.h"
+
+namespace inkstone::avx512 {
+namespace {
+
+constexpr Isa kIsa = Isa::avx512;
+constexpr int64_t kLanes = 16;
+
+using Floats = __m512;
+
+inline Floats splat(float x) { return _mm512_set1_ps(x); }
+inline Floats load(const float* p) { return _mm512_loadu_ps(p); }
+inline void store(float* p, Floats v) { _mm512_storeu_ps(p, v); }
+
+inline __mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
+
+/// The first n numbers (n < kLanes), then zeros.
+inline Floats load_first(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
+inline void store_first(float* p, Floats v, int64_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
+
+/// a * b + c
+inline Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+
+/// The greater number; b where either is NaN.
+inline Floats greater(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+inline Floats lesser(Floats a, Floats b) { return _mm512_min_ps(a, b); }
+
+/// To whole numbers, ties to even.
+inline Floats nearest(Floats x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+
+/// x * 2^n for whole n, rounded once.
+inline Floats times_power_of_two(Floats x, Floats n) { return _mm512_scalef_ps(x, n); }
+
+inline float sum(Floats v) { return _mm512_reduce_add_ps(v); }
+
+inline __m256i load_32_bytes(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+
+inline Floats load_bf16(const uint16_t* p) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_32_bytes(p)), 16));
+}
+
+inline Floats load_f16(const uint16_t* p) { return _mm512_cvtph_ps(load_32_bytes(p)); }
+
+inline Floats load_bytes(const uint8_t* p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+
+/// kLanes codes of 4 bits, low ones first.
+inline Floats load_nibbles(const uint8_t* p) {
+  int64_t words;
+  __builtin_memcpy(&words, p, sizeof words);
+  const __m512i shift = _mm512_setr_epi64(0, 8, 16, 24, 32, 40, 48, 56);  // a pair of codes to each 64-bit lane
+  const __m512i pairs = _mm512_srlv_epi64(_mm512_set1_epi64(words), shift);
+  const __m512i low = pairs & _mm512_set1_epi64(15);
+  const __m512i high = _mm512_slli_epi64(pairs & _mm512_set1_epi64(0xf0), 28);
+  return _mm512_cvtepi32_ps(low | high);
+}
+
+inline Floats swap_neighbours(Floats v) { return _mm512_permute_ps(v, 0xb1); }
+inline Floats duplicate_even(Floats v) { return _mm512_moveldup_ps(v); }
+inline Floats duplicate_odd(Floats v) { return _mm512_movehdup_ps(v); }
+
+/// a * b - c in even lanes, a * b + c in odd ones.
+inline Floats multiply_subtract_add(Floats a, Floats b, Floats c) { return _mm512_fmaddsub_ps(a, b, c); }
+
+/// Every other number of a, then of b.
+inline Floats even_lanes(Floats a, Floats b) {
+  const __m512i index = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  return _mm512_permutex2var_ps(a, index, b);
+}
+inline Floats odd_lanes(Floats a, Floats b) {
+  const __m512i index = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+  return _mm512_permutex2var_ps(a, index, b);
+}
+
+}  // namespace
+}  // namespace inkstone::avx512

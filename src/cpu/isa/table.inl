@@ -1,0 +1,28 @@
+// The algorithms, and the table of one instruction set. INKSTONE_ISA names it; its vectors are included before.
+#pragma once
+#include "cpu/isa/functions.inl"
+#include "cpu/isa/norms.inl"
+#include "cpu/isa/rows.inl"
+#include "cpu/isa/tables.h"
+
+namespace inkstone::INKSTONE_ISA {
+
+const VectorOps kVectorOps = {
+    .isa = kIsa,
+    .exp = exp_row,
+    .epilogue = epilogue,
+    .swiglu = swiglu,
+    .add_scaled = add_scaled,
+    .scale_shift = scale_shift,
+    .dot = dot,
+    .expand_bf16 = expand_bf16,
+    .expand_f16 = expand_f16,
+    .expand_affine4 = expand_affine4,
+    .expand_affine8 = expand_affine8,
+    .rms_norm = rms_norm,
+    .layer_norm_modulate = layer_norm_modulate,
+    .rope_neighbours = rope_neighbours,
+    .rope_halves = rope_halves,
+};
+
+}  // namespace inkstone::INKSTONE_ISA
