@@ -1,0 +1,111 @@
+#include "engine/dry_run.h"
+
+#include <algorithm>
+
+#include "model/pipeline.h"
+#include "model/text_encoder.h"
+#include "ops/interceptor.h"
+
+namespace inkstone {
+namespace {
+
+class NoKernels final : public Interceptor {
+  void intercept(const Call&) override {}
+};
+
+/// A buffer without memory that is counted while it lives.
+struct CountedBuffer final : Buffer {
+  CountedBuffer(std::shared_ptr<MemoryUse> counter, size_t size) : Buffer(nullptr, size), use(std::move(counter)) {
+    use->current += bytes;
+    use->peak = std::max(use->peak, use->current);
+  }
+  ~CountedBuffer() override { use->current -= bytes; }
+
+  std::shared_ptr<MemoryUse> use;
+};
+
+class DryDevice final : public Device {
+ public:
+  std::string name() const override { return "dry"; }
+  std::string describe() const override { return "dry: counts memory, computes nothing"; }
+  DType activation_type() const override { return DType::f32; }
+  Kernels& kernels() override { return kernels_; }
+  std::shared_ptr<Buffer> allocate(size_t bytes) override { return std::make_shared<CountedBuffer>(use_, bytes); }
+  MemoryUse memory() const override { return *use_; }
+  void reset_peak() override { use_->peak = use_->current; }
+  Tensor upload(const Tensor& host) override { return host; }
+  Tensor download(const Tensor& tensor) override { return tensor; }
+
+ private:
+  std::shared_ptr<MemoryUse> use_ = std::make_shared<MemoryUse>();
+  NoKernels kernels_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> make_dry_device() { return std::make_unique<DryDevice>(); }
+
+struct DryRun::Parts {
+  explicit Parts(const Model& m) : model(m) {}
+
+  template <class Config, class Weights>
+  Weights bind(const Checkpoint& files, const Config& config, Weights (*load)(const Config&, WeightLoader&)) {
+    WeightLoader loader(files, *device);
+    return load(config, loader);
+  }
+
+  Tensor activations(const Shape& shape) {
+    return {device->allocate(static_cast<size_t>(shape.count()) * sizeof(float)), 0, shape, DType::f32};
+  }
+
+  template <class Run>
+  size_t peak_of(const Run& run) {
+    device->reset_peak();
+    run();
+    return device->memory().peak;
+  }
+
+  const Model& model;
+  std::unique_ptr<Device> device = make_dry_device();
+  Ops ops{*device};
+  TextEncoderWeights text_encoder = bind(model.text_encoder_files, model.text_encoder, load_text_encoder);
+  TransformerWeights transformer = bind(model.transformer_files, model.transformer, load_transformer);
+  VaeWeights vae = bind(model.vae_files, model.vae, load_vae);
+};
+
+DryRun::DryRun(const Model& model) : parts_(std::make_unique<Parts>(model)) {}
+DryRun::~DryRun() = default;
+
+size_t DryRun::encode(int64_t tokens) {
+  Parts& p = *parts_;
+  return p.peak_of([&] {
+    const Tensor ids(p.device->allocate(static_cast<size_t>(tokens) * sizeof(int32_t)), 0, {tokens}, DType::i32);
+    encode_text(p.ops, p.model.text_encoder, p.text_encoder, ids, Sequences::equal(1, tokens));
+  });
+}
+
+size_t DryRun::denoise(const Job& job, int64_t pictures) {
+  Parts& p = *parts_;
+  return p.peak_of([&] {
+    const auto texts = [&](const PromptTokens& tokens) {
+      return std::vector(static_cast<size_t>(pictures), p.activations({tokens.kept(), p.model.text_encoder.width}));
+    };
+    const Batch batch = {.grid = job.grid,
+                         .prompts = texts(job.prompt_tokens),
+                         .negatives = job.guided ? texts(job.negative_tokens) : std::vector<Tensor>()};
+    const Transformer transformer(p.model.transformer, p.transformer);
+    const Sampler sampler(p.ops, transformer, job.sigmas, job.cfg);
+    const Tensor tokens = p.ops.patchify(p.activations(job.latents.with_first(pictures)), p.model.transformer.patch);
+    sampler.run(batch, tokens, [] {});
+  });
+}
+
+size_t DryRun::decode(const Job& job) {
+  Parts& p = *parts_;
+  return p.peak_of([&] {
+    const Tensor tokens = p.activations({job.grid.tokens(), p.model.transformer.in_channels});
+    decode_tokens(p.ops, p.model.vae, p.vae, tokens, job.latents.with_first(1), p.model.transformer.patch);
+  });
+}
+
+}  // namespace inkstone

@@ -1,0 +1,48 @@
+#include <chrono>
+#include <utility>
+
+#include "inkstone/inkstone.h"
+
+#include "core/error.h"
+#include "engine/generation.h"
+#include "engine/session.h"
+
+namespace inkstone {
+
+struct Engine::State {
+  explicit State(const EngineOptions& options) : session(options) {}
+
+  Session session;
+  double opening_seconds = 0;  ///< until a call has told them
+};
+
+Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Engine::Engine(Engine&&) noexcept = default;
+Engine& Engine::operator=(Engine&&) noexcept = default;
+Engine::~Engine() = default;
+
+Engine Engine::open(const EngineOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  auto state = std::make_unique<State>(options);
+  state->opening_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return Engine(std::move(state));
+}
+
+Result Engine::generate(const Request& request) {
+  return inkstone::generate(state_->session, request, std::exchange(state_->opening_seconds, 0));
+}
+
+Embeddings Engine::encode(const std::string& prompt, std::optional<int64_t> max_sequence_length) {
+  Session& session = state_->session;
+  session.machine().watch({});
+  const PromptTokens tokens = tokenize_prompt(session.model().tokenizer, prompt, max_sequence_length);
+  const Tensor host = session.machine().ops().download(session.encode(std::span(&tokens, 1)).front());
+  const auto values = host.span<const float>();
+  Embeddings embeddings = {.rows = host.dim(0), .width = host.dim(1), .values = {values.begin(), values.end()}};
+  if (tokens.cut) embeddings.notes.push_back(fmt::format("the prompt was cut to {} tokens", tokens.kept()));
+  return embeddings;
+}
+
+std::vector<std::string> Engine::describe() const { return state_->session.describe(); }
+
+}  // namespace inkstone

@@ -1,0 +1,59 @@
+// What the public API reads and writes.
+#include "engine/files.h"
+
+#include <unistd.h>
+
+#include "inkstone/inkstone.h"
+
+#include "core/error.h"
+#include "engine/metadata.h"
+#include "io/image.h"
+#include "io/safetensors.h"
+
+namespace inkstone {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kEmbeds = "embeds";
+
+}  // namespace
+
+void check_writable_file(const fs::path& path) {
+  std::error_code ignored;
+  check(path.has_filename() && !fs::is_directory(path, ignored), "{}: cannot write: a file's name is needed",
+        path.string());
+  check(!fs::exists(path, ignored) || fs::is_regular_file(path, ignored), "{}: cannot write: is not a regular file",
+        path.string());
+  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  check(fs::exists(folder, ignored), "{}: cannot write: there is no folder {}", path.string(), folder.string());
+  if (access(folder.c_str(), W_OK | X_OK) != 0)  // files are made under another name beside it, then renamed
+    fail("{}: cannot write to the folder {}: {}", path.string(), folder.string(),
+         std::error_code(errno, std::generic_category()).message());
+}
+
+void check_writable(const fs::path& path) {
+  image_format(path);
+  check_writable_file(path);
+}
+
+void save_picture(const fs::path& path, const Picture& picture) {
+  write_image(path, {.width = picture.width, .height = picture.height, .rgb = picture.rgb}, picture.metadata);
+}
+
+std::optional<std::string> read_picture_metadata(const fs::path& path) { return read_image_metadata(path); }
+
+Request request_like(const fs::path& picture, EngineOptions& options) {
+  const auto metadata = read_picture_metadata(picture);
+  check(metadata.has_value(), "{}: does not say what made it; a picture by Inkstone is needed", picture.string());
+  return parse_metadata(*metadata, picture, options);
+}
+
+void save_embeddings(const fs::path& path, const Embeddings& embeddings) {
+  const Shape shape = {embeddings.rows, embeddings.width};
+  check(static_cast<size_t>(shape.count()) == embeddings.values.size(), "embeddings {} with {} values", shape.text(),
+        embeddings.values.size());
+  write_safetensors(path, {{std::string(kEmbeds), host_tensor(embeddings.values).reshape(shape)}});
+}
+
+}  // namespace inkstone

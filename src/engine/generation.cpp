@@ -1,0 +1,170 @@
+#include "engine/generation.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "core/host_memory.h"
+#include "engine/files.h"
+#include "engine/job.h"
+#include "engine/memory_plan.h"
+#include "engine/metadata.h"
+#include "engine/stages.h"
+#include "io/safetensors.h"
+#include "model/pipeline.h"
+
+namespace inkstone {
+namespace {
+
+constexpr std::string_view kLatents = "latents";
+
+/// Bytes that this process may hold in all.
+size_t available_to_process(const EngineOptions& options) {
+  return options.memory_limit > 0 ? options.memory_limit : available_memory() + resident_memory();
+}
+
+bool rounds_weights(const Checkpoint& files) {
+  return std::any_of(files.tensors.begin(), files.tensors.end(), [](const auto& item) {
+    const DType type = item.second.data.dtype();
+    return item.second.data.shape().rank() > 1 && (type == DType::f32 || type == DType::f16);
+  });
+}
+
+std::vector<std::string> notes_of(const Session& session, const Job& job) {
+  const Model& model = session.model();
+  std::vector<std::string> notes = model.notes;
+  notes.insert(notes.end(), job.notes.begin(), job.notes.end());
+  for (const Checkpoint* files : {&model.transformer_files, &model.text_encoder_files, &model.vae_files})
+    if (session.held() == DType::bf16 && rounds_weights(*files))
+      notes.push_back(fmt::format("the {}'s weights are rounded to bf16", name_of(files->component)));
+  return notes;
+}
+
+class Generation {
+ public:
+  Generation(Session& session, const Request& request, double opening_seconds)
+      : session_(session), model_(session.model()), request_(request), stages_(request.progress) {
+    stages_.add(Stage::load, opening_seconds);
+  }
+
+  Result run() {
+    Device& device = session_.machine().device();
+    session_.machine().watch(request_.stop);
+    stages_.begin(Stage::load);
+    prepare();
+    stages_.step_done();
+    device.reset_peak();
+    encode();
+    denoise();
+    decode();
+    save_latents();
+    result_.notes = notes_of(session_, job_);
+    result_.profile = session_.machine().take_profile();
+    result_.peak_bytes = device.memory().peak;
+    result_.times = stages_.finish();
+    return std::move(result_);
+  }
+
+ private:
+  void prepare() {
+    if (!request_.save_latents.empty()) check_writable_file(request_.save_latents);
+    job_ = make_job(model_, request_);
+    const MemoryState memory = {.available_bytes = available_to_process(session_.options()),
+                                .transformer_bound = session_.has_transformer()};
+    batch_ = plan_memory(model_, job_, session_.held(), memory).batch;
+    noise_ = starting_noise(job_);
+  }
+
+  void encode() {
+    std::vector<PromptTokens> texts = {job_.prompt_tokens};
+    if (job_.guided) texts.push_back(job_.negative_tokens);
+    stages_.begin(Stage::encode);
+    embeddings_ = session_.encode(texts);
+    stages_.step_done();
+  }
+
+  /// The job's pictures from `first` on, as many as are drawn at once.
+  Batch batch_from(int64_t first) const {
+    const auto pictures = static_cast<size_t>(std::min(batch_, job_.count - first));
+    Batch batch = {.grid = job_.grid, .prompts = std::vector(pictures, embeddings_[0])};
+    if (job_.guided) batch.negatives = std::vector(pictures, embeddings_[1]);
+    return batch;
+  }
+
+  void denoise() {
+    stages_.begin(Stage::load);
+    const Transformer transformer(model_.transformer, session_.transformer());
+    stages_.step_done();
+    Ops& ops = session_.machine().ops();
+    const int64_t batches = (job_.count + batch_ - 1) / batch_;
+    stages_.begin(Stage::denoise, batches * job_.steps);
+    const Sampler sampler(ops, transformer, job_.sigmas, job_.cfg);
+    for (int64_t first = 0; first < job_.count; first += batch_) {
+      const Batch batch = batch_from(first);
+      const Tensor noise = ops.upload(noise_.rows(first, first + batch.pictures()));
+      const Tensor tokens =
+          sampler.run(batch, ops.patchify(noise, model_.transformer.patch), [&] { stages_.step_done(); });
+      check_finite(ops.download(tokens));
+      drawn_.push_back(tokens);
+    }
+  }
+
+  /// Broken weights or a huge cfg must not pass for a picture.
+  static void check_finite(const Tensor& tokens) {
+    const auto values = tokens.span<const float>();
+    check(std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); }),
+          "the transformer's latents are not finite: its weights, or cfg, are out of range");
+  }
+
+  void decode() {
+    Ops& ops = session_.machine().ops();
+    stages_.begin(Stage::decode, job_.count);
+    const VaeWeights vae = session_.bind_vae();
+    for (int64_t i = 0; i < job_.count; ++i) {
+      const int64_t row = i % batch_ * job_.grid.tokens();
+      const Tensor tokens = drawn_[static_cast<size_t>(i / batch_)].rows(row, row + job_.grid.tokens());
+      const Tensor pixels = ops.download(
+          decode_tokens(ops, model_.vae, vae, tokens, job_.latents.with_first(1), model_.transformer.patch));
+      result_.pictures.push_back(picture(i, pixels));
+      stages_.step_done();
+    }
+  }
+
+  Picture picture(int64_t index, const Tensor& pixels) const {
+    const auto rgb = pixels.span<const uint8_t>();
+    return {.width = job_.width,
+            .height = job_.height,
+            .rgb = {rgb.begin(), rgb.end()},
+            .seed = job_.seed + static_cast<uint64_t>(index),
+            .metadata = picture_metadata(job_, model_, session_.options(), index)};
+  }
+
+  void save_latents() {
+    if (request_.save_latents.empty()) return;
+    stages_.begin(Stage::write);
+    Ops& ops = session_.machine().ops();
+    const Tensor tokens = ops.download(ops.concat_rows(drawn_));
+    write_safetensors(request_.save_latents,
+                      {{std::string(kLatents), unpack_latents(tokens, job_.latents, model_.transformer.patch)}});
+    stages_.step_done();
+  }
+
+  Session& session_;
+  const Model& model_;
+  const Request& request_;
+  Stages stages_;
+  Job job_;
+  int64_t batch_ = 1;
+  Tensor noise_;                    // (count, z, h, w)
+  std::vector<Tensor> embeddings_;  // of the prompt and, if guided, the negative prompt
+  std::vector<Tensor> drawn_;       // tokens of each batch
+  Result result_;
+};
+
+}  // namespace
+
+Result generate(Session& session, const Request& request, double opening_seconds) {
+  return Generation(session, request, opening_seconds).run();
+}
+
+}  // namespace inkstone

@@ -1,0 +1,102 @@
+#include "engine/job.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "io/image_codecs.h"
+#include "io/safetensors.h"
+
+namespace inkstone {
+namespace {
+
+constexpr int64_t kMaxSteps = 1000;       // num_train_timesteps: finer schedules than the training's have no meaning
+constexpr int64_t kMaxPictures = 1024;    // of one call; all are held in memory until it returns
+constexpr std::string_view kBlank = " ";  // the documented way to guide without a negative prompt
+constexpr std::string_view kNoise = "noise";
+
+void check_range(const char* name, int64_t value, int64_t least, int64_t most) {
+  check(value >= least && value <= most, "{} {}: {} to {} work", name, value, least, most);
+}
+
+void choose_numbers(Job& job, const Model& model, const Request& request) {
+  job.cfg = request.cfg.value_or(model.defaults.cfg);
+  check(std::isfinite(static_cast<float>(job.cfg)), "cfg {}: a finite number is needed", job.cfg);
+  job.steps = request.steps.value_or(model.defaults.steps);
+  // With shift_terminal one step would divide 0 by 0 (specification 4.1).
+  check_range("steps", job.steps, model.schedule.shift_terminal ? 2 : 1, kMaxSteps);
+  job.count = request.count;
+  check_range("count", job.count, 1, kMaxPictures);
+  job.width = request.width.value_or(model.defaults.width);
+  job.height = request.height.value_or(model.defaults.height);
+  job.grid = grid_of(job.width, job.height, model.unit());
+  check_image_size(job.width, job.height);
+  const int64_t scale = model.vae.scale();
+  job.latents = {job.count, model.vae.latent_channels, job.height / scale, job.width / scale};
+  job.sigmas = make_schedule(model.schedule, job.steps, job.grid.tokens());
+}
+
+/// Errors and notes name the text, since there may be two.
+PromptTokens tokenize(Job& job, const Model& model, const char* name, std::string_view text) {
+  try {
+    const PromptTokens tokens = tokenize_prompt(model.tokenizer, text, job.max_sequence_length);
+    if (tokens.cut) job.notes.push_back(fmt::format("the {} was cut to {} tokens", name, tokens.kept()));
+    return tokens;
+  } catch (const Error& e) {
+    fail("{}: {}", name, e.what());
+  }
+}
+
+void choose_texts(Job& job, const Model& model, const Request& request) {
+  job.max_sequence_length = request.max_sequence_length;
+  job.prompt = request.prompt;
+  job.prompt_tokens = tokenize(job, model, "prompt", job.prompt);
+  job.guided = job.cfg > 1;  // as the pipeline of diffusers decides
+  if (!job.guided) {
+    if (request.negative_prompt)
+      job.notes.push_back(fmt::format("the negative prompt has no effect: cfg is {}, not above 1", job.cfg));
+    return;
+  }
+  job.negative = request.negative_prompt.value_or(std::string(kBlank));
+  job.negative_tokens = tokenize(job, model, "negative prompt", job.negative);
+}
+
+/// "[1, 0, 5, 7]" of the number at `flat`.
+std::string index_text(const Shape& shape, int64_t flat) {
+  std::vector<int64_t> index;
+  for (int i = shape.rank() - 1; i >= 0; --i) {
+    index.insert(index.begin(), flat % shape[i]);
+    flat /= shape[i];
+  }
+  return Shape(index).text();
+}
+
+Tensor read_noise(const std::filesystem::path& path, const Shape& shape) {
+  const SafetensorsFile file = read_safetensors(path);
+  const StoredTensor* noise = find(file.tensors, kNoise);
+  check(noise != nullptr, "{}: holds no tensor \"{}\"", path.string(), kNoise);
+  const Tensor& values = noise->data;
+  check(values.dtype() == DType::f32 && values.shape() == shape, "{}: tensor \"{}\" is {} {}, F32 {} is needed",
+        path.string(), kNoise, name_of(values.dtype()), values.shape().text(), shape.text());
+  const auto span = values.span<const float>();
+  const auto bad = std::find_if(span.begin(), span.end(), [](float x) { return !std::isfinite(x); });
+  if (bad != span.end())
+    fail("{}: tensor \"{}\" holds {} at {}, finite numbers are needed", path.string(), kNoise, *bad,
+         index_text(shape, bad - span.begin()));
+  return values;
+}
+
+}  // namespace
+
+Job make_job(const Model& model, const Request& request) {
+  Job job = {.seed = request.seed, .noise_file = request.noise};
+  choose_numbers(job, model, request);
+  choose_texts(job, model, request);
+  return job;
+}
+
+Tensor starting_noise(const Job& job) {
+  return job.noise_file.empty() ? make_noise(job.seed, job.latents) : read_noise(job.noise_file, job.latents);
+}
+
+}  // namespace inkstone

@@ -1,0 +1,31 @@
+// A device with the decorators that an engine wants around its kernels.
+#pragma once
+#include <memory>
+#include <stop_token>
+#include <string>
+
+#include "inkstone/inkstone.h"
+
+#include "ops/ops.h"
+
+namespace inkstone {
+
+class Machine {
+ public:
+  explicit Machine(const EngineOptions& options);
+  ~Machine();
+
+  Device& device();
+  /// Ops that throw Cancelled before the next kernel once a stop is requested of the token last given to watch().
+  Ops& ops();
+  void watch(std::stop_token stop);
+
+  /// The table of the ops' times since the last call; empty unless the options ask for it.
+  std::string take_profile();
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace inkstone

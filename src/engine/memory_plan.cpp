@@ -1,0 +1,79 @@
+#include "engine/memory_plan.h"
+
+#include <algorithm>
+#include <array>
+
+#include "core/error.h"
+#include "engine/dry_run.h"
+
+namespace inkstone {
+namespace {
+
+constexpr double kGiB = 1 << 30;
+constexpr int kCausalFrames = 3;  // of a kernel of the VAE, of which the last is kept
+
+double gib(size_t bytes) { return static_cast<double>(bytes) / kGiB; }
+
+/// Elements of a tensor that end up in memory of their own, and not in the mapped file.
+int64_t converted_elements(const Checkpoint& files, const std::string& name, const Tensor& stored, HeldType held) {
+  const int rank = stored.shape().rank();
+  if (rank == 5) return stored.count() / kCausalFrames;  // kernels are always reordered
+  if (rank == 4) return stored.count();
+  if (!held || rank < 2 || !name.ends_with(".weight") || stored.dtype() == *held) return 0;
+  const Shape dense = files.shape_of(name).value_or(stored.shape());
+  const bool packed = dense != stored.shape();
+  return packed && *held == DType::bf16 ? 0 : dense.count();
+}
+
+size_t converted_bytes(const Checkpoint& files, HeldType held) {
+  size_t bytes = 0;
+  for (const auto& [name, stored] : files.tensors) {
+    if (name.starts_with("visual.") || name.starts_with("lm_head.")) continue;
+    const auto elements = static_cast<size_t>(converted_elements(files, name, stored.data, held));
+    bytes += elements * size_of(held.value_or(stored.data.dtype()));
+  }
+  return bytes;
+}
+
+struct StageNeed {
+  const char* name;
+  size_t weights;
+  size_t activations;
+
+  size_t bytes() const { return weights + activations; }
+};
+
+bool fits(size_t bytes, size_t available) { return bytes <= available; }
+
+}  // namespace
+
+MemoryPlan plan_memory(const Model& model, const Job& job, HeldType held, const MemoryState& memory) {
+  DryRun dry(model);
+  // The transformer's converted weights stay for the next call; the others are there for their stage only.
+  const size_t transformer = converted_bytes(model.transformer_files, held);
+  const auto longest = static_cast<int64_t>(std::max(job.prompt_tokens.ids.size(), job.negative_tokens.ids.size()));
+  const size_t latents = 2 * static_cast<size_t>(job.latents.count()) * sizeof(float);  // noise, and what became of it
+  const StageNeed encode = {
+      "encoding the prompt",
+      converted_bytes(model.text_encoder_files, held) + (memory.transformer_bound ? transformer : 0),
+      dry.encode(longest)};
+  const StageNeed decode = {"decoding a picture", transformer + converted_bytes(model.vae_files, held),
+                            latents + dry.decode(job)};
+  int64_t batch = job.count;
+  const auto denoise = [&] { return StageNeed{"drawing a picture", transformer, latents + dry.denoise(job, batch)}; };
+  StageNeed draw = denoise();
+  while (batch > 1 && !fits(draw.bytes(), memory.available_bytes)) {
+    batch = (batch + 1) / 2;
+    draw = denoise();
+  }
+  const std::array<StageNeed, 3> stages = {encode, draw, decode};
+  const auto most = *std::max_element(stages.begin(), stages.end(),
+                                      [](const StageNeed& a, const StageNeed& b) { return a.bytes() < b.bytes(); });
+  check(fits(most.bytes(), memory.available_bytes),
+        "size {}x{}: {} needs {:.2f} GiB of memory ({:.2f} of them for converted weights), {:.2f} GiB are available; "
+        "a smaller size needs less",
+        job.width, job.height, most.name, gib(most.bytes()), gib(most.weights), gib(memory.available_bytes));
+  return {.batch = batch, .needed_bytes = most.bytes()};
+}
+
+}  // namespace inkstone

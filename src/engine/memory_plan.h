@@ -1,0 +1,23 @@
+// Decides before the work what fits into memory.
+#pragma once
+#include "engine/job.h"
+#include "io/weight_loader.h"
+
+namespace inkstone {
+
+struct MemoryPlan {
+  int64_t batch = 1;        ///< pictures that are drawn at once
+  size_t needed_bytes = 0;  ///< of the stage that needs most, mapped weights left out
+};
+
+/// What a process may use, and what it already does.
+struct MemoryState {
+  size_t available_bytes = 0;      ///< for this process in all
+  bool transformer_bound = false;  ///< by an earlier call
+};
+
+/// Throws Error that names the bytes needed and available if not even one picture at a time fits, and for any tensor of
+/// the model that is missing, misshapen or surplus.
+MemoryPlan plan_memory(const Model& model, const Job& job, HeldType held, const MemoryState& memory);
+
+}  // namespace inkstone

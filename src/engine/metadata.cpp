@@ -1,0 +1,108 @@
+#include "engine/metadata.h"
+
+#include <algorithm>
+#include <array>
+
+#include "core/error.h"
+#include "io/json.h"
+
+namespace inkstone {
+namespace {
+
+using nlohmann::json;
+
+template <class T, size_t n>
+using Names = std::array<std::pair<std::string_view, T>, n>;
+
+constexpr Names<HeldAs, 3> kHeldAs = {{{"stored", HeldAs::stored}, {"f32", HeldAs::f32}, {"bf16", HeldAs::bf16}}};
+constexpr Names<DeviceKind, 2> kDevices = {{{"cpu", DeviceKind::cpu}, {"reference", DeviceKind::reference}}};
+
+/// Options that replace a component, and the field that names what replaced it.
+constexpr Names<std::filesystem::path EngineOptions::*, 4> kReplacements = {{
+    {"transformer", &EngineOptions::transformer},
+    {"text_encoder", &EngineOptions::text_encoder},
+    {"vae", &EngineOptions::vae},
+    {"tokenizer", &EngineOptions::tokenizer},
+}};
+
+template <class T, size_t n>
+std::string_view name_in(const Names<T, n>& names, T value) {
+  return std::find_if(names.begin(), names.end(), [&](const auto& entry) { return entry.second == value; })->first;
+}
+
+/// The value that a field names.
+template <class T, size_t n>
+T value_in(const Names<T, n>& names, const JsonFile& file, const std::string& field) {
+  const std::string text = file.text(field);
+  std::vector<std::string_view> known;
+  for (const auto& [name, value] : names) {
+    if (name == text) return value;
+    known.push_back(name);
+  }
+  file.refuse(field, fmt::format("{}", fmt::join(known, " or ")));
+}
+
+uint64_t read_seed(const JsonFile& file) {
+  const auto seed = file.object().find("seed");
+  if (seed == file.object().end() || !seed->is_number_unsigned()) file.refuse("seed", "an integer from 0 to 2^64 - 1");
+  return seed->get<uint64_t>();
+}
+
+/// Throws Error unless the options name what the picture was made with, as far as they must.
+void check_model(const JsonFile& file, const EngineOptions& options) {
+  if (options.model.empty() && file.text("model") != folder_name(default_model()))
+    file.refuse("model", fmt::format("{} (the model that ships with Inkstone) or the folder of that model",
+                                     folder_name(default_model())));
+  for (const auto& [field, option] : kReplacements)
+    if (file.has(std::string(field)) && (options.*option).empty())
+      file.refuse(std::string(field), fmt::format("the file or folder of that {}", field));
+}
+
+}  // namespace
+
+std::string picture_metadata(const Job& job, const Model& model, const EngineOptions& options, int64_t index) {
+  json data = {
+      {"prompt", job.prompt},
+      {"negative_prompt", job.guided ? json(job.negative) : json()},
+      {"seed", job.seed + static_cast<uint64_t>(index)},
+      {"steps", job.steps},
+      {"cfg", job.cfg},
+      {"width", job.width},
+      {"height", job.height},
+      {"model", model.name},
+      {"dtype", name_in(kHeldAs, options.held_as)},
+      {"device", name_in(kDevices, options.device)},
+      {"versions", {{"inkstone", version()}}},
+  };
+  for (const auto& [component, name] : model.replaced) data[component] = name;
+  if (job.max_sequence_length) data["max_sequence_length"] = *job.max_sequence_length;
+  if (!job.noise_file.empty()) {
+    data["noise"] = job.noise_file.string();
+    data["seed"] = job.seed;  // without effect; the file's pictures are told apart by `index`
+    data["index"] = index;
+    data["count"] = job.count;
+  }
+  return data.dump();
+}
+
+Request parse_metadata(std::string_view text, const std::filesystem::path& picture, EngineOptions& options) {
+  const JsonFile file(picture, parse_json(text, picture));
+  constexpr int64_t kMost = INT64_MAX;  // make_job knows the limits
+  check_model(file, options);
+  options.held_as = value_in(kHeldAs, file, "dtype");
+  options.device = value_in(kDevices, file, "device");
+
+  Request request = {.prompt = file.text("prompt")};
+  if (file.has("negative_prompt")) request.negative_prompt = file.text("negative_prompt");
+  request.seed = read_seed(file);
+  request.steps = file.integer("steps", 1, kMost);
+  request.cfg = file.number("cfg");
+  request.width = file.integer("width", 1, kMost);
+  request.height = file.integer("height", 1, kMost);
+  if (file.has("max_sequence_length")) request.max_sequence_length = file.integer("max_sequence_length", 1, kMost);
+  request.noise = file.text_or("noise", "");
+  request.count = file.integer_or("count", 1, 1, kMost);
+  return request;
+}
+
+}  // namespace inkstone

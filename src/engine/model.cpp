@@ -1,0 +1,143 @@
+#include "engine/model.h"
+
+#include <algorithm>
+#include <array>
+
+#include "core/error.h"
+#include "io/json.h"
+
+namespace inkstone {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kIndexFile = "model_index.json";
+constexpr std::string_view kPipeline = "QwenImagePipeline";
+
+/// A component that model_index.json names, and the classes of it that this program runs.
+struct Part {
+  std::string_view name;
+  std::array<std::string_view, 2> classes;
+  fs::path EngineOptions::*replacement;
+};
+constexpr std::array<Part, 5> kParts = {{
+    {"transformer", {"QwenImageTransformer2DModel"}, &EngineOptions::transformer},
+    {"text_encoder", {"Qwen2_5_VLForConditionalGeneration"}, &EngineOptions::text_encoder},
+    {"vae", {"AutoencoderKLQwenImage"}, &EngineOptions::vae},
+    {"tokenizer", {"Qwen2Tokenizer", "Qwen2TokenizerFast"}, &EngineOptions::tokenizer},
+    {"scheduler", {"FlowMatchEulerDiscreteScheduler"}, nullptr},
+}};
+
+bool is_replaced(const Part& part, const EngineOptions& options) {
+  return part.replacement != nullptr && !(options.*part.replacement).empty();
+}
+
+std::string listed(const std::array<std::string_view, 2>& classes) {
+  return classes[1].empty() ? std::string(classes[0]) : fmt::format("{} or {}", classes[0], classes[1]);
+}
+
+/// An entry is ["library", "class"].
+void check_entry(const JsonFile& index, const Part& part) {
+  const std::string name(part.name);
+  if (!index.has(name)) return;  // the component's own files will tell
+  const nlohmann::json& entry = index.object().at(name);
+  const bool known =
+      entry.is_array() && entry.size() == 2 && entry[1].is_string() &&
+      std::find(part.classes.begin(), part.classes.end(), entry[1].get<std::string>()) != part.classes.end();
+  if (!known) index.refuse(name, fmt::format("[library, {}]", listed(part.classes)));
+}
+
+void check_index(const fs::path& path, const EngineOptions& options) {
+  const JsonFile index = JsonFile::read(path);
+  const std::string pipeline = index.text("_class_name");
+  if (pipeline != kPipeline) index.refuse("_class_name", std::string(kPipeline));
+  for (const Part& part : kParts)
+    if (!is_replaced(part, options)) check_entry(index, part);
+}
+
+/// Throws Error unless a folder looks like a model's.
+void check_folder(const fs::path& folder, const EngineOptions& options) {
+  std::error_code ignored;
+  check(fs::exists(folder, ignored), "{}: no such folder; a model's folder is needed", folder.string());
+  check(fs::is_directory(folder, ignored), "{}: is a file; a model's folder is needed, with {} or {}/ and its siblings",
+        folder.string(), kIndexFile, kParts[0].name);
+  if (fs::exists(folder / kIndexFile, ignored)) return check_index(folder / kIndexFile, options);
+  const bool any = std::any_of(kParts.begin(), kParts.end(), [&](const Part& part) {
+    return is_replaced(part, options) || fs::exists(folder / part.name, ignored);
+  });
+  check(any, "{}: is not a model's folder: it holds neither {} nor {}/, text_encoder/, vae/", folder.string(),
+        kIndexFile, kParts[0].name);
+}
+
+fs::path model_folder(const EngineOptions& options) { return options.model.empty() ? default_model() : options.model; }
+
+fs::path component_path(const EngineOptions& options, const Part& part) {
+  return is_replaced(part, options) ? options.*part.replacement : model_folder(options) / part.name;
+}
+
+const Part& part_of(std::string_view name) {
+  return *std::find_if(kParts.begin(), kParts.end(), [&](const Part& part) { return part.name == name; });
+}
+
+Checkpoint open_component(const EngineOptions& options, Component component) {
+  return open_checkpoint(component_path(options, part_of(name_of(component))), component);
+}
+
+/// Components that were not made for each other would fail later, with less telling shapes.
+void check_fit(const Model& m) {
+  const int64_t features = m.vae.latent_channels * m.transformer.patch * m.transformer.patch;
+  const std::string transformer = m.transformer_files.path.string();
+  check(m.transformer.in_channels == features && m.transformer.out_channels == m.vae.latent_channels,
+        "{}: takes {} and gives {} features a token; {} with {} latent channels needs {} and {}", transformer,
+        m.transformer.in_channels, m.transformer.out_channels * m.transformer.patch * m.transformer.patch,
+        m.vae_files.path.string(), m.vae.latent_channels, features, features);
+  check(m.transformer.text_width == m.text_encoder.width, "{}: reads text of width {}, but {} gives {}", transformer,
+        m.transformer.text_width, m.text_encoder_files.path.string(), m.text_encoder.width);
+  check(m.vae.image_channels == 3, "{}: draws {} channels, 3 are needed", m.vae_files.path.string(),
+        m.vae.image_channels);
+  check(m.tokenizer.vocabulary_size() <= m.text_encoder.vocabulary,
+        "{}: knows {} tokens, fewer than the tokenizer's {}", m.text_encoder_files.path.string(),
+        m.text_encoder.vocabulary, m.tokenizer.vocabulary_size());
+}
+
+}  // namespace
+
+Model open_model(const EngineOptions& options) {
+  const fs::path folder = model_folder(options);
+  check_folder(folder, options);
+  Model m = {
+      .name = folder_name(folder),
+      .transformer_files = open_component(options, Component::transformer),
+      .text_encoder_files = open_component(options, Component::text_encoder),
+      .vae_files = open_component(options, Component::vae),
+      .schedule = read_schedule_config(folder / "scheduler"),
+      .defaults = read_model_defaults(folder),
+      .tokenizer = Tokenizer::load(component_path(options, part_of("tokenizer"))),
+  };
+  std::array<ConfigOrigin, 3> origins;
+  m.transformer = read_transformer_config(m.transformer_files, origins[0]);
+  m.text_encoder = read_text_encoder_config(m.text_encoder_files, origins[1]);
+  m.vae = read_vae_config(m.vae_files, origins[2]);
+  for (const ConfigOrigin& origin : origins)
+    if (origin.inferred) m.notes.push_back(origin.note);
+  std::error_code ignored;
+  if (!fs::exists(folder / "scheduler", ignored))
+    m.notes.push_back(fmt::format("{}: no scheduler/ in it; Qwen-Image-2512's schedule is used", folder.string()));
+  for (const Part& part : kParts)
+    if (is_replaced(part, options)) m.replaced.emplace_back(part.name, folder_name(options.*part.replacement));
+  check_fit(m);
+  return m;
+}
+
+std::string folder_name(const fs::path& path) {
+  const fs::path whole = fs::absolute(path).lexically_normal();
+  return (whole.has_filename() ? whole : whole.parent_path()).filename().string();
+}
+
+fs::path tokenizer_path(const fs::path& path) {
+  const fs::path given = path.empty() ? default_model() : path;
+  std::error_code ignored;
+  return fs::is_directory(given / "tokenizer", ignored) ? given / "tokenizer" : given;
+}
+
+}  // namespace inkstone

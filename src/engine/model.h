@@ -1,0 +1,42 @@
+// A model on disk: its components found, their configurations read and checked against each other.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "inkstone/inkstone.h"
+
+#include "model/config.h"
+#include "model/schedule.h"
+#include "model/tokenizer.h"
+
+namespace inkstone {
+
+/// Everything about a model but its weights, which `*_files` map.
+struct Model {
+  std::string name;  ///< of its folder
+  Checkpoint transformer_files, text_encoder_files, vae_files;
+  TransformerConfig transformer;
+  TextEncoderConfig text_encoder;
+  VaeConfig vae;
+  ScheduleConfig schedule;
+  ModelDefaults defaults;
+  Tokenizer tokenizer;
+  std::vector<std::string> notes;  ///< what had to be inferred
+  std::vector<std::pair<std::string, std::string>>
+      replaced;  ///< component and the name of the file or folder it came from
+
+  /// Width and height of a picture are multiples of this many pixels.
+  int64_t unit() const { return vae.scale() * transformer.patch; }
+};
+
+/// Opens a folder of diffusers or mflux with the components that `options` replace. Throws Error for a folder that is
+/// none, for another pipeline, and for components that do not fit together.
+Model open_model(const EngineOptions& options);
+
+/// The last part of a path, also of one that ends with a slash.
+std::string folder_name(const std::filesystem::path& path);
+
+/// The folder or file of a model's tokenizer; `path` as TextTokenizer::open takes it.
+std::filesystem::path tokenizer_path(const std::filesystem::path& path);
+
+}  // namespace inkstone

@@ -1,0 +1,62 @@
+// A model on a device: weights that are bound when first needed, and prompts that were encoded before.
+#pragma once
+#include <list>
+#include <optional>
+#include <span>
+
+#include "engine/machine.h"
+#include "engine/model.h"
+#include "io/weight_loader.h"
+#include "model/prompt.h"
+#include "model/text_encoder.h"
+#include "model/transformer.h"
+#include "model/vae.h"
+
+namespace inkstone {
+
+/// Embeddings of the prompts that were encoded last, so that another seed or size costs no text encoder.
+class PromptCache {
+ public:
+  /// (kept rows, text width); empty if there is none.
+  Tensor find(const PromptTokens& tokens) const;
+  void add(const PromptTokens& tokens, const Tensor& embeddings);
+
+ private:
+  struct Entry {
+    std::vector<int32_t> ids;
+    Tensor embeddings;
+  };
+  std::list<Entry> entries_;
+};
+
+class Session {
+ public:
+  explicit Session(const EngineOptions& options);
+
+  const EngineOptions& options() const { return options_; }
+  const Model& model() const { return model_; }
+  Machine& machine() { return machine_; }
+  HeldType held() const { return held_; }
+  std::vector<std::string> describe();
+
+  /// Each prompt's conditioning (kept rows, text width). Weights of the text encoder are held only while this runs.
+  /// A prompt is encoded alone, so that its numbers do not depend on what else was asked for.
+  std::vector<Tensor> encode(std::span<const PromptTokens> prompts);
+
+  bool has_transformer() const { return transformer_.has_value(); }
+  /// Stays bound.
+  const TransformerWeights& transformer();
+  VaeWeights bind_vae();
+
+ private:
+  Tensor encode(const TextEncoderWeights& weights, const PromptTokens& tokens);
+
+  EngineOptions options_;
+  HeldType held_;
+  Model model_;
+  Machine machine_;
+  PromptCache prompts_;
+  std::optional<TransformerWeights> transformer_;
+};
+
+}  // namespace inkstone

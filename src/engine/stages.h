@@ -1,0 +1,37 @@
+// Tells a caller how far a call has come, and keeps the times of its stages.
+#pragma once
+#include <chrono>
+#include <vector>
+
+#include "inkstone/inkstone.h"
+
+namespace inkstone {
+
+class Stages {
+ public:
+  explicit Stages(ProgressFunction report) : report_(std::move(report)) {}
+
+  /// Ends the current stage and starts one of `steps` steps.
+  void begin(Stage stage, int64_t steps = 1);
+  void step_done();
+  /// Ends the current stage. Times of every stage so far, in order.
+  std::vector<StageTime> finish();
+
+  /// Adds time that was spent before the first stage.
+  void add(Stage stage, double seconds);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void report() const;
+  void end_stage();
+
+  ProgressFunction report_;
+  std::vector<StageTime> times_;
+  Progress now_;
+  bool running_ = false;
+  Clock::time_point stage_start_, step_start_;
+  std::vector<double> step_seconds_;
+};
+
+}  // namespace inkstone
