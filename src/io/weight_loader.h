@@ -21,25 +21,26 @@ enum class Bias : uint8_t { absent, present };
 
 /// Layers of a checkpoint on a device. Every method throws Error naming file, tensor, and the shapes or dtypes found
 /// and needed, and marks what it read as used. Names are the canonical ones (see Checkpoint), errors give the stored
-/// ones too.
+/// ones too. Virtual, so that models can be given weights that no file holds.
 class WeightLoader {
  public:
   WeightLoader(const Checkpoint& checkpoint, Device& device, HeldType held = std::nullopt);
+  virtual ~WeightLoader() = default;
 
   /// A layer made of one or more matrices (out, in), dense or packed; kernel axes of size 1 (1x1 convolutions) are
   /// dropped. `held` f32 dequantises exactly; `held` bf16 rounds dense matrices to bf16 and leaves packed ones packed.
-  Linear linear(const std::vector<SlabName>& slabs, int64_t in, Bias bias);
+  virtual Linear linear(const std::vector<SlabName>& slabs, int64_t in, Bias bias);
   Linear linear(const std::string& name, int64_t out, int64_t in, Bias bias = Bias::present);
 
   /// A table (rows, width), `name` with its suffix.
-  Weight table(const std::string& name, int64_t rows, int64_t width);
+  virtual Weight table(const std::string& name, int64_t rows, int64_t width);
 
   /// A vector (n) as f32, `name` with its suffix; any shape of n elements. Weights of norms, biases.
-  Tensor vector(const std::string& name, int64_t n);
+  virtual Tensor vector(const std::string& name, int64_t n);
 
   /// A 3x3 convolution (out, 3, 3, in); `name` without `.weight`. Of a causal 3x3x3 kernel only the last temporal slice
   /// acts on a single frame (specification 7.1), so only that is kept.
-  Conv2d conv2d(const std::string& name, int64_t out, int64_t in);
+  virtual Conv2d conv2d(const std::string& name, int64_t out, int64_t in);
 
   /// Names that begin with `prefix` are known and not needed.
   void ignore(const std::string& prefix);
