@@ -82,21 +82,22 @@ std::optional<JsonFile> JsonFile::read_if_present(const std::filesystem::path& p
   return read(path);
 }
 
-JsonFile::JsonFile(std::filesystem::path path, json object) : JsonFile(std::move(path), "", std::move(object)) {}
-
-JsonFile::JsonFile(std::filesystem::path path, std::string parents, json object)
-    : path_(std::move(path)), parents_(std::move(parents)), object_(std::move(object)) {
-  check(object_.is_object(), "{}: holds {}, a JSON object is needed", path_.string(), shown(object_));
+JsonFile::JsonFile(std::filesystem::path path, json object)
+    : JsonFile(std::move(path), "", std::make_shared<const json>(std::move(object))) {
+  check(object_->is_object(), "{}: holds {}, a JSON object is needed", path_.string(), shown(*object_));
 }
 
+JsonFile::JsonFile(std::filesystem::path path, std::string parents, std::shared_ptr<const json> object)
+    : path_(std::move(path)), parents_(std::move(parents)), object_(std::move(object)) {}
+
 bool JsonFile::has(const std::string& field) const {
-  const auto found = object_.find(field);
-  return found != object_.end() && !found->is_null();
+  const auto found = object_->find(field);
+  return found != object_->end() && !found->is_null();
 }
 
 const json& JsonFile::need(const std::string& field) const {
-  const auto found = object_.find(field);
-  check(found != object_.end(), "{}: field {}{} is missing", path_.string(), parents_, field);
+  const auto found = object_->find(field);
+  check(found != object_->end(), "{}: field {}{} is missing", path_.string(), parents_, field);
   return *found;
 }
 
@@ -107,7 +108,7 @@ void JsonFile::refuse(const std::string& field, const json& value, const std::st
 void JsonFile::refuse(const std::string& field, const std::string& wanted) const { refuse(field, need(field), wanted); }
 
 void JsonFile::allow_only(std::initializer_list<std::string_view> fields) const {
-  for (const auto& [name, value] : object_.items())
+  for (const auto& [name, value] : object_->items())
     check(std::find(fields.begin(), fields.end(), name) != fields.end(), "{}: field {}{} is unknown; there are {}",
           path_.string(), parents_, shown(name), fmt::join(fields, ", "));
 }
@@ -134,19 +135,29 @@ std::string JsonFile::as_text(const std::string& field, const json& value) const
   refuse(field, value, "a string");
 }
 
+JsonFile JsonFile::as_child(const std::string& field, const json& value) const {
+  if (!value.is_object()) refuse(field, value, "an object");
+  return {path_, parents_ + field + ".", std::shared_ptr<const json>(object_, &value)};
+}
+
 template <class T, class As>
 std::vector<T> JsonFile::list(const std::string& field, const As& as) const {
-  const json& array = need(field);
-  if (!array.is_array()) refuse(field, array, "an array");
+  const json& entries = array(field);
   std::vector<T> values;
-  for (size_t i = 0; i < array.size(); ++i) values.push_back(as(fmt::format("{}[{}]", field, i), array[i]));
+  for (size_t i = 0; i < entries.size(); ++i) values.push_back(as(fmt::format("{}[{}]", field, i), entries[i]));
   return values;
 }
 
-JsonFile JsonFile::child(const std::string& field) const {
+const json& JsonFile::array(const std::string& field) const {
   const json& value = need(field);
-  if (!value.is_object()) refuse(field, value, "an object");
-  return {path_, parents_ + field + ".", value};
+  if (!value.is_array()) refuse(field, value, "an array");
+  return value;
+}
+
+JsonFile JsonFile::child(const std::string& field) const { return as_child(field, need(field)); }
+
+std::vector<JsonFile> JsonFile::children(const std::string& field) const {
+  return list<JsonFile>(field, [&](const std::string& name, const json& entry) { return as_child(name, entry); });
 }
 
 int64_t JsonFile::integer(const std::string& field, int64_t least, int64_t most) const {

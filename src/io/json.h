@@ -1,6 +1,7 @@
 // JSON files with errors that name file and field.
 #pragma once
 #include <filesystem>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -28,11 +29,14 @@ class JsonFile {
   JsonFile(std::filesystem::path path, nlohmann::json object);
 
   const std::filesystem::path& path() const { return path_; }
-  const nlohmann::json& object() const { return object_; }
+  const nlohmann::json& object() const { return *object_; }
   bool has(const std::string& field) const;  ///< present and not null
 
-  /// The object in a field.
+  /// The object in a field; shares this one's memory.
   JsonFile child(const std::string& field) const;
+  /// The objects in a field's array.
+  std::vector<JsonFile> children(const std::string& field) const;
+  const nlohmann::json& array(const std::string& field) const;  ///< entries of any kind
 
   int64_t integer(const std::string& field, int64_t least, int64_t most) const;
   int64_t integer_or(const std::string& field, int64_t absent, int64_t least, int64_t most) const;
@@ -52,7 +56,7 @@ class JsonFile {
   void allow_only(std::initializer_list<std::string_view> fields) const;
 
  private:
-  JsonFile(std::filesystem::path path, std::string parents, nlohmann::json object);
+  JsonFile(std::filesystem::path path, std::string parents, std::shared_ptr<const nlohmann::json> object);
 
   const nlohmann::json& need(const std::string& field) const;
   [[noreturn]] void refuse(const std::string& field, const nlohmann::json& value, const std::string& wanted) const;
@@ -60,13 +64,14 @@ class JsonFile {
   double as_number(const std::string& field, const nlohmann::json& value) const;
   bool as_boolean(const std::string& field, const nlohmann::json& value) const;
   std::string as_text(const std::string& field, const nlohmann::json& value) const;
+  JsonFile as_child(const std::string& field, const nlohmann::json& value) const;
   /// Each entry of an array through `as`(name of the entry, entry).
   template <class T, class As>
   std::vector<T> list(const std::string& field, const As& as) const;
 
   std::filesystem::path path_;
   std::string parents_;  ///< "outer.inner." of a child
-  nlohmann::json object_;
+  std::shared_ptr<const nlohmann::json> object_;
 };
 
 }  // namespace inkstone
