@@ -1,0 +1,38 @@
+#include "model/prompt.h"
+
+#include "core/error.h"
+
+namespace inkstone {
+namespace {
+
+// prompt_template_encode of QwenImagePipeline in diffusers, before and after the prompt.
+constexpr std::string_view kHead =
+    "<|im_start|>system\n"
+    "Describe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships of the "
+    "objects and background:<|im_end|>\n"
+    "<|im_start|>user\n";
+constexpr std::string_view kTail = "<|im_end|>\n<|im_start|>assistant\n";
+
+}  // namespace
+
+std::string apply_template(std::string_view prompt) { return std::string(kHead).append(prompt).append(kTail); }
+
+PromptTokens tokenize_prompt(const Tokenizer& tokenizer, std::string_view prompt, std::optional<int64_t> limit) {
+  check(!limit || (*limit >= 1 && *limit <= kMaxPromptTokens), "max_sequence_length {}: 1 to {} is needed",
+        limit.value_or(0), kMaxPromptTokens);
+  // As one text: the newline before the prompt merges with newlines that it starts with, and the drop is positional.
+  PromptTokens tokens{.ids = tokenizer.encode(apply_template(prompt)),
+                      .dropped = static_cast<int64_t>(tokenizer.encode(kHead).size())};
+  check(tokens.kept() > 0, "the tokenizer leaves no tokens after the template's {}", tokens.dropped);
+  check(limit || tokens.kept() <= kMaxPromptTokens,
+        "the prompt has {} tokens with the end of its template; at most {} condition a picture (max_sequence_length "
+        "cuts longer ones)",
+        tokens.kept(), kMaxPromptTokens);
+  if (limit && tokens.kept() > *limit) {
+    tokens.ids.resize(static_cast<size_t>(tokens.dropped + *limit));
+    tokens.cut = true;
+  }
+  return tokens;
+}
+
+}  // namespace inkstone
