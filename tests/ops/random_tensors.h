@@ -1,0 +1,120 @@
+// Random arguments for ops, the same for the same seed everywhere, and how far two results are apart.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <string>
+
+#include "core/random.h"
+#include "ops/weight.h"
+
+namespace inkstone {
+
+/// Standard normal numbers times `scale`.
+inline Tensor random_normal(const Shape& shape, uint64_t seed, float scale = 1) {
+  Tensor t = host_tensor(shape, DType::f32);
+  torch_normal(seed, t.span<float>());
+  for (float& x : t.span<float>()) x *= scale;
+  return t;
+}
+
+/// Whole numbers from [0, end) as i32 (n).
+inline Tensor random_indices(int64_t n, int32_t end, uint64_t seed) {
+  const Tensor normal = random_normal({n}, seed, 1e4f);
+  std::vector<int32_t> values;
+  for (const float x : normal.span<const float>()) values.push_back(static_cast<int32_t>(std::abs(x)) % end);
+  return host_tensor(values);
+}
+
+inline Tensor as_bf16(const Tensor& f32) {
+  Tensor t = host_tensor(f32.shape(), DType::bf16);
+  const auto from = f32.span<const float>();
+  std::transform(from.begin(), from.end(), t.data<bf16_t>(), to_bf16);
+  return t;
+}
+
+/// Cut off, not rounded; below the normal numbers of f16 zero.
+inline Tensor as_f16(const Tensor& f32) {
+  Tensor t = host_tensor(f32.shape(), DType::f16);
+  const auto from = f32.span<const float>();
+  std::transform(from.begin(), from.end(), t.data<f16_t>(), [](float x) {
+    const auto bits = std::bit_cast<uint32_t>(x);
+    const auto exponent = static_cast<int>((bits >> 23) & 0xffu) - 127 + 15;
+    const uint32_t sign = (bits >> 16) & 0x8000u;
+    if (exponent <= 0) return f16_t{static_cast<uint16_t>(sign)};
+    return f16_t{static_cast<uint16_t>(sign | (static_cast<uint32_t>(exponent) << 10) | ((bits >> 13) & 0x3ffu))};
+  });
+  return t;
+}
+
+/// The formats of a matrix: every one that a device must take.
+enum class MatrixKind : uint8_t { f32, f16, bf16, affine4, affine8 };
+inline constexpr MatrixKind kMatrixKinds[] = {MatrixKind::f32, MatrixKind::f16, MatrixKind::bf16, MatrixKind::affine4,
+                                              MatrixKind::affine8};
+
+inline std::string name_of(MatrixKind kind) {
+  constexpr const char* kNames[] = {"f32", "f16", "bf16", "affine4", "affine8"};
+  return kNames[static_cast<size_t>(kind)];
+}
+
+/// Codes of `bits` with bf16 scales and offsets per group of 32 inputs; values spread as those of a dense matrix.
+inline Weight random_affine(int bits, int64_t out, int64_t in, uint64_t seed) {
+  constexpr int kGroup = 32;
+  Weight w = {.format = WeightFormat::affine, .out = out, .in = in, .bits = bits, .group = kGroup};
+  w.data = host_tensor({out, in * bits / 32}, DType::u32);
+  const Tensor words = random_normal(w.data.shape(), seed, 0x1p28f);
+  for (int64_t i = 0; i < words.count(); ++i)
+    w.data.data<uint32_t>()[i] = static_cast<uint32_t>(static_cast<int64_t>(words.data<float>()[i])) * 2654435761u;
+  const float step = 4 / (std::sqrt(static_cast<float>(in)) * static_cast<float>(1 << bits));
+  Tensor scales = random_normal({out, in / kGroup}, seed + 1, step / 4);
+  for (float& x : scales.span<float>()) x += step;
+  Tensor offsets = random_normal(scales.shape(), seed + 2, step);
+  for (float& x : offsets.span<float>()) x -= step * static_cast<float>(1 << (bits - 1));
+  w.scales = as_bf16(scales);
+  w.offsets = as_bf16(offsets);
+  return w;
+}
+
+/// A matrix (out, in) that keeps the size of what it multiplies. `in` must be a multiple of 32 for the affine kinds.
+inline Weight random_weight(MatrixKind kind, int64_t out, int64_t in, uint64_t seed) {
+  const Tensor dense = random_normal({out, in}, seed, 1 / std::sqrt(static_cast<float>(in)));
+  switch (kind) {
+    case MatrixKind::f32:
+      return dense_weight(dense);
+    case MatrixKind::f16:
+      return dense_weight(as_f16(dense));
+    case MatrixKind::bf16:
+      return dense_weight(as_bf16(dense));
+    case MatrixKind::affine4:
+      return random_affine(4, out, in, seed);
+    case MatrixKind::affine8:
+      return random_affine(8, out, in, seed);
+  }
+  return {};
+}
+
+/// A layer of one slab with a bias.
+inline Linear random_layer(MatrixKind kind, int64_t out, int64_t in, uint64_t seed) {
+  return {{{random_weight(kind, out, in, seed), random_normal({out}, seed + 100)}}};
+}
+
+/// |actual - expected| / |expected| over all elements; infinite if the shapes differ or a number is not finite.
+inline double relative_l2(const Tensor& actual, const Tensor& expected) {
+  if (actual.shape() != expected.shape()) return INFINITY;
+  double difference = 0, size = 0;
+  for (int64_t i = 0; i < expected.count(); ++i) {
+    const double a = actual.data<float>()[i], e = expected.data<float>()[i];
+    difference += (a - e) * (a - e);
+    size += e * e;
+  }
+  const double error = difference == 0 ? 0 : std::sqrt(difference / size);
+  return std::isfinite(error) ? error : INFINITY;
+}
+
+/// The numbers of a host f32 tensor.
+inline std::vector<float> values_of(const Tensor& f32) {
+  const auto span = f32.span<const float>();
+  return {span.begin(), span.end()};
+}
+
+}  // namespace inkstone
