@@ -24,6 +24,28 @@ struct RowEpilogue {
   const float* residual = nullptr;
 };
 
+/// Up to panel_vectors * lanes queries side by side, and what attention has gathered for them so far.
+struct AttentionPanel {
+  int64_t vectors = 0;        ///< queries / lanes, rounded up; missing queries are zeros
+  float* q = nullptr;         ///< (head width, queries), times log2(e) / sqrt(head width)
+  float* scores = nullptr;    ///< room for (keys rounded up to whole tiles, queries)
+  float* greatest = nullptr;  ///< (queries) of the scores; -infinity at first
+  float* sum = nullptr;       ///< (queries) of 2^(score - greatest); 0 at first
+  float* out = nullptr;  ///< (head width rounded up to whole tiles, queries) before division by the sum; 0 at first
+};
+
+/// Keys and values of one head, (keys, stride) each, rounded up to whole tiles both ways. What pads them must be
+/// finite.
+struct KeyBlock {
+  const float* k = nullptr;
+  const float* v = nullptr;
+  int64_t stride = 0;
+  int64_t keys = 0;
+  int64_t width = 0;  ///< of the head
+  int64_t diagonal =
+      0;  ///< query i sees key j if j <= i + diagonal; each query must have seen a key by its first block
+};
+
 /// Row functions read and write n numbers; `out` may be the same row as an input. No pointer needs alignment.
 /// Errors in units in the last place of f32: exp 2; silu 4; gelu_tanh 4 for x > 0, and 4 (1 + |u|) for x < 0, where
 /// the result is about x e^u and the rounding of u counts.
@@ -47,6 +69,9 @@ struct VectorOps {
   void (*expand_affine8)(const uint32_t* words, const float* scale, const float* offset, int64_t group, int64_t n,
                          float* out);
 
+  /// y = uncond + scale (cond - uncond), times |cond| / |y|; zero where y is
+  void (*guide)(const float* cond, const float* uncond, float scale, int64_t n, float* out);
+
   /// act(x / sqrt(mean(x²) + eps) * weight)
   void (*rms_norm)(const float* x, const float* weight, float eps, Activation activation, int64_t n, float* out);
   /// (x - mean) / sqrt(variance + eps) * (1 + scale) + shift
@@ -55,6 +80,11 @@ struct VectorOps {
   /// Rotates pairs of a head of n numbers (n even) by the angles whose cos and sin alternate in cos_sin (n).
   void (*rope_neighbours)(const float* x, const float* cos_sin, int64_t n, float* out);
   void (*rope_halves)(const float* x, const float* cos_sin, int64_t n, float* out);
+
+  int64_t lanes;          ///< numbers in a vector
+  int64_t tile_rows;      ///< of the matrix products of attention
+  int64_t panel_vectors;  ///< at most in a panel of queries
+  void (*attend)(const AttentionPanel& panel, const KeyBlock& block);
 };
 
 /// Whether this processor and its system can run an instruction set.

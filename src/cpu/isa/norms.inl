@@ -1,5 +1,6 @@
 // Sums over rows, norms and rotations. INKSTONE_ISA names the instruction set.
 #pragma once
+#include "cpu/isa/functions.inl"
 
 namespace inkstone::INKSTONE_ISA {
 namespace {
@@ -23,6 +24,19 @@ inline float sum_of(int64_t n, const Term& term) {
 
 float dot(const float* x, const float* y, int64_t n) {
   return sum_of(n, [=](int64_t i, int64_t width) { return load_some(x + i, width) * load_some(y + i, width); });
+}
+
+void guide(const float* cond, const float* uncond, float scale, int64_t n, float* out) {
+  const auto guided = [=](int64_t i, int64_t width) {
+    const Floats from = load_some(uncond + i, width);
+    return fma(splat(scale), load_some(cond + i, width) - from, from);
+  };
+  const float squares = sum_of(n, [=](int64_t i, int64_t width) {
+    const Floats y = guided(i, width);
+    return y * y;
+  });
+  const float rescale = squares > 0 ? __builtin_sqrtf(dot(cond, cond, n) / squares) : 0.0f;
+  for_vectors(n, [=](int64_t i, int64_t width) { store_some(out + i, guided(i, width) * splat(rescale), width); });
 }
 
 inline float reciprocal_root(float x) { return 1.0f / __builtin_sqrtf(x); }

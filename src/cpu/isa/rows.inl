@@ -1,5 +1,6 @@
 // Pointwise functions of rows, and the numbers of other formats. INKSTONE_ISA names the instruction set.
 #pragma once
+#include "cpu/isa/functions.inl"
 
 namespace inkstone::INKSTONE_ISA {
 namespace {

@@ -12,6 +12,10 @@ namespace {
 constexpr Isa kIsa = Isa::avx2;
 constexpr int64_t kLanes = 8;
 
+// Of a tile of a matrix product: 12 sums, 3 vectors and a factor: all 16 registers.
+constexpr int kTileRows = 4;
+constexpr int kPanelVectors = 3;
+
 using Floats = __m256;
 
 inline Floats splat(float x) { return _mm256_set1_ps(x); }

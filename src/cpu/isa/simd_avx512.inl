@@ -12,6 +12,10 @@ namespace {
 constexpr Isa kIsa = Isa::avx512;
 constexpr int64_t kLanes = 16;
 
+// Of a tile of a matrix product: 24 sums, 3 vectors and a factor: 28 of 32 registers.
+constexpr int kTileRows = 8;
+constexpr int kPanelVectors = 3;
+
 using Floats = __m512;
 
 inline Floats splat(float x) { return _mm512_set1_ps(x); }

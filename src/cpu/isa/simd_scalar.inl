@@ -12,6 +12,10 @@ namespace {
 constexpr Isa kIsa = Isa::scalar;
 constexpr int64_t kLanes = 4;
 
+// Of a tile of a matrix product: 16 registers, one of them for products.
+constexpr int kTileRows = 4;
+constexpr int kPanelVectors = 2;
+
 typedef float Floats __attribute__((vector_size(16)));
 typedef int32_t Ints __attribute__((vector_size(16)));
 

@@ -1,6 +1,6 @@
 // The algorithms, and the table of one instruction set. INKSTONE_ISA names it; its vectors are included before.
 #pragma once
-#include "cpu/isa/functions.inl"
+#include "cpu/isa/attention.inl"
 #include "cpu/isa/norms.inl"
 #include "cpu/isa/rows.inl"
 #include "cpu/isa/tables.h"
@@ -19,10 +19,15 @@ const VectorOps kVectorOps = {
     .expand_f16 = expand_f16,
     .expand_affine4 = expand_affine4,
     .expand_affine8 = expand_affine8,
+    .guide = guide,
     .rms_norm = rms_norm,
     .layer_norm_modulate = layer_norm_modulate,
     .rope_neighbours = rope_neighbours,
     .rope_halves = rope_halves,
+    .lanes = kLanes,
+    .tile_rows = kTileRows,
+    .panel_vectors = kPanelVectors,
+    .attend = attend,
 };
 
 }  // namespace inkstone::INKSTONE_ISA

@@ -1,0 +1,177 @@
+#include <gmock/gmock.h>
+
+#include "ops/cpu_under_test.h"
+
+namespace inkstone {
+namespace {
+
+/// An attention problem: lengths[stream][sequence].
+struct Problem {
+  const char* what;
+  std::vector<std::vector<int64_t>> lengths;
+  Heads heads;
+  bool causal = false;
+  float spread = 1;  // of q and k
+};
+
+// Panels hold 8 to 48 queries, blocks 128 keys, tiles 4 or 8 keys and columns.
+const Problem kProblems[] = {
+    {"one row", {{1}}, {2, 2, 64}},
+    {"one more than a panel, odd keys", {{49}}, {1, 1, 16}},
+    {"one less than a block of keys", {{127}}, {1, 1, 20}},
+    {"two blocks and one key", {{257}}, {2, 2, 64}},
+    {"widths that no tile divides", {{70}}, {2, 1, 6}},
+    {"a head of the tiny test model", {{25}}, {3, 3, 16}},
+    {"a head of the transformer", {{200}}, {1, 1, 128}},
+    {"the head of the VAE", {{300}}, {1, 1, 384}},
+    {"more queries than a task", {{401}}, {1, 1, 32}},
+    {"text and image of two branches", {{5, 17}, {60, 60}}, {3, 3, 64}},
+    {"three streams, uneven", {{3, 0, 50}, {1, 2, 3}, {90, 1, 7}}, {2, 2, 20}},
+    {"causal", {{150}}, {2, 2, 64}, true},
+    {"causal, several prompts", {{1, 33, 140, 257}}, {2, 1, 32}, true},
+    {"causal, two streams", {{7, 60}, {45, 100}}, {1, 1, 16}, true},
+    {"grouped queries of the text encoder", {{98}}, {28, 4, 32}, true},
+    {"one key head", {{65, 3}}, {6, 1, 64}},
+    {"scores up to 300", {{280}}, {2, 2, 64}, false, 6},
+    {"scores up to 300, causal", {{280}}, {2, 2, 64}, true, 6},
+};
+
+Qkv random_qkv(const Problem& problem) {
+  Qkv in;
+  for (const auto& lengths : problem.lengths) in.sequences.streams.emplace_back(lengths);
+  const int64_t rows = in.sequences.rows();
+  in.q = random_normal({rows, problem.heads.heads, problem.heads.width}, 1, problem.spread);
+  in.k = random_normal({rows, problem.heads.kv_heads, problem.heads.width}, 2, problem.spread);
+  in.v = random_normal({rows, problem.heads.kv_heads, problem.heads.width}, 3);
+  return in;
+}
+
+/// The greatest length of a head's vector in a row.
+double longest(const Tensor& t) {
+  double longest = 0;
+  for (int64_t i = 0; i < t.dim(0) * t.dim(1); ++i) {
+    double squares = 0;
+    for (int64_t j = 0; j < t.dim(2); ++j) squares += std::pow(t.data<float>()[i * t.dim(2) + j], 2);
+    longest = std::max(longest, std::sqrt(squares));
+  }
+  return longest;
+}
+
+/// A score is a sum of products with a few roundings relative to |q| |k| / sqrt(c), and an error of a score is a
+/// relative error of its weight. Sums over weights and values add a few more.
+double tolerance(const Qkv& in) {
+  const double score = longest(in.q) * longest(in.k) / std::sqrt(static_cast<double>(in.q.dim(2)));
+  return (8 + score) * kRounding;
+}
+
+class CpuAttentionTest : public CpuTest {};
+INKSTONE_FOR_EVERY_ISA(CpuAttentionTest);
+
+TEST_P(CpuAttentionTest, EqualsTheDefinition) {
+  for (const Problem& problem : kProblems) {
+    const Qkv in = random_qkv(problem);
+    const AttentionOptions options = {.causal = problem.causal};
+    const auto actual = cpu().attention(in, options);
+    const auto expected = reference().attention(in, options);
+    ASSERT_EQ(actual.size(), expected.size());
+    for (size_t stream = 0; stream < expected.size(); ++stream)
+      EXPECT_LT(relative_l2(actual[stream], expected[stream]), tolerance(in)) << problem.what << ", stream " << stream;
+  }
+}
+
+TEST_P(CpuAttentionTest, SurvivesScoresThatNoExponentialHolds) {
+  // Equal keys but for one, whose score is far above or below: e^300 overflows f32, and e^-300 vanishes.
+  for (const float factor : {300.0f, -300.0f}) {
+    Qkv in = random_qkv({"", {{140}}, {1, 1, 16}});
+    for (float& x : in.q.span<float>()) x = 1;
+    for (float& x : in.k.span<float>()) x = 0;
+    const int64_t special = 133;
+    for (int64_t j = 0; j < 16; ++j) in.k.data<float>()[special * 16 + j] = factor / 4;  // score = factor
+    const auto actual = cpu().attention(in);
+    const auto expected = reference().attention(in);
+    EXPECT_LT(relative_l2(actual[0], expected[0]), 32 * kRounding) << factor;
+  }
+}
+
+TEST_P(CpuAttentionTest, NeverReadsAcrossSequences) {
+  // What does not belong to a sequence is NaN: it must not reach the others.
+  const Problem problem = {"", {{20, 9, 30}, {40, 5, 70}}, {2, 2, 20}};
+  const Qkv clean = random_qkv(problem);
+  Qkv in = random_qkv(problem);
+  for (const Tensor* t : {&in.q, &in.k, &in.v})
+    for (float& x : t->rows(in.sequences.begin(1), in.sequences.end(1)).span<float>()) x = NAN;
+  const auto expected = cpu().attention(clean);
+  const auto actual = cpu().attention(in);
+  for (size_t p = 0; p < 2; ++p) {
+    const Sequences& s = in.sequences.streams[p];
+    for (const int64_t other : {0, 2})
+      EXPECT_EQ(values_of(actual[p].rows(s.begin(other), s.end(other))),
+                values_of(expected[p].rows(s.begin(other), s.end(other))));
+    EXPECT_THAT(values_of(actual[p].rows(s.begin(1), s.end(1))), testing::Each(testing::IsNan()));
+  }
+}
+
+TEST_P(CpuAttentionTest, EqualsItselfWithAnyNumberOfThreads) {
+  CpuUnderTest one(GetParam(), 1), three(GetParam(), 3);
+  for (const Problem& problem : kProblems) {
+    const Qkv in = random_qkv(problem);
+    const AttentionOptions options = {.causal = problem.causal};
+    const auto first = one.cpu.attention(in, options), second = three.cpu.attention(in, options);
+    for (size_t p = 0; p < first.size(); ++p) EXPECT_EQ(values_of(first[p]), values_of(second[p])) << problem.what;
+  }
+}
+
+/// How q and k are treated, and the lengths of a join: lengths[stream][sequence].
+struct Join {
+  const char* what;
+  std::vector<std::vector<int64_t>> lengths;
+  Heads heads;
+  bool norm = false;
+  bool rope = false;
+  RopeTable::Pairs pairs = RopeTable::Pairs::neighbours;
+};
+
+const Join kJoins[] = {
+    {"plain", {{5}}, {1, 1, 384}},
+    {"the transformer's", {{5, 9}, {30, 30}}, {3, 3, 64}, true, true},
+    {"the text encoder's", {{1, 33, 20}}, {6, 2, 128}, false, true, RopeTable::Pairs::halves},
+    {"odd widths", {{2, 0, 3}, {1, 4, 0}, {6, 6, 6}}, {3, 1, 6}, true, true},
+    {"odd halves", {{40}}, {2, 2, 20}, true, true, RopeTable::Pairs::halves},
+    {"norm alone", {{300, 4}}, {3, 3, 16}, true, false},
+};
+
+Tensor random_angles(int64_t rows, int64_t width, uint64_t seed) {
+  Tensor table = random_normal({rows, width / 2, 2}, seed);
+  for (int64_t i = 0; i < table.count(); i += 2) {
+    const float angle = table.data<float>()[i] * 10;
+    table.data<float>()[i] = std::cos(angle);
+    table.data<float>()[i + 1] = std::sin(angle);
+  }
+  return table;
+}
+
+TEST_P(CpuAttentionTest, JoinsAsDefined) {
+  for (const Join& join : kJoins) {
+    const Heads& h = join.heads;
+    std::vector<Sequences> sequences;
+    for (const auto& lengths : join.lengths) sequences.emplace_back(lengths);
+    std::vector<QkvPart> parts;
+    for (const Sequences& s : sequences) {
+      const uint64_t seed = 10 * parts.size();
+      QkvPart part = {random_normal({s.rows(), (h.heads + 2 * h.kv_heads) * h.width}, seed, 3), &s};
+      if (join.norm) part.q_norm = random_normal({h.width}, seed + 1);
+      if (join.norm) part.k_norm = random_normal({h.width}, seed + 2);
+      if (join.rope) part.rope = {random_angles(s.rows(), h.width, seed + 3), join.pairs};
+      parts.push_back(part);
+    }
+    const Qkv actual = cpu().join_qkv(parts, h, 1e-6f), expected = reference().join_qkv(parts, h, 1e-6f);
+    // The norm rounds six times, its sum a little more; the rotation three times.
+    EXPECT_LT(relative_l2(actual.q, expected.q), 16 * kRounding) << join.what;
+    EXPECT_LT(relative_l2(actual.k, expected.k), 16 * kRounding) << join.what;
+    EXPECT_EQ(values_of(actual.v), values_of(expected.v)) << join.what;
+    EXPECT_EQ(actual.sequences.streams, sequences) << join.what;
+  }
+}
+
+}  // namespace
+}  // namespace inkstone

@@ -1,0 +1,47 @@
+// The cpu's kernels with a chosen instruction set and number of threads, next to the definitions of the ops.
+#pragma once
+#include <gtest/gtest.h>
+
+#include "cpu/cpu_kernels.h"
+#include "ops/ops.h"
+#include "ops/random_tensors.h"
+#include "reference/reference_device.h"
+
+namespace inkstone {
+
+/// Half the distance between 1 and the next f32: what one rounding may cost.
+inline constexpr double kRounding = 0x1p-24;
+
+class CpuUnderTest {
+ public:
+  explicit CpuUnderTest(Isa isa, int threads = 2)
+      : pool_(threads), kernels_(pool_, vector_ops(isa)), cpu(*device_, kernels_), reference(*device_) {}
+
+ private:
+  std::unique_ptr<Device> device_ = make_reference_device();  // both read host memory
+  ThreadPool pool_;
+  CpuKernels kernels_;
+
+ public:
+  Ops cpu;
+  Ops reference;
+};
+
+/// Runs once per instruction set that this machine has.
+class CpuTest : public testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (!supports(GetParam())) GTEST_SKIP() << "this processor lacks it";
+    device = std::make_unique<CpuUnderTest>(GetParam());
+  }
+  Ops& cpu() { return device->cpu; }
+  Ops& reference() { return device->reference; }
+
+  std::unique_ptr<CpuUnderTest> device;
+};
+
+#define INKSTONE_FOR_EVERY_ISA(suite)                                                        \
+  INSTANTIATE_TEST_SUITE_P(Isa, suite, testing::Values(Isa::scalar, Isa::avx2, Isa::avx512), \
+                           [](const auto& instance) { return name_of(instance.param); })
+
+}  // namespace inkstone
