@@ -165,8 +165,10 @@ INKSTONE_API std::optional<std::string> read_picture_metadata(const std::filesys
 /// for metadata that cannot be read, naming the file and the field.
 INKSTONE_API Request request_like(const std::filesystem::path& picture, EngineOptions& options);
 
-/// What a folder or file is, as JSON: {"path", "components": [{"component", "format", "scheme", "files", "tensors",
-/// "parameters", "bytes", "dtypes": {name: tensors}, "config": {...}, "missing": [...]}], "missing": [...]}.
+/// What a folder or file is, as JSON: {"path", "components": [{"component", "path", "format", "scheme", "files",
+/// "tensors", "parameters", "bytes", "dtypes": {name: tensors}, "config": {...}, "missing": [...], "surplus": [...]}],
+/// "missing": [...]}. A component is "transformer", "text_encoder", "vae" or "lora"; one that cannot be read, or whose
+/// config.json is broken, has an "error" beside what could be found out. Throws Error for a file that is none of them.
 INKSTONE_API std::string inspect_json(const std::filesystem::path& path);
 
 enum class BenchKind : uint8_t { block, encoder, vae };

@@ -85,6 +85,10 @@ struct VectorOps {
   int64_t tile_rows;      ///< of the matrix products of attention
   int64_t panel_vectors;  ///< at most in a panel of queries
   void (*attend)(const AttentionPanel& panel, const KeyBlock& block);
+
+  /// Independent chains of multiply-adds in registers, for measuring what the processor can do.
+  float (*multiply_add_chains)(int64_t rounds, float start);
+  int64_t multiply_adds_per_round;
 };
 
 /// Whether this processor and its system can run an instruction set.

@@ -1,50 +1,10 @@
 #include "engine/dry_run.h"
 
-#include <algorithm>
-
 #include "model/pipeline.h"
 #include "model/text_encoder.h"
-#include "ops/interceptor.h"
+#include "ops/dry_device.h"
 
 namespace inkstone {
-namespace {
-
-class NoKernels final : public Interceptor {
-  void intercept(const Call&) override {}
-};
-
-/// A buffer without memory that is counted while it lives.
-struct CountedBuffer final : Buffer {
-  CountedBuffer(std::shared_ptr<MemoryUse> counter, size_t size) : Buffer(nullptr, size), use(std::move(counter)) {
-    use->current += bytes;
-    use->peak = std::max(use->peak, use->current);
-  }
-  ~CountedBuffer() override { use->current -= bytes; }
-
-  std::shared_ptr<MemoryUse> use;
-};
-
-class DryDevice final : public Device {
- public:
-  std::string name() const override { return "dry"; }
-  std::string describe() const override { return "dry: counts memory, computes nothing"; }
-  DType activation_type() const override { return DType::f32; }
-  Kernels& kernels() override { return kernels_; }
-  std::shared_ptr<Buffer> allocate(size_t bytes) override { return std::make_shared<CountedBuffer>(use_, bytes); }
-  MemoryUse memory() const override { return *use_; }
-  void reset_peak() override { use_->peak = use_->current; }
-  Tensor upload(const Tensor& host) override { return host; }
-  Tensor download(const Tensor& tensor) override { return tensor; }
-
- private:
-  std::shared_ptr<MemoryUse> use_ = std::make_shared<MemoryUse>();
-  NoKernels kernels_;
-};
-
-}  // namespace
-
-std::unique_ptr<Device> make_dry_device() { return std::make_unique<DryDevice>(); }
-
 struct DryRun::Parts {
   explicit Parts(const Model& m) : model(m) {}
 

@@ -3,14 +3,11 @@
 #include <memory>
 
 #include "engine/job.h"
-#include "ops/device.h"
 
 namespace inkstone {
 
-/// A device of no memory whose kernels do nothing. Its memory() is what another device's pool would have handed out.
-std::unique_ptr<Device> make_dry_device();
-
-/// A model on such a device. Binding its weights checks every tensor, before any work is done.
+/// A model on a device that counts memory and computes nothing. Binding its weights checks every tensor, before any
+/// work is done.
 class DryRun {
  public:
   explicit DryRun(const Model& model);

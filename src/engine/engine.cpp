@@ -1,4 +1,3 @@
-#include <chrono>
 #include <utility>
 
 #include "inkstone/inkstone.h"
@@ -6,6 +5,7 @@
 #include "core/error.h"
 #include "engine/generation.h"
 #include "engine/session.h"
+#include "engine/timing.h"
 
 namespace inkstone {
 
@@ -22,9 +22,9 @@ Engine& Engine::operator=(Engine&&) noexcept = default;
 Engine::~Engine() = default;
 
 Engine Engine::open(const EngineOptions& options) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   auto state = std::make_unique<State>(options);
-  state->opening_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  state->opening_seconds = seconds_since(start);
   return Engine(std::move(state));
 }
 

@@ -1,21 +1,28 @@
 #include "engine/machine.h"
 
+#include <optional>
+
 #include "cpu/cpu_device.h"
-#include "ops/interceptor.h"
+#include "ops/comparer.h"
+#include "ops/profiler.h"
 #include "reference/reference_device.h"
 
 namespace inkstone {
 namespace {
+
+/// Relative error of one op in f32. Sums of some ten thousand products in another order differ by about 1e-6; a fault
+/// shows as 1e-3 or more.
+constexpr double kTolerance = 2e-5;
 
 std::unique_ptr<Device> make_device(DeviceKind kind, const EngineOptions& options) {
   if (kind == DeviceKind::reference) return make_reference_device();
   return make_cpu_device({.threads = options.threads, .memory_limit = options.memory_limit});
 }
 
-/// The outermost decorator: so a stop request takes effect within a step.
-class CancelPoint final : public Interceptor {
+/// Makes a stop request take effect within a step.
+class StopPoint final : public Interceptor {
  public:
-  explicit CancelPoint(Kernels& next) : next_(next) {}
+  explicit StopPoint(Kernels& next) : next_(next) {}
 
   void watch(std::stop_token stop) { stop_ = std::move(stop); }
 
@@ -31,20 +38,36 @@ class CancelPoint final : public Interceptor {
 
 }  // namespace
 
+/// Kernels from the outermost inwards: stop, profile, compare, compute.
 struct Machine::Parts {
-  explicit Parts(const EngineOptions& options) : device(make_device(options.device, options)) {}
+  explicit Parts(const EngineOptions& options) : device(make_device(options.device, options)) {
+    Kernels* kernels = &device->kernels();
+    if (options.compare) {
+      other = make_device(*options.compare, options);
+      kernels = &comparer.emplace(*kernels, other->kernels(), kTolerance);
+    }
+    if (options.profile) kernels = &profiler.emplace(*kernels);
+    ops.emplace(*device, stop.emplace(*kernels));
+  }
 
-  std::unique_ptr<Device> device;
-  CancelPoint cancel{device->kernels()};
-  Ops ops{*device, cancel};
+  std::unique_ptr<Device> device, other;
+  std::optional<Comparer> comparer;
+  std::optional<Profiler> profiler;
+  std::optional<StopPoint> stop;
+  std::optional<Ops> ops;
 };
 
 Machine::Machine(const EngineOptions& options) : parts_(std::make_unique<Parts>(options)) {}
 Machine::~Machine() = default;
 
 Device& Machine::device() { return *parts_->device; }
-Ops& Machine::ops() { return parts_->ops; }
-void Machine::watch(std::stop_token stop) { parts_->cancel.watch(std::move(stop)); }
-std::string Machine::take_profile() { return {}; }
+Ops& Machine::ops() { return *parts_->ops; }
+void Machine::watch(std::stop_token stop) { parts_->stop->watch(std::move(stop)); }
+std::string Machine::take_profile() {
+  if (!parts_->profiler) return {};
+  std::string table = parts_->profiler->table();
+  parts_->profiler->clear();
+  return table;
+}
 
 }  // namespace inkstone

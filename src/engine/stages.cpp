@@ -5,20 +5,6 @@
 #include "core/host_memory.h"
 
 namespace inkstone {
-namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
-}  // namespace
-
 void Stages::begin(Stage stage, int64_t steps) {
   end_stage();
   running_ = true;

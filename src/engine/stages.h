@@ -1,9 +1,10 @@
 // Tells a caller how far a call has come, and keeps the times of its stages.
 #pragma once
-#include <chrono>
 #include <vector>
 
 #include "inkstone/inkstone.h"
+
+#include "engine/timing.h"
 
 namespace inkstone {
 
@@ -21,8 +22,6 @@ class Stages {
   void add(Stage stage, double seconds);
 
  private:
-  using Clock = std::chrono::steady_clock;
-
   void report() const;
   void end_stage();
 

@@ -43,10 +43,10 @@ class WeightLoader {
   virtual Conv2d conv2d(const std::string& name, int64_t out, int64_t in);
 
   /// Names that begin with `prefix` are known and not needed.
-  void ignore(const std::string& prefix);
+  virtual void ignore(const std::string& prefix);
 
   /// Throws Error naming the first tensor that nothing used or ignored, and how many there are.
-  void finish() const;
+  virtual void finish() const;
 
  private:
   const StoredTensor& need(const std::string& name);

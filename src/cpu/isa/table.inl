@@ -2,6 +2,7 @@
 #pragma once
 #include "cpu/isa/attention.inl"
 #include "cpu/isa/norms.inl"
+#include "cpu/isa/peak.inl"
 #include "cpu/isa/rows.inl"
 #include "cpu/isa/tables.h"
 
@@ -28,6 +29,8 @@ const VectorOps kVectorOps = {
     .tile_rows = kTileRows,
     .panel_vectors = kPanelVectors,
     .attend = attend,
+    .multiply_add_chains = multiply_add_chains,
+    .multiply_adds_per_round = kMultiplyAddsPerRound,
 };
 
 }  // namespace inkstone::INKSTONE_ISA

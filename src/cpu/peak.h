@@ -1,0 +1,10 @@
+// What this machine's processors can do at most, to measure kernels against.
+#pragma once
+
+namespace inkstone {
+
+/// f32 operations a second of so many threads with the best instruction set, a multiply-add counted as two: the best of
+/// several short runs. Takes about a tenth of a second.
+double measure_f32_peak(int threads);
+
+}  // namespace inkstone

@@ -1,0 +1,168 @@
+// Full-size work on random weights, measured against what the machine can do.
+#include <algorithm>
+
+#include "inkstone/inkstone.h"
+
+#include "core/error.h"
+#include "cpu/peak.h"
+#include "engine/machine.h"
+#include "engine/random_weights.h"
+#include "engine/timing.h"
+#include "model/text_encoder.h"
+#include "model/transformer.h"
+#include "model/vae.h"
+#include "ops/dry_device.h"
+#include "ops/trace.h"
+
+namespace inkstone {
+namespace {
+
+constexpr int64_t kTextTokens = 64;      // of a prompt of some 50 words
+constexpr int64_t kTemplateTokens = 34;  // the encoder reads them too
+constexpr int64_t kMaxLayers = 60;
+constexpr int kRuns = 5;  // at least
+constexpr int kMaxRuns = 25;
+constexpr double kEnoughSeconds = 2;  // short work is repeated for so long
+
+/// Something to measure; run() gives its last result.
+class Work {
+ public:
+  virtual ~Work() = default;
+  virtual Tensor run(Ops& ops) = 0;
+};
+
+/// A few blocks of the transformer on one picture and its text.
+class BlockWork final : public Work {
+ public:
+  BlockWork(Ops& ops, RandomWeights& random, const BenchOptions& options) : layers_(options.layers) {
+    config_.layers = options.layers;
+    weights_ = load_transformer(config_, random);
+    weights_.blocks.push_back(weights_.blocks.front());  // after the last block the text is not needed any more
+    const Grid grid = grid_of(options.size, options.size, config_.patch * VaeConfig().scale());
+    const Transformer transformer(config_, weights_);
+    const std::vector<float> time = {0.5f};
+    tables_ = transformer.modulate(ops, ops.upload(host_tensor(time)));
+    rows_ = Transformer::rows_of_step(ops, 0, 1);
+    condition_ = transformer.condition(ops, random.activations({kTextTokens, config_.text_width}),
+                                       Sequences::equal(1, kTextTokens), grid);
+    img_ = random.activations({grid.tokens(), config_.width()});
+  }
+
+  Tensor run(Ops& ops) override {
+    const Transformer transformer(config_, weights_);
+    Transformer::Streams x = {.txt = condition_.txt, .img = img_};
+    for (int64_t i = 0; i < layers_; ++i)
+      x = transformer.block(ops, static_cast<size_t>(i), x, condition_, tables_, rows_);
+    return x.img;
+  }
+
+ private:
+  int64_t layers_;
+  TransformerConfig config_;
+  TransformerWeights weights_;
+  ModulationTables tables_;
+  StepRows rows_;
+  Conditioning condition_;
+  Tensor img_;
+};
+
+/// A few layers of the text encoder on one prompt.
+class EncoderWork final : public Work {
+ public:
+  EncoderWork(Ops& ops, RandomWeights& random, const BenchOptions& options) {
+    config_.layers = options.layers;
+    config_.vocabulary = kTextTokens;  // looking up rows costs nothing, a whole table costs time to make
+    weights_ = load_text_encoder(config_, random);
+    std::vector<int32_t> ids(kTextTokens + kTemplateTokens);
+    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i) % static_cast<int32_t>(kTextTokens);
+    ids_ = ops.upload(host_tensor(ids));
+  }
+
+  Tensor run(Ops& ops) override { return encode_text(ops, config_, weights_, ids_, Sequences::equal(1, ids_.dim(0))); }
+
+ private:
+  TextEncoderConfig config_;
+  TextEncoderWeights weights_;
+  Tensor ids_;
+};
+
+/// The decoder on one picture.
+class VaeWork final : public Work {
+ public:
+  VaeWork(Ops&, RandomWeights& random, const BenchOptions& options) {
+    config_.latents_mean.assign(static_cast<size_t>(config_.latent_channels), 0.0);
+    config_.latents_std.assign(static_cast<size_t>(config_.latent_channels), 1.0);
+    weights_ = load_vae(config_, random);
+    const Grid grid = grid_of(options.size, options.size, config_.scale());
+    latents_ = random.activations({1, grid.height, grid.width, config_.latent_channels});
+  }
+
+  Tensor run(Ops& ops) override { return decode(ops, config_, weights_, latents_); }
+
+ private:
+  VaeConfig config_;
+  VaeWeights weights_;
+  Tensor latents_;
+};
+
+std::unique_ptr<Work> make_work(Ops& ops, RandomWeights& random, const BenchOptions& options) {
+  switch (options.kind) {
+    case BenchKind::block:
+      return std::make_unique<BlockWork>(ops, random, options);
+    case BenchKind::encoder:
+      return std::make_unique<EncoderWork>(ops, random, options);
+    case BenchKind::vae:
+      break;
+  }
+  return std::make_unique<VaeWork>(ops, random, options);
+}
+
+double seconds_of(Work& work, Ops& ops) {
+  const auto start = Clock::now();
+  ops.download(work.run(ops));
+  return seconds_since(start);
+}
+
+double median_seconds(Work& work, Ops& ops) {
+  seconds_of(work, ops);  // the first run pays for page faults and generated code
+  std::vector<double> seconds;
+  double total = 0;
+  while (seconds.size() < kRuns || (total < kEnoughSeconds && seconds.size() < kMaxRuns)) {
+    seconds.push_back(seconds_of(work, ops));
+    total += seconds.back();
+  }
+  return median(seconds);
+}
+
+/// Multiply-adds counted as two, without doing them.
+double flop_of(Work& work) {
+  const auto device = make_dry_device();
+  Trace trace;
+  Ops ops(*device, trace);
+  work.run(ops);
+  return trace.totals().flop;
+}
+
+}  // namespace
+
+BenchResult run_bench(const BenchOptions& options) {
+  check(options.layers >= 1 && options.layers <= kMaxLayers, "layers {}: 1 to {} work", options.layers, kMaxLayers);
+  const int threads = options.device == DeviceKind::reference ? 1
+                      : options.threads > 0                   ? options.threads
+                                                              : usable_processors();
+  Machine machine({.device = options.device, .threads = options.threads});
+  RandomWeights random(machine.device(), random_format(options.format), threads);
+  const auto work = make_work(machine.ops(), random, options);
+  machine.device().reset_peak();
+
+  const double peak_before = measure_f32_peak(threads);
+  BenchResult result = {.median_s = median_seconds(*work, machine.ops())};
+  const double peak = std::max(peak_before, measure_f32_peak(threads));  // other work may have disturbed one of them
+  const double rate = flop_of(*work) / result.median_s;
+  result.gflops = rate / 1e9;
+  result.peak_fraction = rate / peak;
+  result.peak_bytes = machine.device().memory().peak + random.bytes();
+  return result;
+}
+
+}  // namespace inkstone

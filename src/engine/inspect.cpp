@@ -1,0 +1,233 @@
+// What a folder or file is.
+#include <algorithm>
+#include <array>
+
+#include "inkstone/inkstone.h"
+
+#include "core/error.h"
+#include "engine/census.h"
+#include "io/json.h"
+#include "model/config.h"
+#include "model/text_encoder.h"
+#include "model/transformer.h"
+#include "model/vae.h"
+#include "ops/dry_device.h"
+
+namespace inkstone {
+namespace {
+
+namespace fs = std::filesystem;
+using json = nlohmann::ordered_json;
+
+constexpr std::array<Component, 3> kComponents = {Component::transformer, Component::text_encoder, Component::vae};
+constexpr std::string_view kWeight = ".weight";
+
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+/// Parts of names that only one kind of file has; the first kind that a file matches is its kind.
+struct Kind {
+  std::string_view name;
+  std::vector<std::string_view> marks;
+};
+const std::vector<Kind>& kinds() {
+  static const std::vector<Kind> all = {
+      {"lora", {".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", "lora_unet_"}},
+      {name_of(Component::transformer), {"transformer_blocks.0."}},
+      {name_of(Component::text_encoder), {"layers.0.self_attn."}},
+      {name_of(Component::vae), {"decoder.conv_in.", "decoder.conv1.", "encoder.conv_in.", "encoder.conv1."}},
+  };
+  return all;
+}
+
+std::string kind_of(const Checkpoint& files) {
+  for (const Kind& kind : kinds())
+    for (const auto& [canonical, tensor] : files.tensors)
+      for (const std::string_view mark : kind.marks)
+        if (tensor.name.find(mark) != std::string::npos) return std::string(kind.name);
+  fail("{}: none of its {} tensors (the first is {}) belongs to a transformer, text encoder, VAE or LoRA",
+       files.path.string(), files.tensors.size(), shown(files.tensors.begin()->second.name));
+}
+
+json config_json(const TransformerConfig& c) {
+  return {{"layers", c.layers},
+          {"heads", c.heads},
+          {"head_width", c.head_width},
+          {"width", c.width()},
+          {"text_width", c.text_width},
+          {"in_channels", c.in_channels},
+          {"out_channels", c.out_channels},
+          {"patch", c.patch},
+          {"rope_axes", c.rope_axes}};
+}
+
+json config_json(const TextEncoderConfig& c) {
+  return {{"layers", c.layers},         {"heads", c.heads},       {"kv_heads", c.kv_heads},
+          {"head_width", c.head_width}, {"width", c.width},       {"intermediate", c.intermediate},
+          {"vocabulary", c.vocabulary}, {"norm_eps", c.norm_eps}, {"rope_theta", c.rope_theta}};
+}
+
+json config_json(const VaeConfig& c) {
+  return {{"base", c.base},
+          {"multipliers", c.multipliers},
+          {"res_blocks", c.res_blocks},
+          {"latent_channels", c.latent_channels},
+          {"image_channels", c.image_channels},
+          {"scale", c.scale()}};
+}
+
+/// Adds configuration, and what is missing and surplus for it.
+template <class Config, class Weights>
+void add_config(json& out, const Checkpoint& files, Config (*read)(const Checkpoint&, ConfigOrigin&),
+                Weights (*load)(const Config&, WeightLoader&)) {
+  ConfigOrigin origin;
+  const Config config = read(files, origin);
+  out["config"] = config_json(config);
+  const auto device = make_dry_device();
+  Census census(files, *device);
+  load(config, census);
+  out["missing"] = census.missing();
+  out["surplus"] = census.surplus();
+  if (origin.inferred) out["missing"].push_back("config.json");
+}
+
+void add_config(json& out, const Checkpoint& files) {
+  switch (files.component) {
+    case Component::transformer:
+      return add_config(out, files, read_transformer_config, load_transformer);
+    case Component::text_encoder:
+      return add_config(out, files, read_text_encoder_config, load_text_encoder);
+    case Component::vae:
+      return add_config(out, files, read_vae_config, load_vae);
+  }
+}
+
+/// Sums over tensors. Packed matrices count with the numbers that they stand for.
+struct Totals {
+  int64_t parameters = 0;
+  size_t bytes = 0;
+  std::map<std::string_view, int64_t> dtypes;  // tensors
+  std::map<std::string, int64_t> formats;      // parameters of matrices
+};
+
+std::optional<PackedWeight> packed_matrix(const Checkpoint& files, const std::string& name) {
+  if (files.scheme->packed == nullptr || !name.ends_with(kWeight)) return std::nullopt;
+  return files.scheme->packed(files.tensors, name.substr(0, name.size() - kWeight.size()));
+}
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  std::ranges::transform(out, out.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return out;
+}
+
+Totals totals_of(const Checkpoint& files) {
+  Totals totals;
+  std::set<std::string> parts_of_packed;
+  for (const auto& [name, tensor] : files.tensors) {
+    totals.bytes += tensor.data.bytes();
+    ++totals.dtypes[name_of(tensor.data.dtype())];
+    if (const auto packed = packed_matrix(files, name)) {
+      const int64_t parameters = packed->weight.out * packed->weight.in;
+      totals.formats[fmt::format("int{}", packed->weight.bits)] += parameters;
+      totals.parameters += parameters;
+      parts_of_packed.insert(packed->parts.begin(), packed->parts.end());
+    }
+  }
+  for (const auto& [name, tensor] : files.tensors) {
+    if (parts_of_packed.contains(name)) continue;
+    totals.parameters += tensor.data.count();
+    if (tensor.data.shape().rank() > 1) totals.formats[lower(name_of(tensor.data.dtype()))] += tensor.data.count();
+  }
+  return totals;
+}
+
+/// "bf16", or "int4+bf16" with the greater share first.
+std::string format_text(const Totals& totals) {
+  std::vector<std::pair<int64_t, std::string>> shares;
+  for (const auto& [format, parameters] : totals.formats) shares.emplace_back(-parameters, format);
+  std::ranges::sort(shares);
+  std::vector<std::string> names;
+  for (const auto& [parameters, format] : shares) names.push_back(format);
+  return fmt::format("{}", fmt::join(names, "+"));
+}
+
+/// Every key, for a component of which nothing is known yet.
+json unknown_json(const fs::path& path, const std::string& kind) {
+  return {{"component", kind},        {"path", path.string()},
+          {"format", "unknown"},      {"scheme", "unknown"},
+          {"files", json::array()},   {"tensors", 0},
+          {"parameters", 0},          {"bytes", 0},
+          {"dtypes", json::object()}, {"config", json::object()},
+          {"missing", json::array()}, {"surplus", json::array()}};
+}
+
+json component_json(const Checkpoint& files, const std::string& kind) {
+  const Totals totals = totals_of(files);
+  json out = unknown_json(files.path, kind);
+  for (const fs::path& file : files.files) out["files"].push_back(file.filename().string());
+  out["format"] = format_text(totals);
+  out["scheme"] = files.scheme->name;
+  out["tensors"] = files.tensors.size();
+  out["parameters"] = totals.parameters;
+  out["bytes"] = totals.bytes;
+  out["dtypes"] = totals.dtypes;
+  if (kind != name_of(files.component)) return out;  // a LoRA has no configuration
+  try {
+    add_config(out, files);
+  } catch (const Error& e) {
+    out["error"] = e.what();
+  }
+  return out;
+}
+
+/// A folder or file of one component, whose kind its tensors' names tell.
+json single_json(const fs::path& path) {
+  const Checkpoint any = open_checkpoint(path, Component::transformer);
+  const std::string kind = kind_of(any);
+  const auto component = std::ranges::find(kComponents, kind, [](Component c) { return name_of(c); });
+  if (component == kComponents.end()) return component_json(any, kind);
+  return component_json(open_checkpoint(path, *component), kind);
+}
+
+/// A component of a model. If its files cannot be read the others are told all the same.
+json part_json(const fs::path& folder, Component component) {
+  const std::string name(name_of(component));
+  try {
+    return component_json(open_checkpoint(folder / name, component), name);
+  } catch (const Error& e) {
+    json out = unknown_json(folder / name, name);
+    out["error"] = e.what();
+    return out;
+  }
+}
+
+bool is_model(const fs::path& path) {
+  return is_there(path / "model_index.json") ||
+         std::ranges::any_of(kComponents, [&](Component c) { return is_there(path / name_of(c)); });
+}
+
+}  // namespace
+
+std::string inspect_json(const fs::path& path) {
+  check(is_there(path), "{}: no such file or folder", path.string());
+  json out = {{"path", path.string()}, {"components", json::array()}, {"missing", json::array()}};
+  if (!is_model(path)) {
+    out["components"].push_back(single_json(path));
+    return out.dump(2);
+  }
+  for (const Component component : kComponents) {
+    if (is_there(path / name_of(component))) {
+      out["components"].push_back(part_json(path, component));
+    } else {
+      out["missing"].push_back(name_of(component));
+    }
+  }
+  for (const std::string_view name : {"tokenizer", "scheduler", "model_index.json"})
+    if (!is_there(path / name)) out["missing"].push_back(name);
+  return out.dump(2);
+}
+
+}  // namespace inkstone

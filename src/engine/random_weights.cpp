@@ -1,0 +1,156 @@
+#include "engine/random_weights.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "core/error.h"
+
+namespace inkstone {
+namespace {
+
+constexpr int kGroup = 64;                    // of packed matrices, as mflux packs them
+constexpr int64_t kChunk = int64_t{1} << 18;  // numbers of one task
+constexpr double kMeanSquareRoot = 1.53;      // root of the mean square of numbers spread evenly over [1, 2)
+
+constexpr std::array<std::pair<std::string_view, RandomFormat>, 5> kFormats = {{
+    {"f32", RandomFormat::f32},
+    {"f16", RandomFormat::f16},
+    {"bf16", RandomFormat::bf16},
+    {"int4", RandomFormat::int4},
+    {"int8", RandomFormat::int8},
+}};
+
+/// Bits that look random, from a counter (the finaliser of MurmurHash3).
+uint32_t scrambled(uint32_t x) {
+  x = (x ^ (x >> 16)) * 0x85ebca6bu;
+  x = (x ^ (x >> 13)) * 0xc2b2ae35u;
+  return x ^ (x >> 16);
+}
+
+/// An IEEE format in an integer type.
+template <class T>
+struct FloatLayout {
+  int mantissa_bits;
+  int exponent_bias;
+};
+constexpr FloatLayout<uint32_t> kF32 = {23, 127};
+constexpr FloatLayout<uint16_t> kF16 = {10, 15};
+constexpr FloatLayout<uint16_t> kBf16 = {7, 127};
+
+/// Numbers with random signs and magnitudes in [2^exponent, 2^(exponent + 1)).
+template <class T>
+void fill_floats(T* out, int64_t begin, int64_t end, uint32_t seed, FloatLayout<T> layout, int exponent) {
+  constexpr int kSign = 8 * sizeof(T) - 1;
+  const auto power = static_cast<T>(std::max(exponent + layout.exponent_bias, 1)) << layout.mantissa_bits;
+  const uint32_t mantissa = (uint32_t{1} << layout.mantissa_bits) - 1;
+  for (int64_t i = begin; i < end; ++i) {
+    const uint32_t r = scrambled(static_cast<uint32_t>(i) + seed);
+    out[i] = static_cast<T>((r >> 31 << kSign) | static_cast<uint32_t>(power) | (r & mantissa));
+  }
+}
+
+void fill_codes(uint32_t* out, int64_t begin, int64_t end, uint32_t seed) {
+  for (int64_t i = begin; i < end; ++i) out[i] = scrambled(static_cast<uint32_t>(i) + seed);
+}
+
+/// The power of two below what keeps the size of a sum over so many inputs.
+int exponent_for(int64_t inputs) {
+  return static_cast<int>(std::floor(std::log2(1 / (kMeanSquareRoot * std::sqrt(static_cast<double>(inputs))))));
+}
+
+int bits_of(RandomFormat format) { return format == RandomFormat::int4 ? 4 : 8; }
+bool is_packed(RandomFormat format) { return format == RandomFormat::int4 || format == RandomFormat::int8; }
+
+DType dense_type(RandomFormat format) {
+  switch (format) {
+    case RandomFormat::f32:
+      return DType::f32;
+    case RandomFormat::f16:
+      return DType::f16;
+    default:
+      return DType::bf16;
+  }
+}
+
+}  // namespace
+
+RandomFormat random_format(std::string_view name) {
+  std::vector<std::string_view> names;
+  for (const auto& [known, format] : kFormats) {
+    if (known == name) return format;
+    names.push_back(known);
+  }
+  fail("format \"{}\": there are {}", name, fmt::join(names, ", "));
+}
+
+RandomWeights::RandomWeights(Device& device, RandomFormat format, int threads)
+    : WeightLoader(no_files_, device), device_(device), format_(format), pool_(threads) {}
+
+Tensor RandomWeights::place(const Tensor& host) {
+  bytes_ += host.bytes();
+  return device_.upload(host);
+}
+
+Tensor RandomWeights::numbers(const Shape& shape, DType type, int64_t inputs) {
+  const Tensor host = host_tensor(shape, type);
+  const int64_t n = host.count();
+  const uint32_t seed = scrambled(++tensors_);
+  const int exponent = exponent_for(inputs);
+  pool_.run((n + kChunk - 1) / kChunk, [&](int64_t chunk, int) {
+    const int64_t begin = chunk * kChunk, end = std::min(n, begin + kChunk);
+    switch (type) {
+      case DType::f32:
+        return fill_floats(host.data<uint32_t>(), begin, end, seed, kF32, exponent);
+      case DType::f16:
+        return fill_floats(host.data<uint16_t>(), begin, end, seed, kF16, exponent);
+      case DType::bf16:
+        return fill_floats(host.data<uint16_t>(), begin, end, seed, kBf16, exponent);
+      default:
+        return fill_codes(host.data<uint32_t>(), begin, end, seed);
+    }
+  });
+  return host;
+}
+
+Tensor RandomWeights::filled(const Shape& shape, float value) {
+  const Tensor host = host_tensor(shape, DType::bf16);
+  std::ranges::fill(host.span<bf16_t>(), to_bf16(value));
+  return place(host);
+}
+
+Weight RandomWeights::matrix(int64_t out, int64_t in) {
+  if (!is_packed(format_) || in % kGroup != 0) return dense_weight(place(numbers({out, in}, dense_type(format_), in)));
+  const int bits = bits_of(format_);
+  const auto greatest = static_cast<float>((1 << bits) - 1);
+  const float size = std::ldexp(2.0f, exponent_for(in));
+  Weight weight = {.format = WeightFormat::affine, .out = out, .in = in};
+  weight.data = place(numbers({out, in * bits / 32}, DType::u32, in));
+  weight.scales = filled({out, in / kGroup}, 2 * size / greatest);
+  weight.offsets = filled({out, in / kGroup}, -size);
+  weight.bits = bits;
+  weight.group = kGroup;
+  return weight;
+}
+
+Tensor RandomWeights::activations(const Shape& shape) { return device_.upload(numbers(shape, DType::f32, 1)); }
+
+Linear RandomWeights::linear(const std::vector<SlabName>& slabs, int64_t in, Bias bias) {
+  Linear layer;
+  for (const SlabName& slab : slabs)
+    layer.slabs.push_back(
+        {matrix(slab.out, in), bias == Bias::present ? vector(slab.name + ".bias", slab.out) : Tensor()});
+  return layer;
+}
+
+Weight RandomWeights::table(const std::string&, int64_t rows, int64_t width) { return matrix(rows, width); }
+
+Tensor RandomWeights::vector(const std::string&, int64_t n) {
+  return place(host_tensor(std::vector<float>(static_cast<size_t>(n), 1.0f)));
+}
+
+Conv2d RandomWeights::conv2d(const std::string& name, int64_t out, int64_t in) {
+  return {.weight = place(numbers({out, 3, 3, in}, dense_type(format_), 9 * in)), .bias = vector(name + ".bias", out)};
+}
+
+}  // namespace inkstone

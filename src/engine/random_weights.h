@@ -1,0 +1,49 @@
+// Weights that no file holds, made fast, so that full-size layers can be measured on any machine.
+#pragma once
+#include <cstdint>
+#include <string_view>
+
+#include "core/thread_pool.h"
+#include "io/weight_loader.h"
+
+namespace inkstone {
+
+/// How RandomWeights holds matrices. Convolutions have no packed form: they are bf16 beside packed matrices.
+enum class RandomFormat : uint8_t { f32, f16, bf16, int4, int8 };
+
+/// From "f32", "f16", "bf16", "int4", "int8"; Error names these.
+RandomFormat random_format(std::string_view name);
+
+/// A WeightLoader of any names and shapes. Numbers are spread evenly over +-[s, 2s], with s so that a layer's outputs
+/// are about as large as its inputs; vectors are ones. Packed matrices have groups of 64 and bf16 scales; where the
+/// inputs do not divide into groups they are bf16.
+class RandomWeights final : public WeightLoader {
+ public:
+  RandomWeights(Device& device, RandomFormat format, int threads);
+
+  Linear linear(const std::vector<SlabName>& slabs, int64_t in, Bias bias) override;
+  Weight table(const std::string& name, int64_t rows, int64_t width) override;
+  Tensor vector(const std::string& name, int64_t n) override;
+  Conv2d conv2d(const std::string& name, int64_t out, int64_t in) override;
+
+  /// Numbers of size 1 on the device, to feed a model with; not counted in bytes().
+  Tensor activations(const Shape& shape);
+
+  /// Of all weights made so far.
+  size_t bytes() const { return bytes_; }
+
+ private:
+  Weight matrix(int64_t out, int64_t in);
+  Tensor numbers(const Shape& shape, DType type, int64_t inputs);  ///< on the host
+  Tensor filled(const Shape& shape, float value);
+  Tensor place(const Tensor& host);
+
+  Device& device_;
+  Checkpoint no_files_;
+  RandomFormat format_;
+  ThreadPool pool_;
+  uint32_t tensors_ = 0;
+  size_t bytes_ = 0;
+};
+
+}  // namespace inkstone
