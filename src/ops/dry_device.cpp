@@ -20,11 +20,9 @@ struct CountedBuffer final : Buffer {
 
 class DryDevice final : public Device {
  public:
-  explicit DryDevice(DType activation_type) : activation_type_(activation_type) {}
-
   std::string name() const override { return "dry"; }
   std::string describe() const override { return "counts memory and work, computes nothing"; }
-  DType activation_type() const override { return activation_type_; }
+  DType activation_type() const override { return DType::f32; }
   Kernels& kernels() override { return kernels_; }
   std::shared_ptr<Buffer> allocate(size_t bytes) override { return std::make_shared<CountedBuffer>(use_, bytes); }
   MemoryUse memory() const override { return *use_; }
@@ -37,13 +35,12 @@ class DryDevice final : public Device {
   }
 
  private:
-  DType activation_type_;
   Trace kernels_;
   std::shared_ptr<MemoryUse> use_ = std::make_shared<MemoryUse>();
 };
 
 }  // namespace
 
-std::unique_ptr<Device> make_dry_device(DType activation_type) { return std::make_unique<DryDevice>(activation_type); }
+std::unique_ptr<Device> make_dry_device() { return std::make_unique<DryDevice>(); }
 
 }  // namespace inkstone

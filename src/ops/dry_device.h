@@ -7,7 +7,7 @@
 namespace inkstone {
 
 /// Model code that runs on it through a Trace without kernels takes no time and no memory; memory() then says what a
-/// device with these activations would need. Its buffers have no data; download() gives zeros. kernels() does nothing.
-std::unique_ptr<Device> make_dry_device(DType activation_type = DType::f32);
+/// device with f32 activations would need. Its buffers have no data; download() gives zeros. kernels() does nothing.
+std::unique_ptr<Device> make_dry_device();
 
 }  // namespace inkstone
