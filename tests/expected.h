@@ -1,0 +1,77 @@
+// What diffusers and transformers computed for the models in tests/data (tools/make_fixtures.py), and how close is
+// close.
+#pragma once
+#include <cmath>
+#include <filesystem>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "io/json.h"
+#include "io/safetensors.h"
+
+namespace inkstone {
+
+// Greatest relative L2 error in f32. The reference itself is up to 1e-5 away from the same arithmetic in f64
+// (make_fixtures.py --precision): its time embedding has f32 angles of up to 1000 radians.
+inline constexpr double kStageTolerance = 3e-5;
+inline constexpr double kRunTolerance = 5e-5;
+
+/// Share of 8-bit values that may be off by more than one level.
+inline constexpr double kPixelOutliers = 1e-3;
+
+inline std::filesystem::path test_data() { return INKSTONE_TEST_DATA; }
+
+/// The folder of a model of make_fixtures.py.
+inline std::filesystem::path test_model(const std::string& name) {
+  return name == "tiny" ? std::filesystem::path(INKSTONE_MODELS) / "tiny" : test_data() / name;
+}
+
+/// The expected tensors of one model.
+class Expected {
+ public:
+  explicit Expected(const std::string& model)
+      : file_(read_safetensors(test_data() / "expected" / (model + ".safetensors"))),
+        description_(JsonFile::read(test_data() / "expected" / (model + ".json"))) {}
+
+  Tensor operator[](const std::string& name) const {
+    const auto found = file_.tensors.find(name);
+    if (found == file_.tensors.end()) throw std::runtime_error("no expected tensor " + name);
+    return found->second.data;
+  }
+
+  /// The cases of a group, at least one.
+  std::vector<nlohmann::json> cases(const std::string& group) const {
+    std::vector<nlohmann::json> all = description_.array(group);
+    if (all.empty()) throw std::runtime_error("no expected " + group);
+    return all;
+  }
+
+ private:
+  SafetensorsFile file_;
+  JsonFile description_;
+};
+
+/// L2 norm of the difference over that of `expected`, in f64; f32 tensors of equal counts.
+inline double relative_error(const Tensor& got, const Tensor& expected) {
+  if (got.count() != expected.count()) throw std::runtime_error("cannot compare tensors of different sizes");
+  const auto a = got.span<const float>();
+  const auto b = expected.span<const float>();
+  double difference = 0;
+  double norm = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    difference += std::pow(static_cast<double>(a[i]) - b[i], 2);
+    norm += std::pow(static_cast<double>(b[i]), 2);
+  }
+  return std::sqrt(difference / norm);
+}
+
+/// Share of 8-bit values that differ by more than one level.
+inline double share_off_by_two(std::span<const uint8_t> got, std::span<const uint8_t> expected) {
+  if (got.size() != expected.size()) throw std::runtime_error("cannot compare pictures of different sizes");
+  size_t off = 0;
+  for (size_t i = 0; i < got.size(); ++i) off += std::abs(got[i] - expected[i]) > 1 ? 1 : 0;
+  return static_cast<double>(off) / static_cast<double>(got.size());
+}
+
+}  // namespace inkstone

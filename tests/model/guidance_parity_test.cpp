@@ -1,0 +1,40 @@
+#include "model/parity.h"
+
+namespace inkstone {
+namespace {
+
+/// What the first step of a guided run of diffusers' pipeline saw and made.
+class GuidanceParityTest : public ParityTest {
+ protected:
+  GuidanceParityTest() {
+    for (const auto& run : expected_.cases("runs"))
+      if (run.at("detailed").get<bool>()) {
+        name_ = run.at("name").get<std::string>() + ".first.";
+        scale_ = run.at("cfg").get<float>();
+      }
+  }
+
+  Tensor scalar(float value) { return ops_.upload(host_tensor(std::vector<float>{value})); }
+  Tensor guided(float scale) { return ops_.guide(upload(name_ + "cond"), upload(name_ + "uncond"), scalar(scale)); }
+
+  std::string name_;
+  float scale_ = 0;
+};
+
+TEST_P(GuidanceParityTest, GuidedVelocityHasTheNormOfTheConditional) {
+  ASSERT_GT(scale_, 1.0f);
+  expect_equal(guided(scale_), name_ + "guided");
+}
+
+TEST_P(GuidanceParityTest, ScaleOneIsTheConditional) { expect_equal(guided(1.0f), name_ + "cond"); }
+
+TEST_P(GuidanceParityTest, EulerStep) {
+  const auto sigmas = expected_[name_ + "sigmas"].span<const float>();
+  expect_equal(ops_.add_scaled(upload(name_ + "sample"), upload(name_ + "guided"), scalar(sigmas[1] - sigmas[0])),
+               name_ + "next");
+}
+
+INKSTONE_ON_ALL_MODELS(GuidanceParityTest);
+
+}  // namespace
+}  // namespace inkstone

@@ -1,0 +1,89 @@
+// Tests that compare one stage of the model with diffusers: on every device, for every model and way to hold weights.
+#pragma once
+#include "cpu/cpu_device.h"
+#include "expected.h"
+#include "io/weight_loader.h"
+#include "model/config.h"
+#include "ops/ops.h"
+#include "reference/reference_device.h"
+
+namespace inkstone {
+
+inline std::unique_ptr<Device> make_device(const std::string& name) {
+  return name == "cpu" ? make_cpu_device({.threads = 2}) : make_reference_device();
+}
+
+class OnDevice {
+ protected:
+  explicit OnDevice(const std::string& device) : device_(make_device(device)), ops_(*device_) {}
+
+  std::unique_ptr<Device> device_;
+  Ops ops_;
+};
+
+/// A test of device independent facts: the parameter names the device.
+class DeviceTest : public ::testing::TestWithParam<const char*>, protected OnDevice {
+ protected:
+  DeviceTest() : OnDevice(GetParam()) {}
+};
+
+struct ParityCase {
+  const char* device;
+  const char* model;
+  bool widened;  ///< weights held in f32 instead of as stored
+};
+
+inline std::string name_of(const ParityCase& c) {
+  return std::string(c.device) + "_" + c.model + (c.widened ? "_f32" : "");
+}
+
+class ParityTest : public ::testing::TestWithParam<ParityCase>, protected OnDevice {
+ protected:
+  ParityTest() : OnDevice(GetParam().device), expected_(GetParam().model) {}
+
+  Checkpoint checkpoint(Component component) const {
+    return open_checkpoint(test_model(GetParam().model) / name_of(component), component);
+  }
+  HeldType held() const { return GetParam().widened ? HeldType(DType::f32) : std::nullopt; }
+
+  Tensor upload(const std::string& expected_name) { return ops_.upload(expected_[expected_name]); }
+
+  void expect_equal(const Tensor& got, const Tensor& expected, double tolerance = kStageTolerance) {
+    ASSERT_EQ(got.count(), expected.count());
+    const double error = relative_error(ops_.download(got), expected);
+    EXPECT_LE(error, tolerance);
+    worst_ = std::max(worst_, error);
+    RecordProperty("error", fmt::format("{:.1e}", worst_));  // of the whole test, for --gtest_output
+  }
+  void expect_equal(const Tensor& got, const std::string& expected_name) {
+    SCOPED_TRACE(expected_name);
+    expect_equal(got, expected_[expected_name]);
+  }
+
+  Expected expected_;
+
+ private:
+  double worst_ = 0;
+};
+
+// random_a is stored in f32 (transformer f16), random_b in bf16, random_mlx in 4 and 8 bits and bf16.
+inline const std::vector<ParityCase>& parity_cases() {
+  static const std::vector<ParityCase> cases = [] {
+    std::vector<ParityCase> all;
+    for (const char* device : {"reference", "cpu"})
+      for (const char* model : {"random_a", "random_b", "random_mlx"})
+        for (const bool widened : {false, true}) all.push_back({device, model, widened});
+    return all;
+  }();
+  return cases;
+}
+
+#define INKSTONE_ON_ALL_MODELS(Suite)                                       \
+  INSTANTIATE_TEST_SUITE_P(All, Suite, ::testing::ValuesIn(parity_cases()), \
+                           [](const auto& test) { return name_of(test.param); })
+
+#define INKSTONE_ON_ALL_DEVICES(Suite)                                        \
+  INSTANTIATE_TEST_SUITE_P(All, Suite, ::testing::Values("reference", "cpu"), \
+                           [](const auto& test) { return std::string(test.param); })
+
+}  // namespace inkstone
