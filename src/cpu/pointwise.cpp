@@ -5,16 +5,6 @@
 #include "cpu/row_blocks.h"
 
 namespace inkstone {
-namespace {
-
-/// Rounds to a whole number, ties to even, 0 <= x < 2^22, with the two additions that every processor has.
-float nearest(float x) {
-  constexpr float kNoFraction = 0x1p23f;
-  return (x + kNoFraction) - kNoFraction;
-}
-
-}  // namespace
-
 void CpuKernels::swiglu(Tensor& out, const Tensor& x) {
   const int64_t m = out.dim(1);
   for_row_blocks(pool_, out.dim(0), m, [&](int64_t begin, int64_t end) {
@@ -77,13 +67,7 @@ void CpuKernels::concat_rows(Tensor& out, std::span<const Tensor> parts) {
 
 void CpuKernels::to_rgb8(Tensor& out, const Tensor& x) {
   for_row_blocks(pool_, x.count(), 1, [&](int64_t begin, int64_t end) {
-    const float* from = x.data<const float>();
-    uint8_t* to = out.data<uint8_t>();
-    for (int64_t i = begin; i < end; ++i) {
-      const float level = 127.5f * from[i] + 127.5f;
-      const float positive = level > 0.0f ? level : 0.0f;  // also for NaN
-      to[i] = static_cast<uint8_t>(nearest(positive < 255.0f ? positive : 255.0f));
-    }
+    vector_.to_bytes(x.data<const float>() + begin, end - begin, out.data<uint8_t>() + begin);
   });
 }
 

@@ -69,6 +69,9 @@ struct VectorOps {
   void (*expand_affine8)(const uint32_t* words, const float* scale, const float* offset, int64_t group, int64_t n,
                          float* out);
 
+  /// Pixels in [-1, 1] to bytes: 127.5 x + 127.5, at least 0 (also for NaN) and at most 255, to nearest, ties to even.
+  void (*to_bytes)(const float* x, int64_t n, uint8_t* out);
+
   /// y = uncond + scale (cond - uncond), times |cond| / |y|; zero where y is
   void (*guide)(const float* cond, const float* uncond, float scale, int64_t n, float* out);
 

@@ -51,6 +51,19 @@ void scale_shift(const float* x, const float* scale, const float* shift, int64_t
   });
 }
 
+void to_bytes(const float* x, int64_t n, uint8_t* out) {
+  const auto level = [](Floats v) {
+    const Floats scaled = fma(v, splat(127.5f), splat(127.5f));
+    return nearest(lesser(splat(255.0f), greater(scaled, splat(0.0f))));
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store_bytes(out + i, level(load(x + i)));
+  if (i == n) return;
+  uint8_t last[kLanes];
+  store_bytes(last, level(load_first(x + i, n - i)));
+  __builtin_memcpy(out + i, last, static_cast<std::size_t>(n - i));
+}
+
 /// Converts `count` numbers per call of load_lanes, which reads a whole vector's worth of T; the last ones are padded.
 template <class T, class Load>
 inline void expand(const T* x, int64_t n, float* out, const Load& load_lanes) {

@@ -68,6 +68,13 @@ inline Floats load_f16(const uint16_t* p) { return _mm256_cvtph_ps(load_16_bytes
 
 inline Floats load_bytes(const uint8_t* p) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadu_si64(p))); }
 
+/// Whole numbers in [0, 255].
+inline void store_bytes(uint8_t* p, Floats v) {
+  const __m256i whole = _mm256_cvtps_epi32(v);
+  const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+  _mm_storeu_si64(p, _mm_packus_epi16(words, words));
+}
+
 /// kLanes codes of 4 bits, low ones first.
 inline Floats load_nibbles(const uint8_t* p) {
   int32_t word;

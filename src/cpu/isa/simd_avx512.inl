@@ -55,6 +55,11 @@ inline Floats load_bytes(const uint8_t* p) {
   return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
 
+/// Whole numbers in [0, 255].
+inline void store_bytes(uint8_t* p, Floats v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+}
+
 /// kLanes codes of 4 bits, low ones first.
 inline Floats load_nibbles(const uint8_t* p) {
   int64_t words;

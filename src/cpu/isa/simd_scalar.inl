@@ -86,6 +86,11 @@ inline Floats load_bytes(const uint8_t* p) {
   return Floats{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]), static_cast<float>(p[3])};
 }
 
+/// Whole numbers in [0, 255].
+inline void store_bytes(uint8_t* p, Floats v) {
+  for (int i = 0; i < kLanes; ++i) p[i] = static_cast<uint8_t>(v[i]);
+}
+
 /// kLanes codes of 4 bits, low ones first.
 inline Floats load_nibbles(const uint8_t* p) {
   const Ints codes = {p[0] & 15, p[0] >> 4, p[1] & 15, p[1] >> 4};

@@ -20,6 +20,7 @@ const VectorOps kVectorOps = {
     .expand_f16 = expand_f16,
     .expand_affine4 = expand_affine4,
     .expand_affine8 = expand_affine8,
+    .to_bytes = to_bytes,
     .guide = guide,
     .rms_norm = rms_norm,
     .layer_norm_modulate = layer_norm_modulate,
