@@ -11,8 +11,9 @@
 namespace inkstone {
 namespace {
 
-constexpr UChar32 kFirstCombining = 0x300;  // below, no character combines with the one before
-constexpr size_t kLongRun = 256;            // combining characters in a row
+constexpr size_t kMaxTextBytes = size_t{256} << 20;  // ICU counts in 32 bits, and NFC may triple a text
+constexpr UChar32 kFirstCombining = 0x300;           // below, no character combines with the one before
+constexpr size_t kLongRun = 256;                     // combining characters in a row
 
 void check_icu(UErrorCode status) { check(U_SUCCESS(status), "ICU cannot normalise text: {}", u_errorName(status)); }
 
@@ -75,6 +76,18 @@ std::string with_ordered_runs(std::string_view text) {
 }
 
 }  // namespace
+
+void check_text(std::string_view text) {
+  check(text.size() <= kMaxTextBytes, "the text has {} bytes; at most {} are encoded", text.size(), kMaxTextBytes);
+  const auto n = static_cast<int32_t>(text.size());
+  for (int32_t i = 0; i < n;) {
+    const int32_t start = i;
+    UChar32 c = U_SENTINEL;
+    U8_NEXT(text.data(), i, n, c);
+    check(c >= 0, "the text is not valid UTF-8: byte {} is 0x{:02x}", start,
+          static_cast<unsigned char>(text[static_cast<size_t>(start)]));
+  }
+}
 
 std::string nfc(std::string_view text) {
   UErrorCode status = U_ZERO_ERROR;

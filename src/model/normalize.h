@@ -1,11 +1,14 @@
-// Unicode normalisation (specification 2.1, step 2).
+// Checks and normalises Unicode text (specification 2.1, step 2).
 #pragma once
 #include <string>
 #include <string_view>
 
 namespace inkstone {
 
-/// Canonical composition (NFC) of valid UTF-8 of less than 2^31 bytes, in time in proportion to its length.
+/// Throws Error for a text that is too long for nfc(), or naming the first byte that is not valid UTF-8.
+void check_text(std::string_view text);
+
+/// Canonical composition (NFC) of a text that passes check_text(), in time in proportion to its length.
 std::string nfc(std::string_view text);
 
 }  // namespace inkstone

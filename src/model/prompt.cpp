@@ -1,6 +1,7 @@
 #include "model/prompt.h"
 
 #include "core/error.h"
+#include "model/normalize.h"
 
 namespace inkstone {
 namespace {
@@ -20,6 +21,7 @@ std::string apply_template(std::string_view prompt) { return std::string(kHead).
 PromptTokens tokenize_prompt(const Tokenizer& tokenizer, std::string_view prompt, std::optional<int64_t> limit) {
   check(!limit || (*limit >= 1 && *limit <= kMaxPromptTokens), "max_sequence_length {}: 1 to {} is needed",
         limit.value_or(0), kMaxPromptTokens);
+  check_text(prompt);  // before the template shifts its bytes
   // As one text: the newline before the prompt merges with newlines that it starts with, and the drop is positional.
   PromptTokens tokens{.ids = tokenizer.encode(apply_template(prompt)),
                       .dropped = static_cast<int64_t>(tokenizer.encode(kHead).size())};

@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <array>
-#include <unicode/utf8.h>
 
-#include "core/error.h"
 #include "model/normalize.h"
 #include "model/pretokenizer.h"
 #include "model/tokenizer_files.h"
@@ -12,24 +10,11 @@
 namespace inkstone {
 namespace {
 
-constexpr size_t kMaxTextBytes = size_t{256} << 20;  // ICU counts in 32 bits, and NFC may triple a text
-
-void check_utf8(std::string_view text) {
-  const auto n = static_cast<int32_t>(text.size());
-  for (int32_t i = 0; i < n;) {
-    const int32_t start = i;
-    UChar32 c = U_SENTINEL;
-    U8_NEXT(text.data(), i, n, c);
-    check(c >= 0, "the text is not valid UTF-8: byte {} is 0x{:02x}", start,
-          static_cast<unsigned char>(text[static_cast<size_t>(start)]));
-  }
-}
-
 /// Finds added tokens: at each place the longest.
 class AddedTokenFinder {
  public:
   explicit AddedTokenFinder(const std::vector<AddedToken>& tokens) {
-    for (const AddedToken& token : tokens) starting_with(token.text[0]).push_back(token);
+    for (const AddedToken& token : tokens) by_first_byte_[index(token.text[0])].push_back(token);
     for (auto& list : by_first_byte_)
       std::sort(list.begin(), list.end(),
                 [](const AddedToken& a, const AddedToken& b) { return a.text.size() > b.text.size(); });
@@ -44,7 +29,6 @@ class AddedTokenFinder {
 
  private:
   static size_t index(char c) { return static_cast<unsigned char>(c); }
-  std::vector<AddedToken>& starting_with(char c) { return by_first_byte_[index(c)]; }
 
   std::array<std::vector<AddedToken>, 256> by_first_byte_;  ///< longer ones first
 };
@@ -79,8 +63,7 @@ Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
-  check(text.size() <= kMaxTextBytes, "the text has {} bytes, at most {} are encoded", text.size(), kMaxTextBytes);
-  check_utf8(text);
+  check_text(text);
   std::vector<int32_t> ids;
   BpeEncoder encoder(data_->bpe);
   size_t begin = 0;  // of what no added token covers

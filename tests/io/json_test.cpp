@@ -83,7 +83,40 @@ TEST(JsonFile, ErrorsNameFileFieldValueAndWhatIsRight) {
   EXPECT_THAT(error_of([&] { f.child("o").integer("i", 0, 9); }), HasSubstr("field o.i is \"u\""));
 }
 
+TEST(JsonFile, ListsTextsObjectsAndEntriesOfAnyKind) {
+  const JsonFile f = json_file(R"({"ss": ["a", "b"], "os": [{"i": 1}, {"i": 2}], "mixed": ["a", {}], "i": 3})");
+  EXPECT_THAT(f.texts("ss"), ElementsAre("a", "b"));
+  ASSERT_EQ(f.children("os").size(), 2u);
+  EXPECT_EQ(f.children("os")[1].integer("i", 0, 9), 2);
+  EXPECT_EQ(f.array("mixed").size(), 2u);
+  EXPECT_THAT(error_of([&] { f.texts("mixed"); }), HasSubstr("field mixed[1] is {}, a string"));
+  EXPECT_THAT(error_of([&] { f.children("mixed"); }), HasSubstr("field mixed[0] is \"a\", an object"));
+  EXPECT_THAT(error_of([&] { f.children("os")[0].text("i"); }), HasSubstr("field os[0].i is 1, a string"));
+  EXPECT_THAT(error_of([&] { f.array("i"); }), HasSubstr("field i is 3, an array"));
+}
+
+TEST(JsonFile, AChildOutlivesItsParent) {
+  const JsonFile child = json_file(R"({"o": {"i": 4}})").child("o");
+  EXPECT_EQ(child.integer("i", 0, 9), 4);
+}
+
+TEST(JsonFile, RefusesValuesAndUnknownFieldsByName) {
+  const JsonFile f = json_file(R"({"a": 1, "o": {"b\n": 2}})");
+  EXPECT_EQ(error_of([&] { f.refuse("a", "two"); }), "a.json: field a is 1, two is needed");
+  EXPECT_NO_THROW(f.allow_only({"a", "o", "p"}));
+  EXPECT_EQ(error_of([&] { f.allow_only({"a", "p"}); }), "a.json: field \"o\" is unknown; there are a, p");
+  EXPECT_THAT(error_of([&] { f.child("o").allow_only({"a"}); }), HasSubstr("field o.\"b\\n\" is unknown"));
+}
+
 class JsonFileTest : public FolderTest {};
+
+TEST_F(JsonFileTest, ReadsAFileThatMayBeAbsent) {
+  EXPECT_FALSE(JsonFile::read_if_present(at("none.json")));
+  EXPECT_FALSE(JsonFile::read_if_present(write("file", "") / "none.json"));
+  EXPECT_EQ(JsonFile::read_if_present(write("a.json", R"({"i": 1})"))->integer("i", 1, 1), 1);
+  fs::create_symlink(at("gone"), at("link.json"));
+  EXPECT_THAT(error_of([&] { JsonFile::read_if_present(at("link.json")); }), HasSubstr("link.json: cannot read"));
+}
 
 TEST_F(JsonFileTest, ReadsAFileAndRefusesWhatIsNoObject) {
   EXPECT_EQ(JsonFile::read(write("a.json", R"({"i": 1})")).integer("i", 1, 1), 1);
