@@ -1,0 +1,90 @@
+// inkstone bench: how fast this machine runs the real model's parts.
+#include <fmt/format.h>
+#include <limits>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "commands.h"
+#include "model_arguments.h"
+#include "text.h"
+#include "usage.h"
+
+namespace inkstone::cli {
+namespace {
+
+constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
+constexpr double kPercent = 100;
+
+constexpr const char* kFooter =
+    R"(Runs parts of Qwen-Image-2512 in full size on random weights at least five times and gives the median. The share of the
+peak is of the f32 rate that this machine reached in the same run.
+
+Examples:
+  inkstone bench block --size 512
+  inkstone bench vae --size 256 --json)";
+
+struct Arguments {
+  std::string kind;
+  BenchOptions options;
+  std::optional<std::string> device;
+  std::optional<int> threads;
+  bool as_json = false;
+};
+
+BenchKind kind_named(const std::string& name) {
+  if (name == "encoder") return BenchKind::encoder;
+  return name == "vae" ? BenchKind::vae : BenchKind::block;
+}
+
+void print_json(const Arguments& a, const BenchResult& result) {
+  const nlohmann::ordered_json json = {{"bench", a.kind},
+                                       {"size", a.options.size},
+                                       {"format", a.options.format},
+                                       {"device", a.device.value_or("cpu")},
+                                       {"median_s", result.median_s},
+                                       {"gflops", result.gflops},
+                                       {"peak_fraction", result.peak_fraction},
+                                       {"peak_bytes", result.peak_bytes}};
+  fmt::print("{}\n", json.dump());
+}
+
+void run_bench_command(const Arguments& a) {
+  BenchOptions options = a.options;
+  options.kind = kind_named(a.kind);
+  if (a.device) options.device = device_named(*a.device);
+  options.threads = a.threads.value_or(0);
+  const BenchResult result = run_bench(options);
+  if (a.as_json) return print_json(a, result);
+  fmt::print("{} at {}x{} pixels, {} weights, {}: {}, {:.1f} GFLOP/s, {:.0f} % of the machine's peak, at most {}\n",
+             a.kind, options.size, options.size, options.format, a.device.value_or("cpu"),
+             seconds_text(result.median_s), result.gflops, kPercent * result.peak_fraction,
+             bytes_text(result.peak_bytes));
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Run& run) {
+  CLI::App& command = *app.add_subcommand("bench", "Measure parts of the real model on this machine.");
+  command.group("Commands");
+  const auto arguments = std::make_shared<Arguments>();
+  command.add_option("KIND", arguments->kind, "block (of the transformer), encoder (of text) or vae (decoder)")
+      ->type_name("")
+      ->check(one_of({"block", "encoder", "vae"}))
+      ->required();
+  command.add_option("--size", arguments->options.size, "width and height of the picture in pixels; default 512")
+      ->type_name("N")
+      ->check(whole_number(1, kNoLimit));
+  command.add_option("--layers", arguments->options.layers, "blocks or encoder layers in a row; default 1")
+      ->type_name("N")
+      ->check(whole_number(1, kNoLimit));
+  command.add_option("--format", arguments->options.format, "of the weights: f32 (default), bf16, int8 or int4")
+      ->type_name("NAME")
+      ->check(one_of({"f32", "bf16", "int8", "int4"}));
+  command.add_flag("--json", arguments->as_json, "print JSON");
+  add_device_option(command, arguments->device);
+  add_threads_option(command, arguments->threads);
+  command.footer(kFooter);
+  command.callback([arguments, &run] { run = [arguments] { run_bench_command(*arguments); }; });
+}
+
+}  // namespace inkstone::cli

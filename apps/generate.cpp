@@ -1,0 +1,192 @@
+// inkstone generate: pictures from a prompt.
+#include <chrono>
+#include <fmt/format.h>
+#include <limits>
+#include <memory>
+#include <random>
+#include <spdlog/spdlog.h>
+
+#include "commands.h"
+#include "interrupt.h"
+#include "model_arguments.h"
+#include "picture_paths.h"
+#include "progress_bar.h"
+#include "text.h"
+#include "usage.h"
+
+namespace inkstone::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
+
+constexpr const char* kFooter =
+    R"(The picture's path goes to standard output; messages go to standard error. The picture itself carries what made
+it, so that --like can make it again; --output replaces a file that is there.
+
+Examples:
+  inkstone generate --prompt "a red star" --output star.png
+  inkstone generate --prompt "a red star" --seed 7 --count 4 --output star.png    star-1.png (seed 7) to star-4.png
+  inkstone generate --like star.png --steps 30 --output finer.png                 the same picture with more steps
+  inkstone generate --model ~/Qwen-Image-2512 --prompt "a quiet harbour at dawn" --size 1328x1328 --output harbour.webp)";
+
+struct Arguments {
+  ModelArguments model;
+  std::optional<std::string> like, prompt, negative_prompt, size, output, noise, save_latents;
+  std::optional<double> cfg;
+  std::optional<int64_t> steps, width, height, count, max_sequence_length;
+  std::optional<uint64_t> seed;
+  bool profile = false;
+};
+
+void add_picture_options(CLI::App& command, Arguments& a) {
+  const auto group = [](CLI::Option* option) { return option->group("Picture"); };
+  group(command.add_option("--prompt", a.prompt, "what the picture shows; needed unless --like is given"))
+      ->type_name("TEXT");
+  group(
+      command.add_option("--negative-prompt", a.negative_prompt, "what it should not show; counts if --cfg is above 1"))
+      ->type_name("TEXT");
+  group(command.add_option("--size", a.size, "WIDTHxHEIGHT in pixels; without it the model's usual size"))
+      ->type_name("WxH")
+      ->check(size_text());
+  group(command.add_option("--width", a.width, "pixels; with --height the same as --size"))
+      ->type_name("N")
+      ->check(whole_number(1, kNoLimit));
+  group(command.add_option("--height", a.height, "pixels; with --width the same as --size"))
+      ->type_name("N")
+      ->check(whole_number(1, kNoLimit));
+  group(command.add_option("--steps", a.steps, "more are finer and slower; without it the model's usual number"))
+      ->type_name("N")
+      ->check(whole_number(1, kNoLimit));
+  group(command.add_option("--cfg", a.cfg,
+                           "how closely to follow the prompt; 1 takes half the time, without negative prompt"))
+      ->type_name("X")
+      ->check(number_from(1));
+  group(command.add_option("--seed", a.seed, "the same seed gives the same picture; without it a new one each time"))
+      ->type_name("N")
+      ->check(seed_number());
+  group(command.add_option("--count", a.count, "pictures to make; picture i has seed + i"))
+      ->type_name("N")
+      ->check(whole_number(1, kNoLimit));
+  group(command.add_option("--like", a.like, "a picture made by inkstone: its values, except those given here"))
+      ->type_name("PICTURE")
+      ->check(not_empty("a picture"));
+  group(command.add_option("--max-sequence-length", a.max_sequence_length, "cut the prompt to this many tokens"))
+      ->type_name("N")
+      ->check(whole_number(1, kNoLimit));
+}
+
+void add_file_options(CLI::App& command, Arguments& a) {
+  const auto group = [](CLI::Option* option) { return option->group("Files"); };
+  group(command.add_option("--output", a.output,
+                           ".png, .jpg or .webp; with --count a number is added; default inkstone-SEED.png"))
+      ->type_name("FILE")
+      ->check(not_empty("a file name"));
+  group(command.add_option("--noise", a.noise, "start from tensor `noise` of this file instead of the seed's"))
+      ->type_name("FILE")
+      ->check(not_empty("a safetensors file"));
+  group(command.add_option("--save-latents", a.save_latents, "write the last step's latents as tensor `latents`"))
+      ->type_name("FILE")
+      ->check(not_empty("a safetensors file"));
+}
+
+void apply_size(const Arguments& a, Request& request) {
+  if (a.size && (a.width || a.height))
+    throw UsageError(fmt::format("--size {}: --width and --height say the same; give one or the other", *a.size));
+  if (a.width.has_value() != a.height.has_value())
+    throw UsageError(
+        fmt::format("{}: {} is wanted beside it", a.width ? "--width" : "--height", a.width ? "--height" : "--width"));
+  if (a.size) std::tie(request.width, request.height) = parse_size(*a.size);
+  if (a.width) request.width = a.width;
+  if (a.height) request.height = a.height;
+}
+
+/// What the user gave, over what --like says.
+Request request_of(const Arguments& a, EngineOptions& options) {
+  if (!a.prompt && !a.like)
+    throw UsageError("--prompt: not given, a text is wanted (or --like PICTURE); see inkstone generate --help");
+  apply(a.model, options);
+  Request request = a.like ? request_like(*a.like, options) : Request{};
+  apply(a.model, options);  // once more: what the picture was made with gives way to what the user gave
+  options.profile = a.profile;
+  apply_size(a, request);
+  if (a.prompt) request.prompt = *a.prompt;
+  if (a.negative_prompt) request.negative_prompt = a.negative_prompt;
+  if (a.cfg) request.cfg = a.cfg;
+  if (a.steps) request.steps = a.steps;
+  if (a.max_sequence_length) request.max_sequence_length = a.max_sequence_length;
+  if (a.noise) request.noise = *a.noise;
+  if (a.save_latents) request.save_latents = *a.save_latents;
+  if (a.count) request.count = *a.count;
+  if (a.seed) request.seed = *a.seed;
+  if (!a.seed && !a.like) request.seed = std::random_device()();  // 32 bits: torch's generator uses no more
+  return request;
+}
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+void report(const Result& result, double total) {
+  for (const std::string& note : result.notes) spdlog::warn("{}", note);
+  if (!result.profile.empty()) spdlog::info("{}", result.profile);
+  std::string times;
+  for (const StageTime& time : result.times)
+    times += fmt::format("{} {}, ", name_of(time.stage), seconds_text(time.seconds));
+  spdlog::info("{}total {}; at most {} of tensors", times, seconds_text(total), bytes_text(result.peak_bytes));
+}
+
+/// Runs the engine with a progress bar, where there is someone to see it.
+Result generate(Engine& engine, Request& request, bool show) {
+  std::unique_ptr<ProgressBar> bar = show ? std::make_unique<ProgressBar>() : nullptr;
+  if (bar) request.progress = [&bar](const Progress& progress) { bar->update(progress); };
+  return engine.generate(request);
+}
+
+void write_pictures(const std::vector<Picture>& pictures, const std::vector<fs::path>& paths) {
+  for (size_t i = 0; i < pictures.size(); ++i) {
+    save_picture(paths[i], pictures[i]);
+    fmt::print("{}\n", paths[i].string());
+  }
+}
+
+void run_generate(const Arguments& a) {
+  const auto start = std::chrono::steady_clock::now();
+  const Verbosity verbosity = verbosity_of(a.model);
+  set_up_messages(verbosity);
+  const Interrupt interrupt;
+  EngineOptions options;
+  Request request = request_of(a, options);
+  const std::vector<fs::path> paths = picture_paths(a.output, request.seed, request.count);
+  for (const fs::path& path : paths) check_writable(path);
+  if (!a.seed && !a.like) spdlog::info("seed {}", request.seed);
+  request.stop = interrupt.token();
+  try {
+    Engine engine = Engine::open(options);
+    for (const std::string& line : engine.describe()) spdlog::debug("{}", line);
+    Result result = generate(engine, request, verbosity != Verbosity::quiet && messages_on_terminal());
+    const auto write_start = std::chrono::steady_clock::now();
+    write_pictures(result.pictures, paths);
+    result.times.push_back({Stage::write, seconds_since(write_start)});
+    report(result, seconds_since(start));
+  } catch (const Cancelled&) {
+    throw Interrupted(interrupt.signal());
+  }
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app, Run& run) {
+  CLI::App& command = *app.add_subcommand("generate", "Make pictures from a prompt.")->group("Commands");
+  const auto arguments = std::make_shared<Arguments>();
+  add_picture_options(command, *arguments);
+  add_file_options(command, *arguments);
+  add_model_options(command, arguments->model, Components::all);
+  command.add_flag("--profile", arguments->profile, "print a table of the time that each op took")
+      ->group("How to run it");
+  command.footer(kFooter);
+  command.callback([arguments, &run] { run = [arguments] { run_generate(*arguments); }; });
+}
+
+}  // namespace inkstone::cli

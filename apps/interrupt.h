@@ -1,0 +1,47 @@
+// Ctrl-C: the first one asks the work to stop, the second ends the program at once.
+#pragma once
+#include <atomic>
+#include <csignal>
+#include <exception>
+#include <stop_token>
+#include <thread>
+
+namespace inkstone::cli {
+
+/// The exit code of a program that a signal ended, as shells give it: 130 for Ctrl-C.
+constexpr int exit_code_of(int signal) { return 128 + signal; }
+
+/// Thrown when the work has stopped because of a signal.
+class Interrupted : public std::exception {
+ public:
+  explicit Interrupted(int signal) : signal_(signal) {}
+  const char* what() const noexcept override { return "interrupted"; }
+  int signal() const { return signal_; }
+
+ private:
+  int signal_;
+};
+
+/// While it lives, SIGINT, SIGTERM and SIGHUP request a stop instead of ending the program. It waits for them in a
+/// thread of its own, so nothing runs in a signal handler. Make it before any other thread: they inherit its mask.
+class Interrupt {
+ public:
+  Interrupt();
+  ~Interrupt();
+  Interrupt(const Interrupt&) = delete;
+  Interrupt& operator=(const Interrupt&) = delete;
+
+  std::stop_token token() const { return source_.get_token(); }
+  int signal() const { return signal_; }  ///< the one that asked for the stop; 0 for none
+
+ private:
+  void wait(const std::stop_token& ended);
+
+  std::stop_source source_;
+  std::atomic<int> signal_ = 0;
+  sigset_t caught_;
+  sigset_t mask_before_;
+  std::jthread waiter_;
+};
+
+}  // namespace inkstone::cli

@@ -1,0 +1,88 @@
+#include "model_arguments.h"
+
+#include "usage.h"
+
+namespace inkstone::cli {
+namespace {
+
+constexpr const char* kModelGroup = "Model";
+constexpr const char* kRunGroup = "How to run it";
+constexpr int kMaxThreads = 1024;
+
+CLI::Option* add_path(CLI::App& command, const std::string& name, std::optional<std::string>& path,
+                      const std::string& help) {
+  return command.add_option(name, path, help)->type_name("PATH")->check(not_empty("a path"))->group(kModelGroup);
+}
+
+}  // namespace
+
+CLI::Option* add_model_option(CLI::App& command, std::optional<std::string>& model) {
+  return add_path(command, "--model", model, "folder of a model; without it the small one that comes with Inkstone")
+      ->type_name("DIR");
+}
+
+CLI::Option* add_tokenizer_option(CLI::App& command, std::optional<std::string>& tokenizer) {
+  return add_path(command, "--tokenizer", tokenizer, "tokenizer to use instead of the model's own: folder or file");
+}
+
+CLI::Option* add_device_option(CLI::App& command, std::optional<std::string>& device) {
+  return command.add_option("--device", device, "cpu (default), or reference: plain loops, slow, the definition")
+      ->type_name("NAME")
+      ->check(one_of({"cpu", "reference"}))
+      ->group(kRunGroup);
+}
+
+CLI::Option* add_threads_option(CLI::App& command, std::optional<int>& threads) {
+  return command.add_option("--threads", threads, "threads to compute with; without it all that the machine allows")
+      ->type_name("N")
+      ->check(whole_number(1, kMaxThreads))
+      ->group(kRunGroup);
+}
+
+void add_model_options(CLI::App& command, ModelArguments& arguments, Components components) {
+  add_model_option(command, arguments.model);
+  add_path(command, "--text-encoder", arguments.text_encoder, "text encoder to use instead of the model's own");
+  add_tokenizer_option(command, arguments.tokenizer);
+  if (components == Components::all) {
+    add_path(command, "--transformer", arguments.transformer, "transformer to use instead of the model's own");
+    add_path(command, "--vae", arguments.vae, "VAE to use instead of the model's own");
+  }
+  add_device_option(command, arguments.device);
+  command.add_option("--dtype", arguments.dtype, "hold weights as f32 or bf16; without it as the files have them")
+      ->type_name("TYPE")
+      ->check(one_of({"f32", "bf16"}))
+      ->group(kRunGroup);
+  add_threads_option(command, arguments.threads);
+  command.add_option("--compare", arguments.compare, "run every op on this device too; stop at the first that differs")
+      ->type_name("NAME")
+      ->check(one_of({"cpu", "reference"}))
+      ->group(kRunGroup);
+  command.add_flag("--quiet", arguments.quiet, "no messages and no progress, only errors and results")
+      ->group(kRunGroup);
+  command.add_flag("--verbose", arguments.verbose, "say which device, threads, components and formats are used")
+      ->group(kRunGroup);
+}
+
+DeviceKind device_named(const std::string& name) {
+  return name == "reference" ? DeviceKind::reference : DeviceKind::cpu;
+}
+
+void apply(const ModelArguments& arguments, EngineOptions& options) {
+  if (arguments.model) options.model = *arguments.model;
+  if (arguments.transformer) options.transformer = *arguments.transformer;
+  if (arguments.text_encoder) options.text_encoder = *arguments.text_encoder;
+  if (arguments.vae) options.vae = *arguments.vae;
+  if (arguments.tokenizer) options.tokenizer = *arguments.tokenizer;
+  if (arguments.device) options.device = device_named(*arguments.device);
+  if (arguments.dtype) options.held_as = *arguments.dtype == "f32" ? HeldAs::f32 : HeldAs::bf16;
+  if (arguments.threads) options.threads = *arguments.threads;
+  if (arguments.compare) options.compare = device_named(*arguments.compare);
+}
+
+Verbosity verbosity_of(const ModelArguments& arguments) {
+  if (arguments.quiet && arguments.verbose) throw UsageError("--quiet and --verbose: only one of them can be given");
+  if (arguments.quiet) return Verbosity::quiet;
+  return arguments.verbose ? Verbosity::verbose : Verbosity::normal;
+}
+
+}  // namespace inkstone::cli

@@ -1,0 +1,38 @@
+// The options that say which model to open and how to run it, the same for every command that runs one.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+
+#include "inkstone/inkstone.h"
+
+#include "messages.h"
+
+namespace inkstone::cli {
+
+/// What the user gave; what is absent stays as it is.
+struct ModelArguments {
+  std::optional<std::string> model, transformer, text_encoder, vae, tokenizer;
+  std::optional<std::string> device, dtype, compare;
+  std::optional<int> threads;
+  bool quiet = false;
+  bool verbose = false;
+};
+
+enum class Components : uint8_t { all, text };
+
+/// `components`: which of them the command reads.
+void add_model_options(CLI::App& command, ModelArguments& arguments, Components components);
+
+CLI::Option* add_model_option(CLI::App& command, std::optional<std::string>& model);
+CLI::Option* add_tokenizer_option(CLI::App& command, std::optional<std::string>& tokenizer);
+CLI::Option* add_device_option(CLI::App& command, std::optional<std::string>& device);
+CLI::Option* add_threads_option(CLI::App& command, std::optional<int>& threads);
+
+/// Overwrites what the user gave.
+void apply(const ModelArguments& arguments, EngineOptions& options);
+
+DeviceKind device_named(const std::string& name);
+Verbosity verbosity_of(const ModelArguments& arguments);
+
+}  // namespace inkstone::cli

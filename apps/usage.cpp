@@ -1,0 +1,121 @@
+#include "usage.h"
+
+#include <charconv>
+#include <cmath>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <limits>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace inkstone::cli {
+namespace {
+
+constexpr int64_t kMaxPixels = 1 << 16;  // of a side; far beyond any model, and W * H * 3 still fits 64 bits
+
+/// A whole text as a number; nothing if there is more or less in it.
+template <class Number>
+std::optional<Number> parse(std::string_view text) {
+  Number number{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+template <class Accepts>
+CLI::Validator validator(const Accepts& accepts, const std::string& wanted) {
+  const auto check = [accepts, wanted](const std::string& value) {
+    return accepts(value) ? std::string() : fmt::format("'{}' given, {} wanted", value, wanted);
+  };
+  return CLI::Validator(check, "");
+}
+
+std::optional<std::pair<int64_t, int64_t>> size_of(std::string_view text) {
+  const size_t x = text.find('x');
+  if (x == std::string_view::npos) return std::nullopt;
+  const auto width = parse<int64_t>(text.substr(0, x));
+  const auto height = parse<int64_t>(text.substr(x + 1));
+  if (!width || !height || *width < 1 || *height < 1 || *width > kMaxPixels || *height > kMaxPixels)
+    return std::nullopt;
+  return std::pair(*width, *height);
+}
+
+const CLI::App& selected(const CLI::App& app) {
+  const auto chosen = app.get_subcommands();
+  return chosen.empty() ? app : *chosen.front();
+}
+
+std::string command_name(const CLI::App& app) {
+  return app.get_parent() == nullptr ? app.get_name() : app.get_parent()->get_name() + " " + app.get_name();
+}
+
+std::string unexpected(const CLI::App& app) {
+  const CLI::App& command = selected(app);
+  const std::vector<std::string> extras = app.remaining(true);
+  const std::string first = extras.empty() ? "" : extras.front();
+  if (&command != &app || first.starts_with('-'))
+    return fmt::format("unknown {} '{}': {} --help lists what there is", first.starts_with('-') ? "option" : "argument",
+                       first, command_name(command));
+  std::vector<std::string> names;
+  for (const CLI::App* known : app.get_subcommands({})) names.push_back(known->get_name());
+  return fmt::format("unknown command '{}': one of {} wanted", first, fmt::join(names, ", "));
+}
+
+}  // namespace
+
+CLI::Validator whole_number(int64_t least, int64_t most) {
+  const bool open = most == std::numeric_limits<int64_t>::max();
+  return validator(
+      [least, most](const std::string& text) {
+        const auto number = parse<int64_t>(text);
+        return number && *number >= least && *number <= most;
+      },
+      open ? fmt::format("a whole number of at least {}", least)
+           : fmt::format("a whole number from {} to {}", least, most));
+}
+
+CLI::Validator seed_number() {
+  return validator([](const std::string& text) { return parse<uint64_t>(text).has_value(); },
+                   fmt::format("a whole number from 0 to {}", std::numeric_limits<uint64_t>::max()));
+}
+
+CLI::Validator number_from(double least) {
+  return validator(
+      [least](const std::string& text) {
+        const auto number = parse<double>(text);
+        return number && std::isfinite(*number) && *number >= least;
+      },
+      fmt::format("a number of at least {}", least));
+}
+
+CLI::Validator one_of(std::initializer_list<const char*> words) {
+  const std::vector<std::string> allowed(words.begin(), words.end());
+  return validator(
+      [allowed](const std::string& text) { return std::find(allowed.begin(), allowed.end(), text) != allowed.end(); },
+      fmt::format("one of {}", fmt::join(allowed, ", ")));
+}
+
+CLI::Validator size_text() {
+  return validator([](const std::string& text) { return size_of(text).has_value(); },
+                   fmt::format("WIDTHxHEIGHT in pixels, each from 1 to {}, such as 320x192", kMaxPixels));
+}
+
+CLI::Validator not_empty(const std::string& what) {
+  return validator([](const std::string& text) { return !text.empty(); }, what);
+}
+
+std::pair<int64_t, int64_t> parse_size(const std::string& text) { return size_of(text).value(); }
+
+std::string usage_text(const CLI::App& app, const CLI::ParseError& error) {
+  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) return unexpected(app);
+  const std::string text = error.what();
+  if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr)
+    return fmt::format("{}; see {} --help", text, command_name(selected(app)));
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) == nullptr) return text;
+  const std::string name = text.substr(0, text.find(':'));
+  const CLI::Option* option = selected(app).get_option_no_throw(name);
+  return option == nullptr ? text : fmt::format("{}: no value given, {} wanted", name, option->get_type_name());
+}
+
+}  // namespace inkstone::cli

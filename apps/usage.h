@@ -1,0 +1,32 @@
+// Wrong usage of the command line: what counts as wrong, and the one line that says so.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <initializer_list>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace inkstone::cli {
+
+/// The user called the program wrongly: exit code 2. Its text names the option, the value and what would be right.
+class UsageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// Checks of one option's value. Each refuses with a text that names the value and what would be right.
+CLI::Validator whole_number(int64_t least, int64_t most);
+CLI::Validator seed_number();
+CLI::Validator number_from(double least);
+CLI::Validator one_of(std::initializer_list<const char*> words);
+CLI::Validator size_text();
+CLI::Validator not_empty(const std::string& what);
+
+/// Width and height of a text that size_text() has accepted, such as 320x192.
+std::pair<int64_t, int64_t> parse_size(const std::string& text);
+
+/// What was wrong with a command line that CLI11 refused, in one line.
+std::string usage_text(const CLI::App& app, const CLI::ParseError& error);
+
+}  // namespace inkstone::cli
