@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "core/error.h"
 #include "io/json.h"
@@ -105,15 +106,20 @@ void check_fit(const Model& m) {
 Model open_model(const EngineOptions& options) {
   const fs::path folder = model_folder(options);
   check_folder(folder, options);
+  Checkpoint transformer_files = open_component(options, Component::transformer);
+  Checkpoint text_encoder_files = open_component(options, Component::text_encoder);
+  Checkpoint vae_files = open_component(options, Component::vae);
+  Tokenizer tokenizer = Tokenizer::load(component_path(options, part_of("tokenizer")));
+  // Nothing in these braces may throw: g++ 12 would then destroy the vectors of the defaulted VaeConfig twice.
   Model m = {
-      .name = folder_name(folder),
-      .transformer_files = open_component(options, Component::transformer),
-      .text_encoder_files = open_component(options, Component::text_encoder),
-      .vae_files = open_component(options, Component::vae),
-      .schedule = read_schedule_config(folder / "scheduler"),
-      .defaults = read_model_defaults(folder),
-      .tokenizer = Tokenizer::load(component_path(options, part_of("tokenizer"))),
+      .transformer_files = std::move(transformer_files),
+      .text_encoder_files = std::move(text_encoder_files),
+      .vae_files = std::move(vae_files),
+      .tokenizer = std::move(tokenizer),
   };
+  m.name = folder_name(folder);
+  m.schedule = read_schedule_config(folder / "scheduler");
+  m.defaults = read_model_defaults(folder);
   std::array<ConfigOrigin, 3> origins;
   m.transformer = read_transformer_config(m.transformer_files, origins[0]);
   m.text_encoder = read_text_encoder_config(m.text_encoder_files, origins[1]);
