@@ -1,0 +1,158 @@
+"""inkstone generate: pictures, their names and what they carry."""
+import re
+import unittest
+
+from program import MODEL, QUICK, ProgramTest, png_metadata, png_pixels, png_size
+
+
+class PictureTest(ProgramTest):
+    def test_picture_carries_what_made_it(self):
+        output, messages = self.run_program("generate", "--prompt", "a red ★", "--negative-prompt", "blue", "--cfg", "3",
+                                            "--steps", "2", "--size", "64x96", "--seed", "7", "--output", "star.png")
+        self.assertEqual(output, "star.png\n")
+        self.assertRegex(messages, r"denoise .* total ")
+        self.assertNotIn("\r", messages)
+        self.assertNotIn("\x1b", messages)
+        self.assertEqual(png_size(self.folder / "star.png"), (64, 96))
+        metadata = png_metadata(self.folder / "star.png")
+        expected = {"prompt": "a red ★", "negative_prompt": "blue", "cfg": 3, "steps": 2, "width": 64, "height": 96,
+                    "seed": 7, "model": "tiny"}
+        self.assertEqual({key: metadata[key] for key in expected}, expected)
+        self.assertIn("inkstone", metadata["versions"])
+
+    def test_jpeg_and_webp_carry_it_too(self):
+        for name, magic in [("star.jpg", rb"\xff\xd8\xff"), ("star.webp", rb"RIFF....WEBP")]:
+            data = self.draw(name, "--seed", "7").read_bytes()
+            self.assertRegex(data[:12], re.compile(magic, re.DOTALL))
+            self.assertIn(b'"prompt":"a red star"', data)
+
+    def test_quiet_leaves_only_the_path(self):
+        self.assertEqual(self.run_program("generate", "--prompt", "x", *QUICK, "--quiet", "--output", "a.png"),
+                         ("a.png\n", ""))
+
+    def test_verbose_names_device_and_components(self):
+        _, messages = self.run_program("generate", "--prompt", "x", *QUICK, "--threads", "1", "--verbose")
+        for word in ["cpu", "1 thread", "transformer", "text_encoder", "vae"]:
+            self.assertIn(word, messages)
+
+    def test_count_numbers_the_pictures_and_counts_the_seeds(self):
+        output, _ = self.run_program("generate", "--prompt", "a red star", *QUICK, "--count", "3", "--seed", "5",
+                                     "--output", "star.png")
+        self.assertEqual(output.split(), ["star-1.png", "star-2.png", "star-3.png"])
+        self.assertEqual(self.files(), output.split())
+        self.assertEqual([png_metadata(self.folder / name)["seed"] for name in output.split()], [5, 6, 7])
+
+    def test_names_of_its_own_replace_nothing(self):
+        for name in ["inkstone-9.png", "inkstone-9-2.png", "inkstone-9-3.png"]:
+            output, _ = self.run_program("generate", "--prompt", "x", *QUICK, "--seed", "9")
+            self.assertEqual(output, name + "\n")
+        self.assertEqual(len(self.files()), 3)
+
+    def test_output_replaces_a_file(self):
+        (self.folder / "star.png").write_text("old")
+        self.assertEqual(png_size(self.draw("star.png")), (64, 64))
+        self.assertEqual(self.files(), ["star.png"])
+
+    def test_seed_is_drawn_printed_and_stored(self):
+        seeds = []
+        for name in ["a.png", "b.png"]:
+            _, messages = self.run_program("generate", "--prompt", "x", *QUICK, "--output", name)
+            seeds.append(int(re.search(r"^seed (\d+)$", messages, re.MULTILINE).group(1)))
+            self.assertEqual(png_metadata(self.folder / name)["seed"], seeds[-1])
+        self.assertNotEqual(*seeds)
+
+    def test_size_in_one_or_two_options(self):
+        self.run_program("generate", "--prompt", "x", "--steps", "2", "--width", "96", "--height", "64", "--output", "a.png")
+        self.assertEqual(png_size(self.folder / "a.png"), (96, 64))
+
+    def test_empty_value_after_an_equals_sign(self):
+        self.run_program("generate", "--prompt", "x", *QUICK, "--negative-prompt=", "--seed=3", "--output=a.png")
+        metadata = png_metadata(self.folder / "a.png")
+        self.assertEqual((metadata["negative_prompt"], metadata["seed"]), ("", 3))
+
+    def test_options_change_the_picture_and_only_those(self):
+        usual = png_pixels(self.draw("a.png", "--seed", "1"))
+        same = [["--model", str(MODEL)], ["--vae", str(MODEL / "vae")], ["--threads", "1"], ["--profile"],
+                ["--transformer", str(MODEL / "transformer")], ["--text-encoder", str(MODEL / "text_encoder")],
+                ["--tokenizer", str(MODEL / "tokenizer")]]
+        other = [["--seed", "2"], ["--cfg", "1"], ["--steps", "3"], ["--negative-prompt", "a blue circle"],
+                 ["--prompt", "a blue circle"]]
+        for options in same:
+            self.assertEqual(png_pixels(self.draw("b.png", "--seed", "1", *options)), usual, options)
+        for options in other:
+            self.assertNotEqual(png_pixels(self.draw("b.png", "--seed", "1", *options)), usual, options)
+
+    def test_profile_prints_a_table(self):
+        _, messages = self.run_program("generate", "--prompt", "x", *QUICK, "--profile")
+        for op in ["linear", "attention", "conv2d", "layer_norm_modulate"]:
+            self.assertRegex(messages, rf"(?m)^\s*{op}\s.*\d")
+
+    def test_compare_finds_no_difference(self):
+        self.run_program("generate", "--prompt", "x", "--size", "32x32", "--steps", "2", "--compare", "reference")
+
+
+class LikeTest(ProgramTest):
+    ARGUMENTS = ("--seed", "11", "--cfg", "2.5", "--negative-prompt", "blue")
+
+    def like(self, picture, *arguments):
+        self.run_program("generate", "--like", picture, "--output", "again.png", *arguments)
+        return self.folder / "again.png"
+
+    def test_repeats_a_picture_bit_for_bit(self):
+        first = self.draw("first.png", *self.ARGUMENTS)
+        self.assertEqual(self.like("first.png").read_bytes(), first.read_bytes())
+
+    def test_reads_every_format(self):
+        first = self.draw("first.png", *self.ARGUMENTS)
+        for name in ["first.jpg", "first.webp"]:
+            self.draw(name, *self.ARGUMENTS)
+            self.assertEqual(png_pixels(self.like(name)), png_pixels(first))
+
+    def test_options_beside_it_win(self):
+        self.draw("first.png", *self.ARGUMENTS)
+        metadata = png_metadata(self.like("first.png", "--seed", "12", "--size", "96x64", "--prompt", "a blue circle"))
+        expected = {"seed": 12, "width": 96, "height": 64, "prompt": "a blue circle", "cfg": 2.5, "steps": 2,
+                    "negative_prompt": "blue"}
+        self.assertEqual({key: metadata[key] for key in expected}, expected)
+
+    def test_pictures_without_a_story(self):
+        (self.folder / "text.png").write_text("no picture")
+        self.assertIn("text.png", self.error_of("generate", "--like", "text.png"))
+        self.assertIn("nowhere.png", self.error_of("generate", "--like", "nowhere.png"))
+
+
+class FaultTest(ProgramTest):
+    def error(self, *arguments, output="star.png"):
+        return self.error_of("generate", "--prompt", "x", *QUICK, "--output", output, *arguments)
+
+    def test_unwritable_output_fails_before_the_work(self):
+        (self.folder / "folder.png").mkdir()
+        for output in ["nowhere/star.png", "folder.png", "star.bmp", "star", "/proc/star.png"]:
+            for count in ["1", "2"] if output != "folder.png" else ["1"]:
+                error = self.error("--verbose", "--count", count, output=output)
+                self.assertIn(output.split(".")[0], error)
+        _, messages = self.run_program("generate", "--prompt", "x", "--verbose", "--output", "star.bmp", code=1)
+        self.assertEqual(len(messages.splitlines()), 1, "no engine was opened")
+
+    def test_models_that_are_none(self):
+        (self.folder / "empty").mkdir()
+        for option in ["--model", "--transformer", "--text-encoder", "--vae", "--tokenizer"]:
+            self.assertIn("nowhere", self.error(option, "nowhere"))
+            self.assertIn("empty", self.error(option, "empty"))
+        self.assertIn("vae", self.error("--transformer", str(MODEL / "vae")))
+
+    def test_values_that_the_model_cannot_do(self):
+        self.assertRegex(self.error("--size", "65x64"), r"65.*16")
+        self.assertRegex(self.error("--steps", "1"), r"steps 1")
+        self.assertIn("UTF-8", self.error("--prompt", b"a\xffb"))
+        self.assertIn("UTF-8", self.error("--negative-prompt", b"\xc3"))
+
+    def test_long_prompts_are_never_cut_silently(self):
+        long = "A" * 1100  # letters in capitals are spelt one by one
+        self.assertRegex(self.error("--prompt", long), r"prompt: .*1024")
+        _, messages = self.run_program("generate", "--prompt", long, *QUICK, "--max-sequence-length", "20")
+        self.assertRegex(messages, r"(?m)^warning: .*20 tokens")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,101 @@
+"""What happens on a terminal: the progress line, and Ctrl-C."""
+import os
+import pty
+import select
+import signal
+import time
+import unittest
+
+from program import PATIENCE, PROGRAM, QUICK, ProgramTest
+
+CTRL_C = b"\x03"
+ENDLESS = ("--size", "256x256", "--steps", "1000")  # stopped long before its end
+
+
+class Terminal:
+    """The program on a pseudo-terminal of its own."""
+
+    def __init__(self, folder, *arguments, term="xterm"):
+        self.output = b""
+        self.process, self.terminal = pty.fork()
+        if self.process == 0:
+            os.chdir(folder)
+            os.execve(PROGRAM, [PROGRAM, *arguments], {**os.environ, "TERM": term})
+        self.deadline = time.monotonic() + PATIENCE
+
+    def read_until(self, text):
+        while text not in self.output:
+            if not self.read_more():
+                raise AssertionError(f"ended without {text}: {self.output}")
+
+    def read_more(self):
+        """False at the end of the output."""
+        if not select.select([self.terminal], [], [], max(self.deadline - time.monotonic(), 0))[0]:
+            os.kill(self.process, signal.SIGKILL)
+            raise AssertionError(f"hangs after {self.output}")
+        try:
+            data = os.read(self.terminal, 65536)
+        except OSError:  # how Linux tells that the other side is closed
+            data = b""
+        self.output += data
+        return bool(data)
+
+    def press(self, key):
+        os.write(self.terminal, key)
+
+    def end(self):
+        """Reads to the end; gives the exit code, negative for a signal."""
+        while self.read_more():
+            pass
+        os.close(self.terminal)
+        return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+
+
+class TerminalTest(ProgramTest):
+    def start(self, *arguments, **options):
+        return Terminal(self.folder, "generate", "--prompt", "x", "--output", "a.png", *arguments, **options)
+
+    def test_progress_is_redrawn_in_place_and_wiped_at_the_end(self):
+        start = time.monotonic()
+        run = self.start("--size", "256x256", "--steps", "20")
+        self.assertEqual(run.end(), 0)
+        seconds = time.monotonic() - start
+        self.assertRegex(run.output, rb"\r\x1b\[Kdenoise *\[#*\.*\] \d+/20  [\d.]+ s a step  \d+:\d\d left  [\d.]+ MiB")
+        before, _, after = run.output.rpartition(b"\r\x1b[K")
+        self.assertIn(b"[", before)
+        self.assertIn(b"total", after)
+        self.assertNotIn(b"[#", after)
+        self.assertLessEqual(run.output.count(b"\x1b[K"), 10 * seconds + 2)
+
+    def test_no_progress_when_quiet_or_on_a_terminal_that_cannot(self):
+        for arguments, options in [(["--quiet"], {}), ([], {"term": "dumb"})]:
+            run = self.start(*QUICK, *arguments, **options)
+            self.assertEqual(run.end(), 0)
+            self.assertNotIn(b"\x1b", run.output)
+        self.assertEqual(self.files(), ["a.png"])
+
+    def test_ctrl_c_stops_within_a_step_and_leaves_nothing(self):
+        run = self.start(*ENDLESS, "--save-latents", "l")
+        run.read_until(b"denoise")
+        run.press(CTRL_C)
+        self.assertEqual(run.end(), 130)
+        self.assertTrue(run.output.endswith(b"interrupted, nothing was written\r\n"), run.output)
+        self.assertEqual(self.files(), [])
+
+    def test_ctrl_c_twice_ends_at_once(self):
+        run = self.start(*ENDLESS)
+        run.read_until(b"denoise")
+        run.press(CTRL_C + CTRL_C)
+        self.assertEqual(run.end(), 130)
+        self.assertEqual(self.files(), [])
+
+    def test_terminate_is_obeyed_too(self):
+        run = self.start(*ENDLESS)
+        run.read_until(b"denoise")
+        os.kill(run.process, signal.SIGTERM)
+        self.assertEqual(run.end(), 128 + signal.SIGTERM)
+        self.assertEqual(self.files(), [])
+
+
+if __name__ == "__main__":
+    unittest.main()

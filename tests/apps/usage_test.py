@@ -1,0 +1,86 @@
+"""Help, version and wrong usage."""
+import unittest
+
+from program import ProgramTest
+
+COMMANDS = {
+    "generate": ["--model", "--prompt", "--negative-prompt", "--cfg", "--steps", "--width", "--height", "--size",
+                 "--seed", "--count", "--output", "--device", "--dtype", "--threads", "--noise", "--save-latents",
+                 "--quiet", "--verbose", "--like", "--max-sequence-length", "--transformer", "--text-encoder", "--vae",
+                 "--tokenizer", "--profile", "--compare"],
+    "tokenize": ["TEXT", "--model", "--tokenizer", "--file", "--template"],
+    "encode": ["--model", "--prompt", "--output", "--text-encoder", "--tokenizer"],
+    "inspect": ["PATH", "--json"],
+    "bench": ["block", "encoder", "vae", "--size", "--layers", "--format", "--device", "--json"],
+}
+
+# The call, and what its error has to name: the option, the value, and what would be right.
+WRONG = [
+    ([], ["no command", "generate", "bench"]),
+    (["draw"], ["draw", "generate"]),
+    (["--colour"], ["--colour", "--help"]),
+    (["generate"], ["--prompt", "--like"]),
+    (["generate", "--prompt"], ["--prompt", "TEXT"]),
+    (["generate", "--prompt", "x", "y"], ["'y'", "generate --help"]),
+    (["generate", "--prompt", "x", "--step", "3"], ["--step", "generate --help"]),
+    (["generate", "--prompt", "x", "--steps", "3.5"], ["--steps", "'3.5'", "whole number"]),
+    (["generate", "--prompt", "x", "--steps", "0"], ["--steps", "'0'", "at least 1"]),
+    (["generate", "--prompt", "x", "--steps="], ["--steps", "''", "whole number"]),
+    (["generate", "--prompt", "x", "--cfg", "nan"], ["--cfg", "'nan'", "at least 1"]),
+    (["generate", "--prompt", "x", "--cfg", "0.5"], ["--cfg", "'0.5'", "at least 1"]),
+    (["generate", "--prompt", "x", "--seed", "-1"], ["--seed", "'-1'", "18446744073709551615"]),
+    (["generate", "--prompt", "x", "--seed", "18446744073709551616"], ["--seed", "18446744073709551616"]),
+    (["generate", "--prompt", "x", "--count", "none"], ["--count", "'none'", "whole number"]),
+    (["generate", "--prompt", "x", "--size", "64"], ["--size", "'64'", "WIDTHxHEIGHT"]),
+    (["generate", "--prompt", "x", "--size", "64x0"], ["--size", "'64x0'", "WIDTHxHEIGHT"]),
+    (["generate", "--prompt", "x", "--size", "64x64", "--width", "64"], ["--size", "64x64", "--width"]),
+    (["generate", "--prompt", "x", "--width", "64"], ["--width", "--height"]),
+    (["generate", "--prompt", "x", "--threads", "0"], ["--threads", "'0'", "1 to"]),
+    (["generate", "--prompt", "x", "--device", "tpu"], ["--device", "'tpu'", "cpu", "reference"]),
+    (["generate", "--prompt", "x", "--dtype", "f64"], ["--dtype", "'f64'", "f32", "bf16"]),
+    (["generate", "--prompt", "x", "--model", ""], ["--model", "path"]),
+    (["generate", "--prompt", "x", "--quiet", "--verbose"], ["--quiet", "--verbose"]),
+    (["tokenize"], ["TEXT", "--file"]),
+    (["tokenize", "x", "--file", "y"], ["TEXT", "--file"]),
+    (["encode", "--output", "x.safetensors"], ["--prompt"]),
+    (["encode", "--prompt", "x"], ["--output"]),
+    (["inspect"], ["PATH", "inspect --help"]),
+    (["bench"], ["KIND", "bench --help"]),
+    (["bench", "stairs"], ["'stairs'", "block", "encoder", "vae"]),
+    (["bench", "vae", "--format", "f8"], ["--format", "'f8'", "bf16"]),
+]
+
+
+class UsageTest(ProgramTest):
+    def test_help_names_every_option_and_shows_examples(self):
+        for command, options in COMMANDS.items():
+            with self.subTest(command):
+                output, messages = self.run_program(command, "--help")
+                self.assertEqual(messages, "")
+                self.assertIn(f"inkstone {command}", output.split("Example", 1)[1])
+                for option in options:
+                    self.assertIn(option, output)
+                self.assertLessEqual(max(map(len, output.splitlines())), 120)
+
+    def test_help_lists_the_commands(self):
+        output, _ = self.run_program("--help")
+        for command in COMMANDS:
+            self.assertIn(f"\n  {command} ", output)
+
+    def test_version(self):
+        output, _ = self.run_program("--version")
+        self.assertRegex(output, r"^inkstone \d+\.\d+\.\d+\n$")
+
+    def test_wrong_usage_is_one_line_that_helps(self):
+        for arguments, words in WRONG:
+            with self.subTest(arguments):
+                error = self.error_of(*arguments, code=2)
+                for word in words:
+                    self.assertIn(word, error)
+
+    def test_errors_stay_one_line_whatever_is_in_the_value(self):
+        self.assertIn("--steps", self.error_of("generate", "--prompt", "x", "--steps", "1\n2\x1b[0m", code=2))
+
+
+if __name__ == "__main__":
+    unittest.main()
