@@ -27,6 +27,7 @@ void run_encode(const Arguments& a) {
   if (!a.prompt) throw UsageError("--prompt: not given, a text is wanted; see inkstone encode --help");
   if (!a.output) throw UsageError("--output: not given, a safetensors file is wanted; see inkstone encode --help");
   set_up_messages(verbosity_of(a.model));
+  check_writable_file(*a.output);
   EngineOptions options;
   apply(a.model, options);
   Engine engine = Engine::open(options);

@@ -156,6 +156,9 @@ INKSTONE_API void save_picture(const std::filesystem::path& path, const Picture&
 /// Throws Error unless save_picture could write there: a known extension, a folder that exists and can be written.
 INKSTONE_API void check_writable(const std::filesystem::path& path);
 
+/// The same for files of any name, such as save_embeddings and Request::save_latents write.
+INKSTONE_API void check_writable_file(const std::filesystem::path& path);
+
 /// The JSON that save_picture stored in a picture; nothing if there is none.
 INKSTONE_API std::optional<std::string> read_picture_metadata(const std::filesystem::path& path);
 

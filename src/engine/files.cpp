@@ -1,6 +1,4 @@
 // What the public API reads and writes.
-#include "engine/files.h"
-
 #include <unistd.h>
 
 #include "inkstone/inkstone.h"

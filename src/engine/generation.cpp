@@ -5,7 +5,6 @@
 
 #include "core/error.h"
 #include "core/host_memory.h"
-#include "engine/files.h"
 #include "engine/job.h"
 #include "engine/memory_plan.h"
 #include "engine/metadata.h"
