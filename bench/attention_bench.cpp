@@ -1,12 +1,8 @@
 // Attention beside the f32 peak of the same run, and beside what oneDNN needs for the two matrix products alone.
-#include <benchmark/benchmark.h>
-
-#include "core/thread_pool.h"
 #include "cpu/cpu_device.h"
-#include "cpu/gemm.h"
-#include "cpu/peak.h"
+#include "onednn.h"
 #include "ops/ops.h"
-#include "ops/random_tensors.h"
+#include "report.h"
 
 namespace inkstone {
 namespace {
@@ -16,14 +12,6 @@ Qkv random_qkv(int64_t tokens, int64_t heads, int64_t kv_heads, int64_t width) {
           .k = random_normal({tokens, kv_heads, width}, 2),
           .v = random_normal({tokens, kv_heads, width}, 3),
           .sequences = {{Sequences::equal(1, tokens)}}};
-}
-
-/// Reports operations a second and their share of the peak, taken as the better of before and after.
-void report(benchmark::State& state, double flop, double peak_before) {
-  const double peak = std::max(peak_before, measure_f32_peak(usable_processors()));
-  state.counters["FLOP/s"] = benchmark::Counter(flop, benchmark::Counter::kIsIterationInvariantRate);
-  state.counters["of_peak"] = benchmark::Counter(flop / peak, benchmark::Counter::kIsIterationInvariantRate);
-  state.counters["peak"] = peak;
 }
 
 void attention(benchmark::State& state, int64_t tokens, Heads heads, bool causal) {
@@ -47,7 +35,7 @@ void onednn_products(benchmark::State& state, int64_t tokens, int64_t heads, int
   for (int worker = 0; worker < pool.threads(); ++worker) scores.push_back(host_tensor({kQueries, kKeys}, DType::f32));
 
   const auto run_task = [&](int64_t query, int64_t head, const Tensor& block) {
-    const OneDnnOnThisThread one_thread;
+    const OneDnnThreads one_thread(1);
     const int64_t row = heads * width, queries = std::min(kQueries, tokens - query);
     for (int64_t key = 0; key < tokens; key += kKeys) {
       const int64_t keys = std::min(kKeys, tokens - key);

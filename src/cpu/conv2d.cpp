@@ -1,113 +1,80 @@
-// 3x3 convolutions as matrix products: the taps of a run of output pixels are gathered into a panel that stays in the
-// cache, so neither a padded nor an upsampled picture ever exists.
+// 3x3 convolutions as matrix products: a row is the neighbourhood of an output pixel and exists only while a tile reads
+// it, so neither a padded nor an upsampled picture is ever made.
 #include <algorithm>
 #include <cstring>
 
 #include "cpu/cpu_kernels.h"
-#include "cpu/epilogue.h"
-#include "cpu/gemm.h"
-#include "cpu/weight_panel.h"
+#include "cpu/matrix_product.h"
 
 namespace inkstone {
 namespace {
 
-constexpr int64_t kSide = 3;                   // of the kernel
-constexpr int64_t kTasksPerWorker = 8;         // enough that the last ones end together
-constexpr int64_t kMostPixels = 384;           // of a task: packing the weights again costs 1 / pixels
-constexpr int64_t kLeastPixels = 8;            // the height of oneDNN's micro-kernel
-constexpr int64_t kPanelNumbers = 160 * 1024;  // of gathered taps: most of the L2 cache
+constexpr int64_t kSide = 3;  // of the kernel
+constexpr int64_t kTaps = kSide * kSide;
 
-/// Sizes of a call; pixels of the result are numbered through all pictures.
-struct ConvShape {
-  int64_t height = 0;  ///< of the picture that is read
-  int64_t width = 0;
-  int64_t in = 0;
-  int64_t out_height = 0;
-  int64_t out_width = 0;
-  int64_t stride = 1;
-  int64_t upsampling = 1;
-  int64_t before = 0;  ///< zeros above and to the left
+/// Row i: what the kernel sees at output pixel i, (tap, channel).
+class Neighbourhoods final : public LeftMatrix {
+ public:
+  Neighbourhoods(const Tensor& x, const Conv2d& conv, const Shape& out)
+      : x_(x.data<const float>()),
+        height_(x.dim(1)),
+        width_(x.dim(2)),
+        channels_(x.dim(3)),
+        out_height_(out[1]),
+        out_width_(out[2]),
+        stride_(conv.stride),
+        upsampling_(conv.upsampling),
+        before_(conv.padding == Padding::same ? 1 : 0) {}
 
-  /// The row or column read for a position of the result and a tap; -1 for zeros.
-  int64_t source(int64_t position, int64_t tap, int64_t size) const {
-    const int64_t at = position * stride + tap - before;
-    return at < 0 || at >= size * upsampling ? -1 : at / upsampling;
-  }
-};
-
-/// Taps [tap_begin, tap_end) of a run of pixels: row by row (pixels, taps * in).
-struct Gather {
-  int64_t pixel_begin = 0;
-  int64_t pixel_end = 0;
-  int64_t tap_begin = 0;
-  int64_t tap_end = 0;
-};
-
-void gather(const ConvShape& shape, const float* x, const Gather& g, float* panel) {
-  const auto in = static_cast<size_t>(shape.in);
-  for (int64_t pixel = g.pixel_begin; pixel < g.pixel_end; ++pixel) {
-    const int64_t column = pixel % shape.out_width;
-    const int64_t row = pixel / shape.out_width % shape.out_height;
-    const int64_t picture = pixel / (shape.out_width * shape.out_height);
-    for (int64_t tap = g.tap_begin; tap < g.tap_end; ++tap, panel += in) {
-      const int64_t source_row = shape.source(row, tap / kSide, shape.height);
-      const int64_t source_column = shape.source(column, tap % kSide, shape.width);
-      if (source_row < 0 || source_column < 0)
-        std::memset(panel, 0, in * sizeof(float));
+  void read(int64_t row, int64_t begin, int64_t end, float* to) const override {
+    const int64_t column = row % out_width_ * stride_ - before_;
+    const int64_t line = row / out_width_;
+    const int64_t first_line = line % out_height_ * stride_ - before_;
+    const float* picture = x_ + line / out_height_ * height_ * width_ * channels_;
+    for (int64_t at = begin; at < end;) {
+      const int64_t tap = at / channels_;
+      const int64_t channel = at - tap * channels_;
+      const int64_t count = std::min(channels_ - channel, end - at);
+      const float* pixel = pixel_at(picture, first_line + tap / kSide, column + tap % kSide);
+      if (pixel == nullptr)
+        std::memset(to, 0, static_cast<size_t>(count) * sizeof(float));
       else
-        std::memcpy(panel, x + ((picture * shape.height + source_row) * shape.width + source_column) * shape.in,
-                    in * sizeof(float));
+        std::memcpy(to, pixel + channel, static_cast<size_t>(count) * sizeof(float));
+      at += count;
+      to += count;
     }
   }
-}
 
-/// The weights as f32 (out, 9 * in): in place, or a copy for the call.
-Tensor dense_kernel(const Conv2d& conv) {
-  if (conv.weight.dtype() == DType::f32) return conv.weight;
-  return to_f32(conv.weight);
-}
+  /// The processor sees by itself that pixel follows pixel.
+  void prefetch(int64_t, int64_t, int64_t) const override {}
+
+ private:
+  /// Position in the upsampled picture; null in the border.
+  const float* pixel_at(const float* picture, int64_t line, int64_t column) const {
+    if (line < 0 || line >= height_ * upsampling_ || column < 0 || column >= width_ * upsampling_) return nullptr;
+    return picture + (line / upsampling_ * width_ + column / upsampling_) * channels_;
+  }
+
+  const float* x_;
+  int64_t height_, width_, channels_;
+  int64_t out_height_, out_width_;
+  int64_t stride_, upsampling_, before_;
+};
 
 }  // namespace
 
 void CpuKernels::conv2d(Tensor& out, const Tensor& x, const Conv2d& conv, const Tensor& residual) {
-  const ConvShape shape = {.height = x.dim(1),
-                           .width = x.dim(2),
-                           .in = conv.in(),
-                           .out_height = out.dim(1),
-                           .out_width = out.dim(2),
-                           .stride = conv.stride,
-                           .upsampling = conv.upsampling,
-                           .before = conv.padding == Padding::same ? 1 : 0};
-  const Tensor kernel = dense_kernel(conv);
-  const int64_t depth = kSide * kSide * shape.in;
-  const int64_t channels = conv.out();
-  const int64_t pixels = out.shape().rows();
-  const int64_t run = std::clamp(pixels / (pool_.threads() * kTasksPerWorker), kLeastPixels, kMostPixels);
-  const int64_t taps = std::clamp<int64_t>(kPanelNumbers / (run * shape.in), 1, kSide * kSide);
-
-  pool_.run((pixels + run - 1) / run, [&](int64_t index, int worker) {
-    const OneDnnOnThisThread one_thread;
-    const int64_t begin = index * run;
-    const int64_t end = std::min(begin + run, pixels);
-    float* panel = scratch_.floats(worker, run * taps * shape.in);
-    for (int64_t tap = 0; tap < kSide * kSide; tap += taps) {
-      const int64_t tap_end = std::min(tap + taps, kSide * kSide);
-      const int64_t k = (tap_end - tap) * shape.in;
-      gather(shape, x.data<const float>(), {begin, end, tap, tap_end}, panel);
-      gemm({.m = end - begin,
-            .n = channels,
-            .k = k,
-            .x = panel,
-            .x_stride = k,
-            .w = kernel.data<const float>() + tap * shape.in,
-            .w_stride = depth,
-            .y = out.data<float>() + begin * channels,
-            .y_stride = channels,
-            .accumulate = tap > 0});
-    }
-    finish_tile({out.data<float>(), channels, begin, end, 0, channels}, conv.bias.data<const float>(),
-                {.residual = residual});
-  });
+  const Neighbourhoods rows(x, conv, out.shape());
+  const Weight weight = dense_weight(conv.weight.reshape({conv.out(), kTaps * conv.in()}));
+  const Epilogue epilogue = {.residual = residual};
+  const MatrixProduct product = {.left = &rows,
+                                 .rows = out.shape().rows(),
+                                 .weight = &weight,
+                                 .bias = conv.bias.data<const float>(),
+                                 .epilogue = &epilogue,
+                                 .y = out.data<float>(),
+                                 .y_stride = conv.out()};
+  run_products({&product, 1}, pool_, vector_, scratch_);
 }
 
 }  // namespace inkstone

@@ -2,7 +2,6 @@
 
 #include "core/host_memory.h"
 #include "cpu/cpu_kernels.h"
-#include "cpu/gemm.h"
 
 namespace inkstone {
 namespace {
@@ -13,7 +12,7 @@ class CpuDevice final : public Device {
 
   std::string name() const override { return "cpu"; }
   std::string describe() const override {
-    return fmt::format("cpu: {} threads, {}", pool_.threads(), describe_onednn());
+    return fmt::format("cpu: {} threads, {}", pool_.threads(), name_of(vector_ops().isa));
   }
   DType activation_type() const override { return DType::f32; }
   Kernels& kernels() override { return kernels_; }

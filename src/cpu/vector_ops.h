@@ -46,6 +46,19 @@ struct KeyBlock {
       0;  ///< query i sees key j if j <= i + diagonal; each query must have seen a key by its first block
 };
 
+/// A few rows times a strip of packed weights: y (rows, columns) = x (rows, depth) panel (depth, columns).
+struct ProductTile {
+  const float* x = nullptr;  ///< always tile_rows rows of any numbers, of which `rows` count
+  int64_t x_stride = 0;
+  const float* panel = nullptr;  ///< columns rounded up to whole vectors, at most panel_vectors
+  float* y = nullptr;
+  int64_t y_stride = 0;
+  int64_t rows = 0;
+  int64_t columns = 0;
+  int64_t depth = 0;
+  bool accumulate = false;  ///< y += instead of y =
+};
+
 /// Row functions read and write n numbers; `out` may be the same row as an input. No pointer needs alignment.
 /// Errors in units in the last place of f32: exp 2; silu 4; gelu_tanh 4 for x > 0, and 4 (1 + |u|) for x < 0, where
 /// the result is about x e^u and the rounding of u counts.
@@ -88,6 +101,12 @@ struct VectorOps {
   int64_t tile_rows;      ///< of the matrix products of attention
   int64_t panel_vectors;  ///< at most in a panel of queries
   void (*attend)(const AttentionPanel& panel, const KeyBlock& block);
+
+  /// Up to `lanes` rows of weights (outputs, depth) as a column of vectors: number k of output i goes to
+  /// panel[k * panel_stride + i]. Lanes without an output are zeros.
+  void (*pack_lanes)(const float* w, int64_t stride, int64_t outputs, int64_t depth, float* panel,
+                     int64_t panel_stride);
+  void (*multiply_tile)(const ProductTile& tile);
 
   /// Independent chains of multiply-adds in registers, for measuring what the processor can do.
   float (*multiply_add_chains)(int64_t rounds, float start);

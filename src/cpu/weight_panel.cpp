@@ -6,63 +6,66 @@
 namespace inkstone {
 namespace {
 
-constexpr int kWordBits = 32;
+constexpr int64_t kWordBits = 32;
+constexpr int64_t kGroupsAtOnce = 64;
 
-float number(const Tensor& t, int64_t i) {
-  float x;
-  widen(t, i, 1, &x);
-  return x;
-}
-
-template <int bits>
-void expand_codes(const uint32_t* words, int64_t count, float scale, float offset, float* out) {
-  constexpr int kCodes = kWordBits / bits;
-  constexpr uint32_t kMask = (1u << bits) - 1u;
-  for (int64_t word = 0; word < count / kCodes; ++word)
-    for (int code = 0; code < kCodes; ++code)
-      *out++ = scale * static_cast<float>((words[word] >> (code * bits)) & kMask) + offset;
-}
-
-void expand_affine(const Weight& w, const PanelRange& range, float* out) {
-  const int64_t words = w.in * w.bits / kWordBits;
-  const int64_t groups = w.in / w.group;
-  const int64_t group_words = w.group * w.bits / kWordBits;
-  for (int64_t row = range.row_begin; row < range.row_end; ++row)
-    for (int64_t g = range.column_begin / w.group; g < range.column_end / w.group; ++g, out += w.group) {
-      const uint32_t* codes = w.data.data<const uint32_t>() + row * words + g * group_words;
-      const float scale = number(w.scales, row * groups + g);
-      const float offset = number(w.offsets, row * groups + g);
-      if (w.bits == 4)
-        expand_codes<4>(codes, w.group, scale, offset, out);
-      else
-        expand_codes<8>(codes, w.group, scale, offset, out);
-    }
-}
-
-}  // namespace
-
-int64_t column_unit(const Weight& weight) { return weight.format == WeightFormat::affine ? weight.group : 1; }
-
-void widen(const Tensor& from, int64_t begin, int64_t count, float* out) {
-  const auto each = [&](const auto* x) {
-    std::transform(x + begin, x + begin + count, out, [](auto v) { return to_float(v); });
-  };
+/// `count` numbers of any float type.
+void widen(const VectorOps& vector, const Tensor& from, int64_t begin, int64_t count, float* out) {
   switch (from.dtype()) {
     case DType::f32:
-      return each(from.data<const float>());
+      std::memcpy(out, from.data<const float>() + begin, static_cast<size_t>(count) * sizeof(float));
+      return;
     case DType::f16:
-      return each(from.data<const f16_t>());
+      return vector.expand_f16(from.data<const uint16_t>() + begin, count, out);
     case DType::bf16:
-      return each(from.data<const bf16_t>());
+      return vector.expand_bf16(from.data<const uint16_t>() + begin, count, out);
     default:
       fail("weights of {} where F32, F16 or BF16 is needed", name_of(from.dtype()));
   }
 }
 
-void expand_panel(const Weight& weight, const PanelRange& range, float* out) {
-  if (weight.format == WeightFormat::affine) return expand_affine(weight, range, out);
-  for (int64_t row = range.row_begin; row < range.row_end; ++row, out += range.columns())
-    widen(weight.data, row * weight.in + range.column_begin, range.columns(), out);
+void expand_affine_row(const VectorOps& vector, const Weight& w, int64_t row, int64_t begin, int64_t end, float* out) {
+  const int64_t groups_of_row = w.in / w.group;
+  const auto expand = w.bits == 4 ? vector.expand_affine4 : vector.expand_affine8;
+  float scales[kGroupsAtOnce], offsets[kGroupsAtOnce];
+  for (int64_t group = begin / w.group; group < end / w.group; group += kGroupsAtOnce) {
+    const int64_t groups = std::min(kGroupsAtOnce, end / w.group - group);
+    widen(vector, w.scales, row * groups_of_row + group, groups, scales);
+    widen(vector, w.offsets, row * groups_of_row + group, groups, offsets);
+    const uint32_t* words = w.data.data<const uint32_t>() + (row * w.in + group * w.group) * w.bits / kWordBits;
+    expand(words, scales, offsets, w.group, groups * w.group, out);
+    out += groups * w.group;
+  }
+}
+
+}  // namespace
+
+int64_t input_unit(const Weight& weight) { return weight.format == WeightFormat::affine ? weight.group : 1; }
+
+void expand_row(const VectorOps& vector, const Weight& weight, int64_t row, int64_t begin, int64_t end, float* out) {
+  if (weight.format == WeightFormat::affine) return expand_affine_row(vector, weight, row, begin, end, out);
+  widen(vector, weight.data, row * weight.in + begin, end - begin, out);
+}
+
+void pack_panel(const VectorOps& vector, const Weight& weight, const PanelRange& range, float* expanded, float* panel) {
+  const int64_t width = strip_width(vector);
+  const int64_t depth = range.depth();
+  for (int64_t i = 0; i < range.outputs(); i += vector.lanes) {
+    const int64_t row = range.out_begin + i;
+    const int64_t outputs = std::min(vector.lanes, range.out_end - row);
+    const int64_t strip = i / width * width;  // its first output
+    const int64_t rest = range.outputs() - strip;
+    const int64_t strip_stride = rest >= width ? width : (rest + vector.lanes - 1) / vector.lanes * vector.lanes;
+    float* to = panel + strip * depth + (i - strip);
+    if (weight.format == WeightFormat::f32) {
+      const float* from = weight.data.data<const float>() + row * weight.in + range.in_begin;
+      vector.pack_lanes(from, weight.in, outputs, depth, to, strip_stride);
+      continue;
+    }
+    for (int64_t o = 0; o < outputs; ++o)
+      expand_row(vector, weight, row + o, range.in_begin, range.in_end, expanded + o * depth);
+    vector.pack_lanes(expanded, depth, outputs, depth, to, strip_stride);
+  }
 }
 
 }  // namespace inkstone

@@ -1,27 +1,35 @@
-// Parts of a weight matrix as f32, whatever its format.
+// Weights of any format as the f32 that the kernels read.
 #pragma once
+#include "cpu/vector_ops.h"
 #include "ops/weight.h"
 
 namespace inkstone {
 
-/// Rows [row_begin, row_end) and columns [column_begin, column_end) of a weight matrix.
+/// Some outputs and some inputs of a weight matrix.
 struct PanelRange {
-  int64_t row_begin = 0;
-  int64_t row_end = 0;
-  int64_t column_begin = 0;
-  int64_t column_end = 0;
+  int64_t out_begin = 0;
+  int64_t out_end = 0;
+  int64_t in_begin = 0;
+  int64_t in_end = 0;
 
-  int64_t rows() const { return row_end - row_begin; }
-  int64_t columns() const { return column_end - column_begin; }
+  int64_t outputs() const { return out_end - out_begin; }
+  int64_t depth() const { return in_end - in_begin; }
 };
 
-/// The columns where a panel may begin and end: multiples of this.
-int64_t column_unit(const Weight& weight);
+/// Ranges of inputs begin and end at multiples of this.
+int64_t input_unit(const Weight& weight);
 
-/// Writes the panel row by row, without gaps, to `out`. Columns are whole units of the weight.
-void expand_panel(const Weight& weight, const PanelRange& range, float* out);
+/// Inputs [begin, end) of one output.
+void expand_row(const VectorOps& vector, const Weight& weight, int64_t row, int64_t begin, int64_t end, float* out);
 
-/// `count` numbers of a float type as f32.
-void widen(const Tensor& from, int64_t begin, int64_t count, float* out);
+/// Outputs of a strip: as many as a tile of a product has columns.
+inline int64_t strip_width(const VectorOps& vector) { return vector.panel_vectors * vector.lanes; }
+
+/// Room that pack_panel needs beside the panel, in numbers.
+inline int64_t expanded_numbers(const VectorOps& vector, int64_t depth) { return vector.lanes * depth; }
+
+/// Packs a range as strips of strip_width() outputs, one behind the other, each (depth, outputs): outputs lie side by
+/// side, those of the last strip rounded up to whole vectors. `expanded` is room for rows in the making.
+void pack_panel(const VectorOps& vector, const Weight& weight, const PanelRange& range, float* expanded, float* panel);
 
 }  // namespace inkstone

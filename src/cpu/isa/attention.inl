@@ -3,32 +3,10 @@
 // Queries lie side by side in the lanes: the scores of a block are a (keys, width) matrix, so that maxima and sums of
 // the softmax go straight down and both products read keys and values as they are stored.
 #pragma once
-#include "cpu/isa/functions.inl"
+#include "cpu/isa/tile.inl"
 
 namespace inkstone::INKSTONE_ISA {
 namespace {
-
-/// Sums of kTileRows rows by `vectors` vectors: all of them, and what one step reads, fit the registers.
-template <int vectors>
-struct Sums {
-  Floats at[kTileRows][vectors];
-};
-
-/// Adds left[row] * right(k, :) for k < depth, where left[row] at step k is left[row * row_stride + k * step_stride].
-/// One of the strides is 1 and known when compiled.
-enum class Left : uint8_t { rows, columns };
-
-template <int vectors, Left order>
-inline void multiply(Sums<vectors>& sums, const float* left, int64_t stride, const float* right, int64_t depth) {
-  for (int64_t k = 0; k < depth; ++k) {
-    Floats r[vectors];
-    for (int v = 0; v < vectors; ++v) r[v] = load(right + (k * vectors + v) * kLanes);
-    for (int row = 0; row < kTileRows; ++row) {
-      const Floats l = splat(order == Left::rows ? left[row * stride + k] : left[k * stride + row]);
-      for (int v = 0; v < vectors; ++v) sums.at[row][v] = fma(l, r[v], sums.at[row][v]);
-    }
-  }
-}
 
 /// scores (keys, width) = k q
 template <int vectors>

@@ -3,6 +3,7 @@
 #include "cpu/isa/attention.inl"
 #include "cpu/isa/norms.inl"
 #include "cpu/isa/peak.inl"
+#include "cpu/isa/product.inl"
 #include "cpu/isa/rows.inl"
 #include "cpu/isa/tables.h"
 
@@ -30,6 +31,8 @@ const VectorOps kVectorOps = {
     .tile_rows = kTileRows,
     .panel_vectors = kPanelVectors,
     .attend = attend,
+    .pack_lanes = pack_lanes,
+    .multiply_tile = multiply_tile,
     .multiply_add_chains = multiply_add_chains,
     .multiply_adds_per_round = kMultiplyAddsPerRound,
 };

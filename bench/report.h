@@ -1,0 +1,31 @@
+// What the benchmarks of arithmetic share.
+#pragma once
+#include <algorithm>
+#include <benchmark/benchmark.h>
+
+#include "core/thread_pool.h"
+#include "cpu/peak.h"
+#include "ops/random_tensors.h"
+
+namespace inkstone {
+
+/// Reports operations a second and their share of the peak, taken as the better of before and after.
+inline void report(benchmark::State& state, double flop, double peak_before) {
+  const double peak = std::max(peak_before, measure_f32_peak(usable_processors()));
+  state.counters["FLOP/s"] = benchmark::Counter(flop, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["of_peak"] = benchmark::Counter(flop / peak, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["peak"] = peak;
+}
+
+/// Numbers for tensors so large that drawing each would take longer than the benchmark: a normal sequence, repeated.
+inline Tensor repeated_normal(const Shape& shape, uint64_t seed, float scale = 1) {
+  constexpr int64_t kPeriod = 65521;  // a prime, so that rows differ
+  const Tensor period = random_normal({kPeriod}, seed, scale);
+  Tensor t = host_tensor(shape, DType::f32);
+  float* to = t.data<float>();
+  for (int64_t i = 0; i < t.count(); i += kPeriod)
+    std::copy_n(period.data<float>(), std::min(kPeriod, t.count() - i), to + i);
+  return t;
+}
+
+}  // namespace inkstone

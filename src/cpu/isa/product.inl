@@ -1,0 +1,53 @@
+// Products of rows with packed weights. INKSTONE_ISA names the instruction set.
+#pragma once
+#include "cpu/isa/tile.inl"
+
+namespace inkstone::INKSTONE_ISA {
+namespace {
+
+/// A square of kLanes x kLanes. Each round takes the row number's lowest bit for the lane number's highest; after as
+/// many rounds as either has bits they have changed places.
+inline void transpose(Floats (&square)[kLanes]) {
+  for (int64_t round = 1; round < kLanes; round *= 2) {
+    Floats next[kLanes];
+    for (int64_t i = 0; i < kLanes / 2; ++i) {
+      next[i] = even_lanes(square[2 * i], square[2 * i + 1]);
+      next[i + kLanes / 2] = odd_lanes(square[2 * i], square[2 * i + 1]);
+    }
+    for (int64_t i = 0; i < kLanes; ++i) square[i] = next[i];
+  }
+}
+
+void pack_lanes(const float* w, int64_t stride, int64_t outputs, int64_t depth, float* panel, int64_t panel_stride) {
+  for_vectors(depth, [=](int64_t k, int64_t width) {
+    Floats square[kLanes];
+    for (int64_t i = 0; i < kLanes; ++i) square[i] = i < outputs ? load_some(w + i * stride + k, width) : splat(0);
+    transpose(square);
+    for (int64_t i = 0; i < width; ++i) store(panel + (k + i) * panel_stride, square[i]);
+  });
+}
+
+template <int vectors>
+void multiply_tile_with(const ProductTile& t) {
+  // The result is added last: by then it has come from wherever it was.
+  for (int64_t row = 0; row < t.rows; ++row)
+    for (int v = 0; v < vectors; ++v) __builtin_prefetch(t.y + row * t.y_stride + v * kLanes, 1);
+  Sums<vectors> sums = {};
+  multiply<vectors, Left::rows>(sums, t.x, t.x_stride, t.panel, t.depth);
+  for (int row = 0; row < kTileRows; ++row)  // of a known number, or the sums would not stay in registers
+    for (int v = 0; v < vectors && row < t.rows; ++v) {
+      float* y = t.y + row * t.y_stride + v * kLanes;
+      const int64_t rest = t.columns - v * kLanes;
+      const int64_t width = rest < kLanes ? rest : kLanes;
+      store_some(y, t.accumulate ? load_some(y, width) + sums.at[row][v] : sums.at[row][v], width);
+    }
+}
+
+void multiply_tile(const ProductTile& tile) {
+  if (tile.columns <= kLanes) return multiply_tile_with<1>(tile);
+  if (tile.columns <= 2 * kLanes) return multiply_tile_with<2>(tile);
+  multiply_tile_with<kPanelVectors>(tile);
+}
+
+}  // namespace
+}  // namespace inkstone::INKSTONE_ISA

@@ -1,0 +1,153 @@
+// linear and embed of the cpu device. A sum of k products in f32 is off by at most about sqrt(k / 6) roundings in the
+// relative L2 norm of a whole result, as each partial sum rounds once and partial sums grow like a random walk.
+#include <gmock/gmock.h>
+
+#include "ops/cpu_under_test.h"
+
+namespace inkstone {
+namespace {
+
+class CpuLinearTest : public CpuTest {};
+INKSTONE_FOR_EVERY_ISA(CpuLinearTest);
+
+/// Half as much again as is expected of a sum of k products, and ten roundings for what follows the sum.
+double tolerance(int64_t k) { return (10 + 0.6 * std::sqrt(static_cast<double>(k))) * kRounding; }
+
+/// Slabs of these many outputs, every other one with a bias.
+Linear layer_of(MatrixKind kind, const std::vector<int64_t>& outs, int64_t in, uint64_t seed) {
+  Linear layer;
+  for (const int64_t out : outs) {
+    const uint64_t s = seed + 10 * layer.slabs.size();
+    layer.slabs.push_back(
+        {random_weight(kind, out, in, s), layer.slabs.size() % 2 == 0 ? random_normal({out}, s + 5) : Tensor()});
+  }
+  return layer;
+}
+
+void expect_equal(CpuUnderTest& device, const std::vector<LinearPart>& parts, const std::string& what) {
+  const auto actual = device.cpu.linear(parts);
+  const auto expected = device.reference.linear(parts);
+  ASSERT_EQ(actual.size(), expected.size());
+  for (size_t p = 0; p < expected.size(); ++p)
+    EXPECT_LT(relative_l2(actual[p], expected[p]), tolerance(parts[p].layer->in())) << what << ", part " << p;
+}
+
+// Rows, inputs and outputs below, at and above the sizes of vectors, tiles and blocks of every instruction set.
+struct LinearSize {
+  int64_t rows, in;
+  std::vector<int64_t> outs;
+};
+const LinearSize kSizes[] = {
+    {1, 1, {1}},       {1, 32, {3}},          {2, 15, {17}},    {3, 64, {16, 1}},        {7, 33, {31, 50}},
+    {8, 96, {48}},     {9, 192, {49, 47, 1}}, {17, 385, {95}},  {31, 384, {64, 64, 64}}, {65, 128, {97, 200}},
+    {1, 1000, {1000}}, {130, 416, {385}},     {1100, 32, {20}}, {40, 1568, {400}},
+};
+
+TEST_P(CpuLinearTest, EveryFormatEqualsItsDefinition) {
+  for (const LinearSize& size : kSizes)
+    for (const MatrixKind kind : kMatrixKinds) {
+      if (size.in % 32 != 0 && (kind == MatrixKind::affine4 || kind == MatrixKind::affine8)) continue;
+      const Linear layer = layer_of(kind, size.outs, size.in, 3);
+      const Tensor x = random_normal({size.rows, size.in}, 1);
+      expect_equal(*device, {{x, &layer}}, fmt::format("{} rows, {} in, {}", size.rows, size.in, name_of(kind)));
+    }
+}
+
+TEST_P(CpuLinearTest, EveryGroupAndTypeOfScales) {
+  for (const int group : {16, 64, 128, 512})
+    for (const int bits : {4, 8})
+      for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
+        Linear layer = layer_of(bits == 4 ? MatrixKind::affine4 : MatrixKind::affine8, {50}, 1024, 3);
+        Weight& w = layer.slabs[0].weight;
+        w.group = group;
+        const Tensor scales = random_normal({50, 1024 / group}, 4, 0.01f), offsets = random_normal(scales.shape(), 5);
+        const auto stored = [&](const Tensor& t) {
+          return type == DType::f32 ? t : type == DType::f16 ? as_f16(t) : as_bf16(t);
+        };
+        w.scales = stored(scales);
+        w.offsets = stored(offsets);
+        expect_equal(*device, {{random_normal({9, 1024}, 1), &layer}},
+                     fmt::format("groups of {}, {} bits", group, bits));
+      }
+}
+
+TEST_P(CpuLinearTest, SlabsOfDifferentFormatsMakeOneLayer) {
+  Linear layer;
+  for (const MatrixKind kind : kMatrixKinds)
+    layer.slabs.push_back({random_weight(kind, 20, 64, layer.slabs.size()), random_normal({20}, layer.slabs.size())});
+  expect_equal(*device, {{random_normal({33, 64}, 1), &layer}}, "mixed");
+}
+
+/// Sequences of a stream and, for each, a row of a table of gates.
+struct Gates {
+  Gates(const std::vector<int64_t>& lengths, int64_t d)
+      : sequences(lengths), rows{random_normal({12, d}, 8), random_indices(sequences.count(), 9, 9), 2, &sequences} {}
+  Sequences sequences;
+  SequenceRows rows;
+};
+
+TEST_P(CpuLinearTest, EveryEpilogueOnSeveralParts) {
+  const Linear txt = layer_of(MatrixKind::f32, {70, 30}, 64, 3), img = layer_of(MatrixKind::bf16, {60, 40}, 96, 4);
+  const Gates txt_gates({5, 0, 1, 20}, 100), img_gates({100, 30, 1, 2}, 100);
+  const Tensor txt_x = random_normal({26, 64}, 1), img_x = random_normal({133, 96}, 2);
+  const Tensor txt_residual = random_normal({26, 100}, 5), img_residual = random_normal({133, 100}, 6);
+  for (const Activation activation : {Activation::none, Activation::silu, Activation::gelu_tanh})
+    for (const bool gated : {false, true})
+      for (const bool added : {false, true}) {
+        Epilogue a = {.activation = activation}, b = {.activation = activation};
+        if (gated) a.gate = txt_gates.rows, b.gate = img_gates.rows;
+        if (added) a.residual = txt_residual, b.residual = img_residual;
+        expect_equal(*device, {{txt_x, &txt, a}, {img_x, &img, b}},
+                     fmt::format("activation {}, gate {}, residual {}", static_cast<int>(activation), gated, added));
+      }
+}
+
+TEST_P(CpuLinearTest, WeightsAndRowsMayBeViewsAtAnyAddress) {
+  for (const MatrixKind kind : {MatrixKind::f32, MatrixKind::f16, MatrixKind::bf16}) {
+    const Weight all = random_weight(kind, 41, 63, 3);
+    Linear layer = {{{dense_weight(all.data.rows(1, 41)), random_normal({41}, 4).rows(1, 41)}}};
+    const Tensor x = random_normal({12, 63}, 5).rows(3, 10), residual = random_normal({20, 40}, 6).rows(1, 8);
+    expect_equal(*device, {{x, &layer, {.residual = residual}}}, name_of(kind));
+  }
+}
+
+TEST_P(CpuLinearTest, ResultsDoNotDependOnTheNumberOfThreads) {
+  const Linear wide = layer_of(MatrixKind::bf16, {500, 200}, 800, 3), narrow = layer_of(MatrixKind::f32, {100}, 64, 4);
+  const std::vector<LinearPart> parts = {{random_normal({20, 800}, 1), &wide}, {random_normal({300, 64}, 2), &narrow}};
+  const auto expected = cpu().linear(parts);
+  for (const int threads : {1, 5, 16}) {
+    CpuUnderTest other(GetParam(), threads);
+    const auto actual = other.cpu.linear(parts);
+    for (size_t p = 0; p < parts.size(); ++p) EXPECT_EQ(values_of(actual[p]), values_of(expected[p])) << threads;
+  }
+}
+
+TEST_P(CpuLinearTest, ARowsResultDoesNotDependOnItsNeighbours) {
+  const Linear layer = layer_of(MatrixKind::f32, {100}, 500, 3);
+  const Tensor x = random_normal({300, 500}, 1);
+  const Tensor all = cpu().linear(x, layer);
+  for (const int64_t row : {0, 150, 299})
+    EXPECT_EQ(values_of(cpu().linear(x.rows(row, row + 1), layer)), values_of(all.rows(row, row + 1))) << row;
+}
+
+TEST_P(CpuLinearTest, NaNAndInfinityStayInTheirRow) {
+  const Linear layer = layer_of(MatrixKind::f32, {50}, 40, 3);
+  Tensor x = random_normal({20, 40}, 1);
+  x.data<float>()[7 * 40 + 3] = NAN;
+  const Tensor y = cpu().linear(x, layer);
+  for (int64_t row = 0; row < 20; ++row)
+    for (const float v : values_of(y.rows(row, row + 1))) EXPECT_EQ(std::isnan(v), row == 7);
+}
+
+TEST_P(CpuLinearTest, EmbedGivesRowsOfTheTableInEveryFormat) {
+  for (const MatrixKind kind : kMatrixKinds) {
+    const Weight table = random_weight(kind, 50, 96, 3);
+    for (const int64_t n : {1, 15, 100}) {
+      const Tensor ids = random_indices(n, 50, 4);
+      EXPECT_EQ(values_of(cpu().embed(table, ids)), values_of(reference().embed(table, ids))) << name_of(kind);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace inkstone
