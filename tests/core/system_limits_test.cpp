@@ -104,6 +104,10 @@ TEST_F(SystemLimitsTest, InAContainerTheMountShowsOnlyItsOwnGroup) {
   write("sys/fs/cgroup/memory/memory.limit_in_bytes", "100000\n");
   write("sys/fs/cgroup/memory/memory.usage_in_bytes", "10000\n");
   EXPECT_EQ(memory(), 90000u);
+  version_1("/docker/abc/child", "/docker/abc");
+  write("sys/fs/cgroup/memory/child/memory.limit_in_bytes", "30000\n");
+  write("sys/fs/cgroup/memory/child/memory.usage_in_bytes", "10000\n");
+  EXPECT_EQ(memory(), 20000u);
   version_2("/elsewhere", "/docker/abc");  // not below the mount
   write("sys/fs/cgroup/memory.max", "50000\n");
   write("sys/fs/cgroup/memory.current", "10000\n");

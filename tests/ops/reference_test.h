@@ -23,7 +23,7 @@ class ReferenceTest : public ::testing::Test {
 inline auto Near(const std::vector<double>& expected) {
   std::vector<::testing::Matcher<float>> each;
   for (const double x : expected)
-    each.push_back(::testing::FloatNear(static_cast<float>(x), static_cast<float>(1e-6 * (1 + std::abs(x)))));
+    each.push_back(::testing::FloatNear(static_cast<float>(x), static_cast<float>(2e-7 * (1 + std::abs(x)))));
   return ::testing::ElementsAreArray(each);
 }
 
