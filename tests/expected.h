@@ -1,8 +1,10 @@
 // What diffusers and transformers computed for the models in tests/data (tools/make_fixtures.py), and how close is
 // close.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -65,6 +67,19 @@ inline double relative_error(const Tensor& got, const Tensor& expected) {
   }
   return std::sqrt(difference / norm);
 }
+
+/// Holds a test's comparisons to a tolerance and tells the worst in --gtest_output, whether the test passes or not.
+class ErrorLog {
+ public:
+  void expect_within(double error, double tolerance) {
+    EXPECT_LE(error, tolerance);
+    worst_ = std::max(worst_, error);
+    ::testing::Test::RecordProperty("error", fmt::format("{:.1e}", worst_));
+  }
+
+ private:
+  double worst_ = 0;
+};
 
 /// Share of 8-bit values that differ by more than one level.
 inline double share_off_by_two(std::span<const uint8_t> got, std::span<const uint8_t> expected) {

@@ -50,10 +50,7 @@ class ParityTest : public ::testing::TestWithParam<ParityCase>, protected OnDevi
 
   void expect_equal(const Tensor& got, const Tensor& expected, double tolerance = kStageTolerance) {
     ASSERT_EQ(got.count(), expected.count());
-    const double error = relative_error(ops_.download(got), expected);
-    EXPECT_LE(error, tolerance);
-    worst_ = std::max(worst_, error);
-    RecordProperty("error", fmt::format("{:.1e}", worst_));  // of the whole test, for --gtest_output
+    errors_.expect_within(relative_error(ops_.download(got), expected), tolerance);
   }
   void expect_equal(const Tensor& got, const std::string& expected_name) {
     SCOPED_TRACE(expected_name);
@@ -63,7 +60,7 @@ class ParityTest : public ::testing::TestWithParam<ParityCase>, protected OnDevi
   Expected expected_;
 
  private:
-  double worst_ = 0;
+  ErrorLog errors_;
 };
 
 // random_a is stored in f32 (transformer f16), random_b in bf16, random_mlx in 4 and 8 bits and bf16.
