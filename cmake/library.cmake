@@ -1,4 +1,4 @@
-# The one library that users link: all modules, with only the public API visible.
+# The one library that users link: all modules, with only the public API visible. Its dependencies are its own affair.
 get_property(modules GLOBAL PROPERTY INKSTONE_MODULES)
 add_library(inkstone SHARED)
 foreach(module ${modules})
@@ -12,3 +12,14 @@ target_compile_features(inkstone PUBLIC cxx_std_20)
 set_target_properties(inkstone PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
                       LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
 add_library(Inkstone::inkstone ALIAS inkstone)
+
+# cmake --install: the library, its headers, the model that ships with it, and what find_package(Inkstone) reads.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+set(package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/Inkstone)
+install(TARGETS inkstone EXPORT InkstoneTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(DIRECTORY include/inkstone DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(DIRECTORY models/tiny DESTINATION ${CMAKE_INSTALL_DATADIR}/inkstone/models)
+install(EXPORT InkstoneTargets NAMESPACE Inkstone:: FILE InkstoneConfig.cmake DESTINATION ${package_folder})
+write_basic_package_version_file(InkstoneConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/InkstoneConfigVersion.cmake DESTINATION ${package_folder})
