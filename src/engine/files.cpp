@@ -1,10 +1,9 @@
 // What the public API reads and writes.
-#include <unistd.h>
-
 #include "inkstone/inkstone.h"
 
 #include "core/error.h"
 #include "engine/metadata.h"
+#include "io/atomic_file.h"
 #include "io/image.h"
 #include "io/safetensors.h"
 
@@ -17,18 +16,7 @@ constexpr std::string_view kEmbeds = "embeds";
 
 }  // namespace
 
-void check_writable_file(const fs::path& path) {
-  std::error_code ignored;
-  check(path.has_filename() && !fs::is_directory(path, ignored), "{}: cannot write: a file's name is needed",
-        path.string());
-  check(!fs::exists(path, ignored) || fs::is_regular_file(path, ignored), "{}: cannot write: is not a regular file",
-        path.string());
-  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  check(fs::exists(folder, ignored), "{}: cannot write: there is no folder {}", path.string(), folder.string());
-  if (access(folder.c_str(), W_OK | X_OK) != 0)  // files are made under another name beside it, then renamed
-    fail("{}: cannot write to the folder {}: {}", path.string(), folder.string(),
-         std::error_code(errno, std::generic_category()).message());
-}
+void check_writable_file(const fs::path& path) { check_can_write(path); }
 
 void check_writable(const fs::path& path) {
   image_format(path);

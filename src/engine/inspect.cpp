@@ -7,7 +7,7 @@
 #include "core/error.h"
 #include "engine/census.h"
 #include "io/json.h"
-#include "model/config.h"
+#include "model/config_file.h"
 #include "model/text_encoder.h"
 #include "model/transformer.h"
 #include "model/vae.h"
@@ -63,10 +63,15 @@ json config_json(const TransformerConfig& c) {
           {"rope_axes", c.rope_axes}};
 }
 
+/// The double that prints like a float: 1e-06, not 9.99999997e-07.
+double shortest(float x) { return std::stod(fmt::format("{}", x)); }
+
 json config_json(const TextEncoderConfig& c) {
-  return {{"layers", c.layers},         {"heads", c.heads},       {"kv_heads", c.kv_heads},
-          {"head_width", c.head_width}, {"width", c.width},       {"intermediate", c.intermediate},
-          {"vocabulary", c.vocabulary}, {"norm_eps", c.norm_eps}, {"rope_theta", c.rope_theta}};
+  return {{"layers", c.layers},         {"heads", c.heads},
+          {"kv_heads", c.kv_heads},     {"head_width", c.head_width},
+          {"width", c.width},           {"intermediate", c.intermediate},
+          {"vocabulary", c.vocabulary}, {"norm_eps", shortest(c.norm_eps)},
+          {"rope_theta", c.rope_theta}};
 }
 
 json config_json(const VaeConfig& c) {
@@ -88,9 +93,8 @@ void add_config(json& out, const Checkpoint& files, Config (*read)(const Checkpo
   const auto device = make_dry_device();
   Census census(files, *device);
   load(config, census);
-  out["missing"] = census.missing();
+  for (const std::string& name : census.missing()) out["missing"].push_back(name);
   out["surplus"] = census.surplus();
-  if (origin.inferred) out["missing"].push_back("config.json");
 }
 
 void add_config(json& out, const Checkpoint& files) {
@@ -176,6 +180,7 @@ json component_json(const Checkpoint& files, const std::string& kind) {
   out["dtypes"] = totals.dtypes;
   if (kind != name_of(files.component)) return out;  // a LoRA has no configuration
   try {
+    if (!find_config(files)) out["missing"].push_back("config.json");
     add_config(out, files);
   } catch (const Error& e) {
     out["error"] = e.what();

@@ -5,14 +5,14 @@
 
 #include "core/error.h"
 #include "engine/dry_run.h"
+#include "ops/quantity.h"
 
 namespace inkstone {
 namespace {
 
-constexpr double kGiB = 1 << 30;
 constexpr int kCausalFrames = 3;  // of a kernel of the VAE, of which the last is kept
 
-double gib(size_t bytes) { return static_cast<double>(bytes) / kGiB; }
+std::string text(size_t bytes) { return quantity(static_cast<double>(bytes), "B"); }
 
 /// Elements of a tensor that end up in memory of their own, and not in the mapped file.
 int64_t converted_elements(const Checkpoint& files, const std::string& name, const Tensor& stored, HeldType held) {
@@ -70,9 +70,9 @@ MemoryPlan plan_memory(const Model& model, const Job& job, HeldType held, const 
   const auto most = *std::max_element(stages.begin(), stages.end(),
                                       [](const StageNeed& a, const StageNeed& b) { return a.bytes() < b.bytes(); });
   check(fits(most.bytes(), memory.available_bytes),
-        "size {}x{}: {} needs {:.2f} GiB of memory ({:.2f} of them for converted weights), {:.2f} GiB are available; "
-        "a smaller size needs less",
-        job.width, job.height, most.name, gib(most.bytes()), gib(most.weights), gib(memory.available_bytes));
+        "size {}x{}: {} needs {} of memory ({} of them for converted weights), {} are available; a smaller size needs "
+        "less",
+        job.width, job.height, most.name, text(most.bytes()), text(most.weights), text(memory.available_bytes));
   return {.batch = batch, .needed_bytes = most.bytes()};
 }
 

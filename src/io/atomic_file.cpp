@@ -77,20 +77,32 @@ class TemporaryFile final : public std::streambuf {
   std::array<char, kBufferBytes> buffer_;
 };
 
-}  // namespace
-
-void write_atomically(const fs::path& path, const std::function<void(std::ostream&)>& write) {
+/// Calls `use` with a temporary file beside `path`.
+void with_temporary_file(const fs::path& path, const std::function<void(TemporaryFile&)>& use) {
   std::error_code ignored;
   const fs::file_status there = fs::status(path, ignored);
   check(!fs::exists(there) || fs::is_regular_file(there), "{}: cannot write: is not a regular file", path.string());
   try {
     TemporaryFile file(path.has_parent_path() ? path.parent_path() : fs::path("."));
-    std::ostream stream(&file);
-    write(stream);
-    file.rename_to(path);
+    use(file);
   } catch (const std::system_error& e) {
     fail("{}: cannot write: {}", path.string(), e.code().message());
   }
+}
+
+}  // namespace
+
+void write_atomically(const fs::path& path, const std::function<void(std::ostream&)>& write) {
+  with_temporary_file(path, [&](TemporaryFile& file) {
+    std::ostream stream(&file);
+    write(stream);
+    file.rename_to(path);
+  });
+}
+
+void check_can_write(const fs::path& path) {
+  check(path.has_filename(), "{}: cannot write: a file's name is needed", path.string());
+  with_temporary_file(path, [](TemporaryFile&) {});
 }
 
 }  // namespace inkstone

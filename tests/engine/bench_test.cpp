@@ -1,0 +1,57 @@
+#include "cpu/peak.h"
+#include "engine/random_weights.h"
+#include "engine/tiny_model.h"
+#include "ops/dry_device.h"
+
+namespace inkstone {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(BenchTest, MeasuresTheDecoder) {
+  const BenchResult result = run_bench({.kind = BenchKind::vae, .size = 16, .format = "bf16"});
+  EXPECT_GT(result.median_s, 0);
+  EXPECT_GT(result.gflops, 0);
+  EXPECT_GT(result.peak_fraction, 0);
+  EXPECT_LT(result.peak_fraction, 1.05);  // both are rates of this machine, measured in the same run
+  // 44.6 million parameters act on a single frame (specification 1.5), here in two bytes each.
+  EXPECT_GT(result.peak_bytes, 2 * 44'000'000u);
+  EXPECT_LT(result.peak_bytes, 2 * 50'000'000u);
+}
+
+TEST(BenchTest, RefusesWhatItCannotMeasure) {
+  EXPECT_THAT(error_of([] { run_bench({.kind = BenchKind::vae, .format = "f8"}); }), HasSubstr("format \"f8\""));
+  EXPECT_THAT(error_of([] { run_bench({.layers = 0}); }), HasSubstr("layers 0"));
+  EXPECT_THAT(error_of([] { run_bench({.kind = BenchKind::vae, .size = 20}); }), HasSubstr("20"));
+}
+
+TEST(BenchTest, PeakGrowsWithThreads) {
+  EXPECT_GT(measure_f32_peak(1), 1e8);  // a processor of the last century
+}
+
+/// Mean and mean square of a matrix's numbers.
+class RandomWeightsTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(RandomWeightsTest, KeepTheSizeOfWhatPassesThrough) {
+  constexpr int64_t kOut = 64, kIn = 1024;
+  const auto device = make_dry_device();
+  RandomWeights random(*device, random_format(GetParam()), 2);
+  const Linear layer = random.linear({{"layer", kOut}}, kIn, Bias::present);
+  std::vector<float> numbers(static_cast<size_t>(kOut * kIn));
+  dequantize_rows(layer.slabs.front().weight, 0, kOut, numbers.data());
+  double sum = 0, squares = 0;
+  for (const float x : numbers) {
+    sum += x;
+    squares += x * x;
+  }
+  const auto n = static_cast<double>(numbers.size());
+  EXPECT_NEAR(sum / n, 0, 0.1 / 32);
+  EXPECT_GT(squares / n * kIn, 0.2);  // outputs of rows of ones: a variance of about 1
+  EXPECT_LT(squares / n * kIn, 2.0);
+  EXPECT_EQ(random.bytes(), bytes_of(layer.slabs.front().weight) + kOut * sizeof(float));
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, RandomWeightsTest, ::testing::Values("f32", "f16", "bf16", "int4", "int8"));
+
+}  // namespace
+}  // namespace inkstone

@@ -1,0 +1,299 @@
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "engine/job.h"
+#include "engine/memory_plan.h"
+#include "engine/tiny_model.h"
+
+namespace inkstone {
+namespace {
+
+using nlohmann::json;
+
+class GenerateTest : public TinyModelTest {
+ protected:
+  static Engine tiny(const EngineOptions& options = {}) {
+    EngineOptions with_model = options;
+    with_model.model = kTiny;
+    return Engine::open(with_model);
+  }
+
+  /// The latents of a request, by way of a file.
+  Tensor latents(Engine& engine, Request request) const {
+    request.save_latents = at("latents.safetensors");
+    engine.generate(request);
+    const SafetensorsFile file = read_safetensors(request.save_latents);
+    EXPECT_EQ(file.tensors.size(), 1u);
+    return file.tensors.at("latents").data;
+  }
+};
+
+double relative_error(const Tensor& a, const Tensor& b) {
+  EXPECT_EQ(a.shape(), b.shape());
+  double difference = 0, size = 0;
+  for (int64_t i = 0; i < a.count(); ++i) {
+    const double x = a.data<const float>()[i], y = b.data<const float>()[i];
+    difference += (x - y) * (x - y);
+    size += y * y;
+  }
+  return std::sqrt(difference / size);
+}
+
+int greatest_difference(const Picture& a, const Picture& b) {
+  EXPECT_EQ(a.rgb.size(), b.rgb.size());
+  int most = 0;
+  for (size_t i = 0; i < a.rgb.size(); ++i) most = std::max(most, std::abs(int{a.rgb[i]} - int{b.rgb[i]}));
+  return most;
+}
+
+TEST_F(GenerateTest, GivesAPictureOfTheSizeAskedFor) {
+  Request request = small_request();
+  request.width = 96;
+  const Result result = tiny().generate(request);
+  ASSERT_EQ(result.pictures.size(), 1u);
+  const Picture& picture = result.pictures.front();
+  EXPECT_EQ(picture.width, 96);
+  EXPECT_EQ(picture.height, 64);
+  EXPECT_EQ(picture.rgb.size(), 96u * 64u * 3u);
+  EXPECT_GT(result.peak_bytes, 0u);
+  EXPECT_TRUE(result.profile.empty());
+}
+
+TEST_F(GenerateTest, DrawsWhatThePromptSays) {
+  // In the middle of the picture; the background is another prompt's business.
+  const Result result = tiny().generate({.prompt = "a large red circle on a white background", .steps = 4});
+  const Picture& picture = result.pictures.front();
+  ASSERT_EQ(picture.width, 256);  // of models/tiny/inkstone.json
+  ASSERT_EQ(picture.height, 256);
+  const uint8_t* middle = &picture.rgb[(128 * 256 + 128) * 3];
+  EXPECT_GT(middle[0], 150);
+  EXPECT_LT(middle[1], 100);
+  EXPECT_LT(middle[2], 100);
+}
+
+TEST_F(GenerateTest, SameSeedGivesTheSameBits) {
+  Engine engine = tiny();
+  const Request request = small_request();
+  const Result first = engine.generate(request);
+  EXPECT_EQ(first.pictures[0].rgb, engine.generate(request).pictures[0].rgb);  // with the prompt from the cache
+  engine.generate(small_request("something else"));
+  EXPECT_EQ(first.pictures[0].rgb, engine.generate(request).pictures[0].rgb);
+  EXPECT_EQ(first.pictures[0].rgb, tiny().generate(request).pictures[0].rgb);
+}
+
+TEST_F(GenerateTest, AnotherSeedGivesAnotherPicture) {
+  Engine engine = tiny();
+  Request request = small_request();
+  const Tensor first = latents(engine, request);
+  request.seed = 1;
+  EXPECT_GT(relative_error(first, latents(engine, request)), 0.1);
+}
+
+TEST_F(GenerateTest, PicturesOfACountAreThoseOfTheirSeeds) {
+  Engine engine = tiny();
+  Request request = small_request();
+  request.seed = 5;
+  request.count = 2;
+  const Tensor both = latents(engine, request);
+  const Result together = engine.generate(request);
+  ASSERT_EQ(together.pictures.size(), 2u);
+  request.count = 1;
+  for (int64_t i = 0; i < 2; ++i) {
+    const auto seed = 5u + static_cast<uint64_t>(i);
+    request.seed = seed;
+    EXPECT_EQ(together.pictures[static_cast<size_t>(i)].seed, seed);
+    EXPECT_LT(relative_error(both.rows(i, i + 1), latents(engine, request)), 1e-5);
+    const Result alone = engine.generate(request);
+    EXPECT_LE(greatest_difference(together.pictures[static_cast<size_t>(i)], alone.pictures[0]), 1);
+  }
+}
+
+TEST_F(GenerateTest, BatchesThatMemoryForcesApartDrawTheSame) {
+  Request request = small_request();
+  const Model model = open_model({.model = kTiny});
+  const size_t for_one = plan_memory(model, make_job(model, request), {}, {.available_bytes = SIZE_MAX}).needed_bytes;
+  request.count = 16;
+  const size_t limit = for_one + for_one / 8;
+  const int64_t batch = plan_memory(model, make_job(model, request), {}, {.available_bytes = limit}).batch;
+  ASSERT_LT(batch, request.count);
+  ASSERT_GT(batch, 1);
+
+  const Result together = tiny().generate(request);
+  const Result apart = tiny({.memory_limit = limit}).generate(request);
+  EXPECT_LT(apart.peak_bytes, together.peak_bytes);
+  EXPECT_LE(apart.peak_bytes, limit);
+  ASSERT_EQ(apart.pictures.size(), 16u);
+  for (size_t i = 0; i < 16; ++i) EXPECT_LE(greatest_difference(together.pictures[i], apart.pictures[i]), 1);
+}
+
+TEST_F(GenerateTest, NoiseOfAFileReplacesTheSeeds) {
+  Engine engine = tiny();
+  Request request = small_request();
+  // With one huge number in it, which the seed's noise has not, the latents must move.
+  Tensor noise = host_tensor({1, 16, 8, 8}, DType::f32);
+  std::ranges::fill(noise.span<float>(), 0.25f);
+  write_safetensors(at("noise.safetensors"), {{"noise", noise}});
+  const Tensor of_seed = latents(engine, request);
+  request.noise = at("noise.safetensors");
+  const Tensor of_file = latents(engine, request);
+  EXPECT_EQ(of_file.shape(), (Shape{1, 16, 8, 8}));
+  EXPECT_GT(relative_error(of_file, of_seed), 0.1);
+  EXPECT_EQ(relative_error(of_file, latents(engine, request)), 0);
+}
+
+TEST_F(GenerateTest, GuidesWithASingleSpaceUnlessTold) {
+  Engine engine = tiny();
+  Request request = small_request();
+  const Tensor silent = latents(engine, request);
+  request.negative_prompt = " ";
+  EXPECT_EQ(relative_error(latents(engine, request), silent), 0);
+  request.negative_prompt = "blue";
+  EXPECT_GT(relative_error(latents(engine, request), silent), 1e-3);
+}
+
+TEST_F(GenerateTest, CfgOfOneRunsOnePass) {
+  Engine engine = tiny({.profile = true});
+  Request request = small_request();
+  request.cfg = 1;
+  request.negative_prompt = "blue";
+  const Result one = engine.generate(request);
+  EXPECT_EQ(one.profile.find("guide"), std::string::npos) << one.profile;
+  EXPECT_THAT(one.notes, ::testing::ElementsAre(::testing::HasSubstr("the negative prompt has no effect")));
+  request.cfg = 1.5;
+  EXPECT_NE(engine.generate(request).profile.find("guide"), std::string::npos);
+}
+
+TEST_F(GenerateTest, TellsStagesAndStepsInOrder) {
+  Engine engine = tiny();
+  Request request = small_request();
+  request.count = 2;
+  request.save_latents = at("latents.safetensors");
+  std::vector<std::pair<Stage, int64_t>> told;
+  request.progress = [&](const Progress& p) {
+    told.emplace_back(p.stage, p.step);
+    EXPECT_LE(p.step, p.steps);
+    EXPECT_GT(p.memory_bytes, 0u);
+    EXPECT_EQ(p.seconds_per_step > 0, p.step > 0);
+    EXPECT_EQ(p.seconds_left > 0, p.step > 0 && p.step < p.steps);
+  };
+  const Result result = engine.generate(request);
+  using enum Stage;
+  EXPECT_THAT(
+      told, ::testing::ElementsAre(std::pair{load, 0}, std::pair{load, 1}, std::pair{encode, 0}, std::pair{encode, 1},
+                                   std::pair{load, 0}, std::pair{load, 1}, std::pair{denoise, 0}, std::pair{denoise, 1},
+                                   std::pair{denoise, 2}, std::pair{decode, 0}, std::pair{decode, 1},
+                                   std::pair{decode, 2}, std::pair{write, 0}, std::pair{write, 1}));
+  std::vector<Stage> stages;
+  for (const StageTime& time : result.times) {
+    stages.push_back(time.stage);
+    EXPECT_GT(time.seconds, 0) << name_of(time.stage);
+  }
+  EXPECT_THAT(stages, ::testing::ElementsAre(load, encode, denoise, decode, write));
+}
+
+TEST_F(GenerateTest, StopsWithinAStepAndLeavesNoFile) {
+  Engine engine = tiny();
+  Request request = small_request();
+  request.save_latents = at("latents.safetensors");
+  const Result whole = engine.generate(small_request());
+  for (const Stage stage : {Stage::load, Stage::encode, Stage::denoise, Stage::decode}) {
+    std::stop_source source;
+    int64_t steps_after = 0;
+    request.stop = source.get_token();
+    request.progress = [&](const Progress& p) {
+      if (source.stop_requested()) ++steps_after;
+      if (p.stage == stage && p.step == 0) source.request_stop();
+    };
+    EXPECT_THROW(engine.generate(request), Cancelled) << name_of(stage);
+    const bool within_a_step = stage == Stage::denoise || stage == Stage::decode;
+    EXPECT_TRUE(!within_a_step || steps_after == 0) << name_of(stage);
+    EXPECT_EQ(files_in_folder(), 0u);
+  }
+  EXPECT_EQ(engine.generate(small_request()).pictures[0].rgb, whole.pictures[0].rgb);  // none the worse for it
+  EXPECT_GT(engine.encode("still here").rows, 0);
+}
+
+TEST_F(GenerateTest, MetadataSaysWhatMadeThePicture) {
+  Engine engine = tiny();
+  Request request = small_request("ein \"Bär\"\n熊");
+  request.seed = UINT64_MAX;
+  request.cfg = 2.5;
+  request.count = 2;
+  request.max_sequence_length = 300;
+  const Result result = engine.generate(request);
+  const json data = json::parse(result.pictures[0].metadata);
+  EXPECT_EQ(data.at("prompt"), request.prompt);
+  EXPECT_EQ(data.at("negative_prompt"), " ");
+  EXPECT_EQ(data.at("seed"), UINT64_MAX);
+  EXPECT_EQ(data.at("steps"), 2);
+  EXPECT_EQ(data.at("cfg"), 2.5);
+  EXPECT_EQ(data.at("width"), 64);
+  EXPECT_EQ(data.at("height"), 64);
+  EXPECT_EQ(data.at("model"), "tiny");
+  EXPECT_EQ(data.at("dtype"), "stored");
+  EXPECT_EQ(data.at("device"), "cpu");
+  EXPECT_EQ(data.at("max_sequence_length"), 300);
+  EXPECT_EQ(data.at("versions").at("inkstone"), version());
+  EXPECT_EQ(json::parse(result.pictures[1].metadata).at("seed"), 0);  // seeds wrap round
+}
+
+TEST_F(GenerateTest, SaysWhenItCutsAPrompt) {
+  Engine engine = tiny();
+  Request request = small_request(std::string(200, '7'));  // every digit is a token
+  request.max_sequence_length = 100;
+  EXPECT_THAT(engine.generate(request).notes, ::testing::ElementsAre("the prompt was cut to 100 tokens"));
+  const Embeddings cut = engine.encode(request.prompt, 100);
+  EXPECT_EQ(cut.rows, 100);
+  EXPECT_THAT(cut.notes, ::testing::ElementsAre("the prompt was cut to 100 tokens"));
+  EXPECT_EQ(engine.encode(request.prompt).rows, 205);
+}
+
+TEST_F(GenerateTest, WeightsHeldAsF32AreTheSameWeights) {
+  Engine stored = tiny();
+  Engine wide = tiny({.held_as = HeldAs::f32});
+  EXPECT_LT(relative_error(latents(wide, small_request()), latents(stored, small_request())), 1e-5);
+}
+
+TEST_F(GenerateTest, ProfileCountsEveryOp) {
+  const Result result = tiny({.profile = true}).generate(small_request());
+  for (const char* op : {"linear", "attention", "conv2d", "guide", "add_scaled", "to_rgb8", "all ops"})
+    EXPECT_NE(result.profile.find(op), std::string::npos) << op;
+}
+
+TEST_F(GenerateTest, CompareFindsTheCpuEqualToTheReference) {
+  Request request = small_request();
+  request.width = request.height = 32;
+  EXPECT_EQ(tiny({.compare = DeviceKind::reference}).generate(request).pictures.size(), 1u);
+}
+
+TEST_F(GenerateTest, ReferenceDeviceDrawsTheSamePicture) {
+  Request request = small_request();
+  request.width = request.height = 32;
+  Engine cpu = tiny(), reference = tiny({.device = DeviceKind::reference});
+  EXPECT_LT(relative_error(latents(cpu, request), latents(reference, request)), 1e-5);
+  EXPECT_LE(greatest_difference(cpu.generate(request).pictures[0], reference.generate(request).pictures[0]), 1);
+}
+
+TEST_F(GenerateTest, TwoEnginesDoNotDisturbEachOther) {
+  Engine first = tiny({.threads = 1}), second = tiny({.threads = 1});
+  const Result a = first.generate(small_request("a red circle"));
+  const Result b = second.generate(small_request("a blue square"));
+  Result c, d;
+  std::thread other([&] { c = first.generate(small_request("a red circle")); });
+  d = second.generate(small_request("a blue square"));
+  other.join();
+  EXPECT_EQ(a.pictures[0].rgb, c.pictures[0].rgb);
+  EXPECT_EQ(b.pictures[0].rgb, d.pictures[0].rgb);
+}
+
+TEST_F(GenerateTest, EngineCanBeMoved) {
+  Engine engine = tiny();
+  Engine moved = std::move(engine);
+  EXPECT_EQ(moved.generate(small_request()).pictures.size(), 1u);
+  EXPECT_THAT(moved.describe(), ::testing::Contains(::testing::HasSubstr("transformer: ")));
+}
+
+}  // namespace
+}  // namespace inkstone
