@@ -6,7 +6,7 @@
   random_mlx  4 and 8 bits mixed with bf16 in mflux's layout, transformer and VAE without config.json
   tiny        pictures of models/tiny
   tokens      token ids of strings in many scripts
-  numbers     sigmas, time embeddings, random numbers
+  numbers     sigmas of schedules
 
 A model goes to OUT/NAME, what it computes to OUT/expected: NAME.safetensors, NAME.json that describes it, and the pictures
 as NAME.runs.RUN.I.png. All is made with the versions in tools/requirements.txt, in f32 on the CPU, and comes out the same on every run.
