@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cpu/cpu_kernels.h"
+#include "cpu/rounding.h"
 #include "cpu/transpose.h"
 
 namespace inkstone {
@@ -16,9 +17,6 @@ constexpr int64_t kMostKeys = 96;              // of a block: a panel's scores s
 constexpr int64_t kMostPanels = 8;             // of a task: they share the copy of a block, which then costs 1 %
 constexpr int64_t kPanelNumbers = 128 * 1024;  // of a task's panels: half of the second cache
 constexpr int64_t kTasksPerWorker = 4;         // enough that the last ones end together
-
-int64_t divide_up(int64_t n, int64_t d) { return (n + d - 1) / d; }
-int64_t round_up(int64_t n, int64_t unit) { return divide_up(n, unit) * unit; }
 
 /// Sizes of a call.
 struct AttentionShape {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/rounding.h"
 #include "cpu/sequence_vectors.h"
 #include "cpu/weight_panel.h"
 
@@ -14,9 +15,6 @@ constexpr int64_t kLeastTask = int64_t{4} << 20;  // multiply-adds; smaller tile
 constexpr int64_t kMostRows = 1088;               // of a tile
 constexpr int64_t kMostColumns = 384;             // of a tile: its panel of weights fits the second cache
 constexpr int64_t kDepth = 384;                   // of a panel, and the length of a partial sum
-
-int64_t divide_up(int64_t n, int64_t d) { return (n + d - 1) / d; }
-int64_t round_up(int64_t n, int64_t unit) { return divide_up(n, unit) * unit; }
 
 /// Rows and outputs of one product.
 struct TileTask {

@@ -42,8 +42,8 @@ struct KeyBlock {
   int64_t stride = 0;
   int64_t keys = 0;
   int64_t width = 0;  ///< of the head
-  int64_t diagonal =
-      0;  ///< query i sees key j if j <= i + diagonal; each query must have seen a key by its first block
+  /// Query i sees key j if j <= i + diagonal. The first block that a query is given must show it a key.
+  int64_t diagonal = 0;
 };
 
 /// A few rows times a strip of packed weights: y (rows, columns) = x (rows, depth) panel (depth, columns).
@@ -70,7 +70,6 @@ struct VectorOps {
   void (*swiglu)(const float* gate, const float* up, int64_t n, float* out);  ///< silu(gate) * up
   void (*add_scaled)(const float* x, const float* y, float factor, int64_t n, float* out);
   void (*scale_shift)(const float* x, const float* scale, const float* shift, int64_t n, float* out);
-  float (*dot)(const float* x, const float* y, int64_t n);
 
   /// The numbers of other formats as f32, exactly.
   void (*expand_bf16)(const uint16_t* x, int64_t n, float* out);

@@ -159,16 +159,14 @@ TEST_P(VectorOpsTest, PointwiseRows) {
   }
 }
 
-TEST_P(VectorOpsTest, DotAndNorms) {
+TEST_P(VectorOpsTest, Norms) {
   for (const int64_t n : kLengths) {
     // A mean far from zero shows a variance that cancels.
     const Row x = random_row(n, 1, 90, 110), y = random_row(n, 2), z = random_row(n, 3);
     const auto count = static_cast<double>(n);
-    double product = 0, squares = 0, sum = 0, absolute = 0;
+    double squares = 0, sum = 0;
     for (size_t i = 0; i < x.size(); ++i) {
-      const double a = x[i], b = y[i];
-      product += a * b;
-      absolute += std::abs(a * b);
+      const double a = x[i];
       squares += a * a;
       sum += a;
     }
@@ -176,7 +174,6 @@ TEST_P(VectorOpsTest, DotAndNorms) {
     double variance = 0;
     for (const float a : x) variance += (a - mean) * (a - mean) / count;
 
-    EXPECT_NEAR(ops->dot(x.data(), y.data(), n), product, (count / 4 + 4) * ulp(absolute) / 2);
     Output rms(n), layer(n);
     ops->rms_norm(x.data(), y.data(), 1e-6f, Activation::silu, n, rms.data());
     ops->layer_norm_modulate(x.data(), y.data(), z.data(), 1e-3f, n, layer.data());

@@ -16,7 +16,6 @@ const VectorOps kVectorOps = {
     .swiglu = swiglu,
     .add_scaled = add_scaled,
     .scale_shift = scale_shift,
-    .dot = dot,
     .expand_bf16 = expand_bf16,
     .expand_f16 = expand_f16,
     .expand_affine4 = expand_affine4,

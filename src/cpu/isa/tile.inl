@@ -11,10 +11,10 @@ struct Sums {
   Floats at[kTileRows][vectors];
 };
 
-/// Adds left[row] * right(k, :) for k < depth, where left[row] at step k is left[row * row_stride + k * step_stride].
-/// One of the strides is 1 and known when compiled.
+/// How the left factor lies: number k of a row after number k - 1, or the rows' numbers k one after the other.
 enum class Left : uint8_t { rows, columns };
 
+/// sums += left (kTileRows, depth) right (depth, vectors); `stride` is of the left factor's other direction.
 template <int vectors, Left order>
 inline void multiply(Sums<vectors>& sums, const float* left, int64_t stride, const float* right, int64_t depth) {
   for (int64_t k = 0; k < depth; ++k) {
