@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Makes the committed fixtures of the tests: small random models, and what diffusers and transformers compute with them.
 
-  random_a    f32, two blocks, VAE factor 4: the tiny test model of diffusers' own tests, VAE narrower
+  random_a    f32 (transformer f16), two blocks, VAE factor 4: the tiny test model of diffusers' own tests, VAE narrower
   random_b    bf16, three blocks, VAE factor 8 with the published latent statistics, other text encoder layout
   random_mlx  4 and 8 bits mixed with bf16 in mflux's layout, transformer and VAE without config.json
   tiny        pictures of models/tiny
-  tokens      token ids of strings in many scripts
-  numbers     sigmas of schedules
+  tokens      token ids of strings in many scripts, with OUT/tokenizer/merges.txt and with models/tiny
+  numbers     sigmas of many schedules
 
 A model goes to OUT/NAME, what it computes to OUT/expected: NAME.safetensors, NAME.json that describes it, and the pictures
 as NAME.runs.RUN.I.png. All is made with the versions in tools/requirements.txt, in f32 on the CPU, and comes out the same on every run.

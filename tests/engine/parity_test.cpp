@@ -52,7 +52,7 @@ class EngineParityTest : public FolderTest, public ::testing::WithParamInterface
     const Image expected = read_image(test_data() / "expected" / file);
     ASSERT_EQ(picture.width, expected.width);
     ASSERT_EQ(picture.height, expected.height);
-    EXPECT_LE(share_off_by_two(picture.rgb, expected.rgb), kPixelOutliers);
+    expect_same_picture(picture.rgb, expected.rgb);
   }
 
   /// Draws a recorded run and compares latents and pictures.
