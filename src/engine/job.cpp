@@ -10,7 +10,6 @@
 namespace inkstone {
 namespace {
 
-constexpr int64_t kMaxSteps = 1000;       // num_train_timesteps: finer schedules than the training's have no meaning
 constexpr int64_t kMaxPictures = 1024;    // of one call; all are held in memory until it returns
 constexpr std::string_view kBlank = " ";  // the documented way to guide without a negative prompt
 constexpr std::string_view kNoise = "noise";
@@ -24,7 +23,7 @@ void choose_numbers(Job& job, const Model& model, const Request& request) {
   check(std::isfinite(static_cast<float>(job.cfg)), "cfg {}: a finite number is needed", job.cfg);
   job.steps = request.steps.value_or(model.defaults.steps);
   // With shift_terminal one step would divide 0 by 0 (specification 4.1).
-  check_range("steps", job.steps, model.schedule.shift_terminal ? 2 : 1, kMaxSteps);
+  check_range("steps", job.steps, model.schedule.shift_terminal ? 2 : 1, kTrainTimesteps);
   job.count = request.count;
   check_range("count", job.count, 1, kMaxPictures);
   job.width = request.width.value_or(model.defaults.width);

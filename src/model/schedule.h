@@ -7,6 +7,9 @@
 
 namespace inkstone {
 
+/// num_train_timesteps: the transformer multiplies sigma by it. Schedules of more steps have no meaning.
+inline constexpr int64_t kTrainTimesteps = 1000;
+
 /// scheduler_config.json. The defaults are Qwen-Image-2512's published values, not those of diffusers' code.
 struct ScheduleConfig {
   double base_shift = 0.5;
@@ -19,9 +22,10 @@ struct ScheduleConfig {
   enum class TimeShift : uint8_t { exponential, linear } time_shift = TimeShift::exponential;
 };
 
-/// Reads a scheduler_config.json, or the one in a folder; the defaults where the path does not exist. Throws Error for
-/// another scheduler class or for options that this program does not do (karras, exponential or beta sigmas, inverted
-/// sigmas, stochastic sampling, prediction types), naming file, field and value.
+/// Reads a scheduler_config.json, or the one in a folder; the defaults where the path does not exist. Fields that a
+/// file leaves out have the defaults of diffusers' code, as they have there. Throws Error for another scheduler class
+/// or for options that this program does not do (karras, exponential or beta sigmas, inverted sigmas, stochastic
+/// sampling, prediction types), naming file, field and value.
 ScheduleConfig read_schedule_config(const std::filesystem::path& path);
 
 /// sigma_0 .. sigma_{steps-1} and a final 0, in f32 as the reference computes them. Throws Error for fewer than one

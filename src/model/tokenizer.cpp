@@ -46,7 +46,7 @@ void encode_ordinary(std::string_view text, BpeEncoder& encoder, std::vector<int
 }  // namespace
 
 struct Tokenizer::Data {
-  explicit Data(const TokenizerModel& model) : bpe(model.bpe), added(model.added), size(model.size) {}
+  explicit Data(TokenizerModel model) : bpe(std::move(model.bpe)), added(model.added), size(model.size) {}
 
   Bpe bpe;
   AddedTokenFinder added;

@@ -141,9 +141,19 @@ TEST_F(ScheduleFilesTest, RefuseOptionsThatThisProgramDoesNotDo) {
   for (const char* option :
        {"invert_sigmas", "stochastic_sampling", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"})
     EXPECT_THAT(error_with(option, true), HasSubstr(fmt::format("field {} is true, false", option)));
-  EXPECT_THAT(error_with("prediction_type", "epsilon"), HasSubstr("field \"prediction_type\" is unknown"));
+  EXPECT_THAT(error_with("prediction_type", "epsilon"),
+              HasSubstr("field \"prediction_type\" is \"epsilon\"; this program does not know that option"));
   EXPECT_THAT(error_with("num_train_timesteps", 500), HasSubstr("field num_train_timesteps is 500, 1000 is needed"));
   EXPECT_THAT(error_with("time_shift_type", "cubic"), HasSubstr("\"exponential\" or \"linear\" is needed"));
+}
+
+TEST_F(ScheduleFilesTest, MayHaveNewerOptionsThatAreOff) {
+  nlohmann::json file = published();
+  file["use_new_sigmas"] = false;
+  file["new_shift"] = nullptr;
+  file["_name_or_path"] = "somewhere";
+  write("scheduler_config.json", file.dump());
+  EXPECT_EQ(make_schedule(read_schedule_config(folder_), 8, k1328), make_schedule({}, 8, k1328));
 }
 
 TEST_F(ScheduleFilesTest, RefuseValuesThatMakeNoSense) {
