@@ -39,7 +39,8 @@ Conv2d Census::conv2d(const std::string& name, int64_t, int64_t) {
 
 std::vector<std::string> Census::surplus() const {
   std::vector<std::string> names;
-  for (const auto& [name, tensor] : checkpoint_.tensors) {
+  for (const auto& item : checkpoint_.tensors) {
+    const std::string& name = item.first;
     const bool ignored = std::any_of(ignored_.begin(), ignored_.end(),
                                      [&](const std::string& prefix) { return name.starts_with(prefix); });
     if (!ignored && !asked_.contains(name)) names.push_back(name);

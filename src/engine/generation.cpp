@@ -11,22 +11,27 @@
 #include "engine/stages.h"
 #include "io/safetensors.h"
 #include "model/pipeline.h"
+#include "ops/quantity.h"
 
 namespace inkstone {
 namespace {
 
 constexpr std::string_view kLatents = "latents";
 
-/// Bytes that this process may hold in all.
-size_t available_to_process(const EngineOptions& options) {
-  return options.memory_limit > 0 ? options.memory_limit : available_memory() + resident_memory();
-}
+/// Bytes that this process can hold in all.
+size_t memory_of_process() { return available_memory() + resident_memory(); }
 
 bool rounds_weights(const Checkpoint& files) {
   return std::any_of(files.tensors.begin(), files.tensors.end(), [](const auto& item) {
     const DType type = item.second.data.dtype();
     return item.second.data.shape().rank() > 1 && (type == DType::f32 || type == DType::f16);
   });
+}
+
+size_t mapped_bytes(const Checkpoint& files) {
+  size_t bytes = 0;
+  for (const auto& [name, tensor] : files.tensors) bytes += tensor.data.bytes();
+  return bytes;
 }
 
 std::vector<std::string> notes_of(const Session& session, const Job& job) {
@@ -36,6 +41,11 @@ std::vector<std::string> notes_of(const Session& session, const Job& job) {
   for (const Checkpoint* files : {&model.transformer_files, &model.text_encoder_files, &model.vae_files})
     if (session.held() == DType::bf16 && rounds_weights(*files))
       notes.push_back(fmt::format("the {}'s weights are rounded to bf16", name_of(files->component)));
+  if (const size_t bytes = mapped_bytes(model.transformer_files); bytes > memory_of_process())
+    notes.push_back(
+        fmt::format("the transformer's weights ({}) do not fit into memory and are read from the disk in "
+                    "every step",
+                    quantity(static_cast<double>(bytes), "B")));
   return notes;
 }
 
@@ -58,6 +68,8 @@ class Generation {
     decode();
     save_latents();
     result_.notes = notes_of(session_, job_);
+    if (const std::string agreement = session_.machine().comparison(); !agreement.empty())
+      result_.notes.push_back(agreement);
     result_.profile = session_.machine().take_profile();
     result_.peak_bytes = device.memory().peak;
     result_.times = stages_.finish();
@@ -68,7 +80,8 @@ class Generation {
   void prepare() {
     if (!request_.save_latents.empty()) check_writable_file(request_.save_latents);
     job_ = make_job(model_, request_);
-    const MemoryState memory = {.available_bytes = available_to_process(session_.options()),
+    const size_t limit = session_.options().memory_limit;
+    const MemoryState memory = {.available_bytes = limit > 0 ? limit : memory_of_process(),
                                 .transformer_bound = session_.has_transformer()};
     batch_ = plan_memory(model_, job_, session_.held(), memory).batch;
     noise_ = starting_noise(job_);

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "engine/census.h"
+#include "engine/component_totals.h"
 #include "io/json.h"
 #include "model/config_file.h"
 #include "model/text_encoder.h"
@@ -20,7 +21,6 @@ namespace fs = std::filesystem;
 using json = nlohmann::ordered_json;
 
 constexpr std::array<Component, 3> kComponents = {Component::transformer, Component::text_encoder, Component::vae};
-constexpr std::string_view kWeight = ".weight";
 
 bool is_there(const fs::path& path) {
   std::error_code ignored;
@@ -108,56 +108,6 @@ void add_config(json& out, const Checkpoint& files) {
   }
 }
 
-/// Sums over tensors. Packed matrices count with the numbers that they stand for.
-struct Totals {
-  int64_t parameters = 0;
-  size_t bytes = 0;
-  std::map<std::string_view, int64_t> dtypes;  // tensors
-  std::map<std::string, int64_t> formats;      // parameters of matrices
-};
-
-std::optional<PackedWeight> packed_matrix(const Checkpoint& files, const std::string& name) {
-  if (files.scheme->packed == nullptr || !name.ends_with(kWeight)) return std::nullopt;
-  return files.scheme->packed(files.tensors, name.substr(0, name.size() - kWeight.size()));
-}
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::ranges::transform(out, out.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return out;
-}
-
-Totals totals_of(const Checkpoint& files) {
-  Totals totals;
-  std::set<std::string> parts_of_packed;
-  for (const auto& [name, tensor] : files.tensors) {
-    totals.bytes += tensor.data.bytes();
-    ++totals.dtypes[name_of(tensor.data.dtype())];
-    if (const auto packed = packed_matrix(files, name)) {
-      const int64_t parameters = packed->weight.out * packed->weight.in;
-      totals.formats[fmt::format("int{}", packed->weight.bits)] += parameters;
-      totals.parameters += parameters;
-      parts_of_packed.insert(packed->parts.begin(), packed->parts.end());
-    }
-  }
-  for (const auto& [name, tensor] : files.tensors) {
-    if (parts_of_packed.contains(name)) continue;
-    totals.parameters += tensor.data.count();
-    if (tensor.data.shape().rank() > 1) totals.formats[lower(name_of(tensor.data.dtype()))] += tensor.data.count();
-  }
-  return totals;
-}
-
-/// "bf16", or "int4+bf16" with the greater share first.
-std::string format_text(const Totals& totals) {
-  std::vector<std::pair<int64_t, std::string>> shares;
-  for (const auto& [format, parameters] : totals.formats) shares.emplace_back(-parameters, format);
-  std::ranges::sort(shares);
-  std::vector<std::string> names;
-  for (const auto& [parameters, format] : shares) names.push_back(format);
-  return fmt::format("{}", fmt::join(names, "+"));
-}
-
 /// Every key, for a component of which nothing is known yet.
 json unknown_json(const fs::path& path, const std::string& kind) {
   return {{"component", kind},        {"path", path.string()},
@@ -169,10 +119,10 @@ json unknown_json(const fs::path& path, const std::string& kind) {
 }
 
 json component_json(const Checkpoint& files, const std::string& kind) {
-  const Totals totals = totals_of(files);
+  const ComponentTotals totals = totals_of(files);
   json out = unknown_json(files.path, kind);
   for (const fs::path& file : files.files) out["files"].push_back(file.filename().string());
-  out["format"] = format_text(totals);
+  out["format"] = totals.format;
   out["scheme"] = files.scheme->name;
   out["tensors"] = files.tensors.size();
   out["parameters"] = totals.parameters;

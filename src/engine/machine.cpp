@@ -70,4 +70,10 @@ std::string Machine::take_profile() {
   return table;
 }
 
+std::string Machine::comparison() const {
+  if (!parts_->comparer) return {};
+  return fmt::format("{} calls agree with the {} device; the greatest relative error is {:.1e}",
+                     parts_->comparer->calls(), parts_->other->name(), parts_->comparer->worst());
+}
+
 }  // namespace inkstone

@@ -23,6 +23,9 @@ class Machine {
   /// The table of the ops' times since the last call; empty unless the options ask for it.
   std::string take_profile();
 
+  /// How far the compared device was from this one so far; empty unless the options ask for it.
+  std::string comparison() const;
+
  private:
   struct Parts;
   std::unique_ptr<Parts> parts_;

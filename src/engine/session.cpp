@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "engine/component_totals.h"
+#include "ops/quantity.h"
+
 namespace inkstone {
 namespace {
 
@@ -37,9 +40,13 @@ Session::Session(const EngineOptions& options)
 
 std::vector<std::string> Session::describe() {
   std::vector<std::string> lines = {machine_.device().describe()};
-  for (const Checkpoint* files : {&model_.transformer_files, &model_.text_encoder_files, &model_.vae_files})
-    lines.push_back(fmt::format("{}: {}, {} tensors in {}'s layout", name_of(files->component), files->path.string(),
-                                files->tensors.size(), files->scheme->name));
+  for (const Checkpoint* files : {&model_.transformer_files, &model_.text_encoder_files, &model_.vae_files}) {
+    const ComponentTotals totals = totals_of(*files);
+    lines.push_back(fmt::format("{}: {}, {} in {}'s layout, {} parameters, {}", name_of(files->component),
+                                files->path.string(), totals.format, files->scheme->name,
+                                quantity(static_cast<double>(totals.parameters), ""),
+                                quantity(static_cast<double>(totals.bytes), "B")));
+  }
   return lines;
 }
 

@@ -112,6 +112,7 @@ TEST_F(GenerateTest, PicturesOfACountAreThoseOfTheirSeeds) {
 
 TEST_F(GenerateTest, BatchesThatMemoryForcesApartDrawTheSame) {
   Request request = small_request();
+  request.width = request.height = 32;
   const Model model = open_model({.model = kTiny});
   const size_t for_one = plan_memory(model, make_job(model, request), {}, {.available_bytes = SIZE_MAX}).needed_bytes;
   request.count = 16;
@@ -265,7 +266,9 @@ TEST_F(GenerateTest, ProfileCountsEveryOp) {
 TEST_F(GenerateTest, CompareFindsTheCpuEqualToTheReference) {
   Request request = small_request();
   request.width = request.height = 32;
-  EXPECT_EQ(tiny({.compare = DeviceKind::reference}).generate(request).pictures.size(), 1u);
+  const Result result = tiny({.compare = DeviceKind::reference}).generate(request);
+  EXPECT_EQ(result.pictures.size(), 1u);
+  EXPECT_THAT(result.notes, ::testing::ElementsAre(::testing::HasSubstr("calls agree with the reference device")));
 }
 
 TEST_F(GenerateTest, ReferenceDeviceDrawsTheSamePicture) {
@@ -292,7 +295,9 @@ TEST_F(GenerateTest, EngineCanBeMoved) {
   Engine engine = tiny();
   Engine moved = std::move(engine);
   EXPECT_EQ(moved.generate(small_request()).pictures.size(), 1u);
-  EXPECT_THAT(moved.describe(), ::testing::Contains(::testing::HasSubstr("transformer: ")));
+  EXPECT_THAT(moved.describe(),
+              ::testing::Contains(::testing::AllOf(::testing::HasSubstr("transformer: "), ::testing::HasSubstr("bf16"),
+                                                   ::testing::HasSubstr("10.9 M parameters"))));
 }
 
 }  // namespace

@@ -1,0 +1,60 @@
+#include "engine/component_totals.h"
+
+#include <algorithm>
+#include <cctype>
+#include <set>
+
+#include "core/error.h"
+
+namespace inkstone {
+namespace {
+
+constexpr std::string_view kWeight = ".weight";
+
+std::optional<PackedWeight> packed_matrix(const Checkpoint& files, const std::string& name) {
+  if (files.scheme->packed == nullptr || !name.ends_with(kWeight)) return std::nullopt;
+  return files.scheme->packed(files.tensors, name.substr(0, name.size() - kWeight.size()));
+}
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  std::ranges::transform(out, out.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return out;
+}
+
+/// "bf16", or "int4+bf16" with the greater share first.
+std::string format_text(const std::map<std::string, int64_t>& formats) {
+  std::vector<std::pair<int64_t, std::string>> shares;
+  for (const auto& [format, parameters] : formats) shares.emplace_back(-parameters, format);
+  std::ranges::sort(shares);
+  std::vector<std::string> names;
+  for (const auto& [parameters, format] : shares) names.push_back(format);
+  return fmt::format("{}", fmt::join(names, "+"));
+}
+
+}  // namespace
+
+ComponentTotals totals_of(const Checkpoint& files) {
+  ComponentTotals totals;
+  std::map<std::string, int64_t> formats;  // parameters of matrices
+  std::set<std::string> parts_of_packed;
+  for (const auto& [name, tensor] : files.tensors) {
+    totals.bytes += tensor.data.bytes();
+    ++totals.dtypes[name_of(tensor.data.dtype())];
+    if (const auto packed = packed_matrix(files, name)) {
+      const int64_t parameters = packed->weight.out * packed->weight.in;
+      formats[fmt::format("int{}", packed->weight.bits)] += parameters;
+      totals.parameters += parameters;
+      parts_of_packed.insert(packed->parts.begin(), packed->parts.end());
+    }
+  }
+  for (const auto& [name, tensor] : files.tensors) {
+    if (parts_of_packed.contains(name)) continue;
+    totals.parameters += tensor.data.count();
+    if (tensor.data.shape().rank() > 1) formats[lower(name_of(tensor.data.dtype()))] += tensor.data.count();
+  }
+  totals.format = format_text(formats);
+  return totals;
+}
+
+}  // namespace inkstone

@@ -1,0 +1,20 @@
+// What a component's tensors add up to.
+#pragma once
+#include <map>
+#include <string>
+
+#include "io/checkpoint.h"
+
+namespace inkstone {
+
+/// Packed matrices count with the numbers that they stand for.
+struct ComponentTotals {
+  int64_t parameters = 0;
+  size_t bytes = 0;
+  std::map<std::string_view, int64_t> dtypes;  ///< tensors of each
+  std::string format;                          ///< of the matrices: "bf16", or "int4+bf16", the greater share first
+};
+
+ComponentTotals totals_of(const Checkpoint& files);
+
+}  // namespace inkstone
