@@ -6,7 +6,7 @@
 
 namespace inkstone {
 struct DryRun::Parts {
-  explicit Parts(const Model& m) : model(m) {}
+  Parts(const Model& m, const VaeWeights& v) : model(m), vae(v) {}
 
   template <class Config, class Weights>
   Weights bind(const Checkpoint& files, const Config& config, Weights (*load)(const Config&, WeightLoader&)) {
@@ -26,14 +26,14 @@ struct DryRun::Parts {
   }
 
   const Model& model;
+  const VaeWeights& vae;
   std::unique_ptr<Device> device = make_dry_device();
   Ops ops{*device};
   TextEncoderWeights text_encoder = bind(model.text_encoder_files, model.text_encoder, load_text_encoder);
   TransformerWeights transformer = bind(model.transformer_files, model.transformer, load_transformer);
-  VaeWeights vae = bind(model.vae_files, model.vae, load_vae);
 };
 
-DryRun::DryRun(const Model& model) : parts_(std::make_unique<Parts>(model)) {}
+DryRun::DryRun(const Model& model, const VaeWeights& vae) : parts_(std::make_unique<Parts>(model, vae)) {}
 DryRun::~DryRun() = default;
 
 size_t DryRun::encode(int64_t tokens) {

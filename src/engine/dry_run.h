@@ -3,14 +3,15 @@
 #include <memory>
 
 #include "engine/job.h"
+#include "model/vae.h"
 
 namespace inkstone {
 
-/// A model on a device that counts memory and computes nothing. Binding its weights checks every tensor, before any
-/// work is done.
+/// A model on a device that counts memory and computes nothing. Binding the weights of transformer and text encoder
+/// checks each of their tensors before any work is done; the VAE's are bound already, since that copies them.
 class DryRun {
  public:
-  explicit DryRun(const Model& model);
+  DryRun(const Model& model, const VaeWeights& vae);
   ~DryRun();
 
   /// Peak bytes of activations while a prompt of so many tokens, template included, is encoded.

@@ -82,8 +82,9 @@ class Generation {
     job_ = make_job(model_, request_);
     const size_t limit = session_.options().memory_limit;
     const MemoryState memory = {.available_bytes = limit > 0 ? limit : memory_of_process(),
+                                .held = session_.held(),
                                 .transformer_bound = session_.has_transformer()};
-    batch_ = plan_memory(model_, job_, session_.held(), memory).batch;
+    batch_ = plan_memory(model_, session_.vae(), job_, memory).batch;
     noise_ = starting_noise(job_);
   }
 
@@ -131,12 +132,11 @@ class Generation {
   void decode() {
     Ops& ops = session_.machine().ops();
     stages_.begin(Stage::decode, job_.count);
-    const VaeWeights vae = session_.bind_vae();
     for (int64_t i = 0; i < job_.count; ++i) {
       const int64_t row = i % batch_ * job_.grid.tokens();
       const Tensor tokens = drawn_[static_cast<size_t>(i / batch_)].rows(row, row + job_.grid.tokens());
       const Tensor pixels = ops.download(
-          decode_tokens(ops, model_.vae, vae, tokens, job_.latents.with_first(1), model_.transformer.patch));
+          decode_tokens(ops, model_.vae, session_.vae(), tokens, job_.latents.with_first(1), model_.transformer.patch));
       result_.pictures.push_back(picture(i, pixels));
       stages_.step_done();
     }

@@ -47,20 +47,20 @@ bool fits(size_t bytes, size_t available) { return bytes <= available; }
 
 }  // namespace
 
-MemoryPlan plan_memory(const Model& model, const Job& job, HeldType held, const MemoryState& memory) {
-  DryRun dry(model);
-  // The transformer's converted weights stay for the next call; the others are there for their stage only.
-  const size_t transformer = converted_bytes(model.transformer_files, held);
+MemoryPlan plan_memory(const Model& model, const VaeWeights& vae, const Job& job, const MemoryState& memory) {
+  DryRun dry(model, vae);
+  // The VAE's and the transformer's converted weights stay for the next call, the text encoder's do not.
+  const size_t decoder = converted_bytes(model.vae_files, memory.held);
+  const size_t transformer = converted_bytes(model.transformer_files, memory.held);
+  const size_t text_encoder = converted_bytes(model.text_encoder_files, memory.held);
+  const size_t all = decoder + transformer;
   const auto longest = static_cast<int64_t>(std::max(job.prompt_tokens.ids.size(), job.negative_tokens.ids.size()));
   const size_t latents = 2 * static_cast<size_t>(job.latents.count()) * sizeof(float);  // noise, and what became of it
-  const StageNeed encode = {
-      "encoding the prompt",
-      converted_bytes(model.text_encoder_files, held) + (memory.transformer_bound ? transformer : 0),
-      dry.encode(longest)};
-  const StageNeed decode = {"decoding a picture", transformer + converted_bytes(model.vae_files, held),
-                            latents + dry.decode(job)};
+  const StageNeed encode = {"encoding the prompt", text_encoder + (memory.transformer_bound ? all : decoder),
+                            dry.encode(longest)};
+  const StageNeed decode = {"decoding a picture", all, latents + dry.decode(job)};
   int64_t batch = job.count;
-  const auto denoise = [&] { return StageNeed{"drawing a picture", transformer, latents + dry.denoise(job, batch)}; };
+  const auto denoise = [&] { return StageNeed{"drawing a picture", all, latents + dry.denoise(job, batch)}; };
   StageNeed draw = denoise();
   while (batch > 1 && !fits(draw.bytes(), memory.available_bytes)) {
     batch = (batch + 1) / 2;

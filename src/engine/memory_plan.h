@@ -2,6 +2,7 @@
 #pragma once
 #include "engine/job.h"
 #include "io/weight_loader.h"
+#include "model/vae.h"
 
 namespace inkstone {
 
@@ -10,14 +11,15 @@ struct MemoryPlan {
   size_t needed_bytes = 0;  ///< of the stage that needs most, mapped weights left out
 };
 
-/// What a process may use, and what it already does.
+/// What a process may use, and how it holds weights.
 struct MemoryState {
-  size_t available_bytes = 0;      ///< for this process in all
+  size_t available_bytes = 0;  ///< for this process in all
+  HeldType held = std::nullopt;
   bool transformer_bound = false;  ///< by an earlier call
 };
 
 /// Throws Error that names the bytes needed and available if not even one picture at a time fits, and for any tensor of
-/// the model that is missing, misshapen or surplus.
-MemoryPlan plan_memory(const Model& model, const Job& job, HeldType held, const MemoryState& memory);
+/// the transformer or text encoder that is missing, misshapen or surplus.
+MemoryPlan plan_memory(const Model& model, const VaeWeights& vae, const Job& job, const MemoryState& memory);
 
 }  // namespace inkstone

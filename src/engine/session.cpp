@@ -82,9 +82,12 @@ const TransformerWeights& Session::transformer() {
   return *transformer_;
 }
 
-VaeWeights Session::bind_vae() {
-  WeightLoader loader(model_.vae_files, machine_.device(), held_);
-  return load_vae(model_.vae, loader);
+const VaeWeights& Session::vae() {
+  if (!vae_) {
+    WeightLoader loader(model_.vae_files, machine_.device(), held_);
+    vae_ = load_vae(model_.vae, loader);
+  }
+  return *vae_;
 }
 
 }  // namespace inkstone

@@ -44,9 +44,9 @@ class Session {
   std::vector<Tensor> encode(std::span<const PromptTokens> prompts);
 
   bool has_transformer() const { return transformer_.has_value(); }
-  /// Stays bound.
+  /// Both stay bound once they are.
   const TransformerWeights& transformer();
-  VaeWeights bind_vae();
+  const VaeWeights& vae();
 
  private:
   Tensor encode(const TextEncoderWeights& weights, const PromptTokens& tokens);
@@ -57,6 +57,7 @@ class Session {
   Machine machine_;
   PromptCache prompts_;
   std::optional<TransformerWeights> transformer_;
+  std::optional<VaeWeights> vae_;
 };
 
 }  // namespace inkstone

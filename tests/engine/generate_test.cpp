@@ -6,6 +6,7 @@
 #include "engine/job.h"
 #include "engine/memory_plan.h"
 #include "engine/tiny_model.h"
+#include "ops/dry_device.h"
 
 namespace inkstone {
 namespace {
@@ -114,10 +115,13 @@ TEST_F(GenerateTest, BatchesThatMemoryForcesApartDrawTheSame) {
   Request request = small_request();
   request.width = request.height = 32;
   const Model model = open_model({.model = kTiny});
-  const size_t for_one = plan_memory(model, make_job(model, request), {}, {.available_bytes = SIZE_MAX}).needed_bytes;
+  const auto device = make_dry_device();
+  WeightLoader loader(model.vae_files, *device);
+  const VaeWeights vae = load_vae(model.vae, loader);
+  const size_t for_one = plan_memory(model, vae, make_job(model, request), {.available_bytes = SIZE_MAX}).needed_bytes;
   request.count = 16;
   const size_t limit = for_one + for_one / 8;
-  const int64_t batch = plan_memory(model, make_job(model, request), {}, {.available_bytes = limit}).batch;
+  const int64_t batch = plan_memory(model, vae, make_job(model, request), {.available_bytes = limit}).batch;
   ASSERT_LT(batch, request.count);
   ASSERT_GT(batch, 1);
 
