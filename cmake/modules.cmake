@@ -24,5 +24,6 @@ function(inkstone_test name)
   target_compile_definitions(${name}_test PRIVATE INKSTONE_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data"
                              INKSTONE_MODELS="${PROJECT_SOURCE_DIR}/models")
   target_link_libraries(${name}_test PRIVATE ${ARG_LINK} GTest::gmock GTest::gtest_main)
-  gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60)
+  gtest_discover_tests(${name}_test TEST_PREFIX ${INKSTONE_TEST_PREFIX}${name}. NO_PRETTY_VALUES
+                       DISCOVERY_TIMEOUT 60)
 endfunction()

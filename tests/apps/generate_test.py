@@ -41,6 +41,7 @@ class PictureTest(ProgramTest):
         self.assertEqual(output.split(), ["star-1.png", "star-2.png", "star-3.png"])
         self.assertEqual(self.files(), output.split())
         self.assertEqual([png_metadata(self.folder / name)["seed"] for name in output.split()], [5, 6, 7])
+        self.assertEqual(png_pixels(self.draw("alone.png", "--seed", "6")), png_pixels(self.folder / "star-2.png"))
 
     def test_names_of_its_own_replace_nothing(self):
         for name in ["inkstone-9.png", "inkstone-9-2.png", "inkstone-9-3.png"]:
@@ -114,6 +115,10 @@ class LikeTest(ProgramTest):
         expected = {"seed": 12, "width": 96, "height": 64, "prompt": "a blue circle", "cfg": 2.5, "steps": 2,
                     "negative_prompt": "blue"}
         self.assertEqual({key: metadata[key] for key in expected}, expected)
+
+    def test_one_of_several_is_repeated_alone(self):
+        self.run_program("generate", "--prompt", "x", *QUICK, "--count", "2", "--seed", "3", "--output", "a.png")
+        self.assertEqual(png_pixels(self.like("a-2.png")), png_pixels(self.folder / "a-2.png"))
 
     def test_pictures_without_a_story(self):
         (self.folder / "text.png").write_text("no picture")

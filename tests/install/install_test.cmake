@@ -21,3 +21,9 @@ endif()
 if(NOT output MATCHES " ${prefix}/share/inkstone/models/tiny")
   message(FATAL_ERROR "the consumer did not use the installed model\n${output}")
 endif()
+
+# The installed program finds its library and the model wherever the folder goes.
+file(RENAME ${prefix} ${WORK}/moved)
+run(${WORK}/moved/bin/inkstone generate --prompt "a red circle" --cfg 1 --steps 2 --size 64x64 --seed 0
+    --output ${WORK}/again.png)
+run(${CMAKE_COMMAND} -E compare_files ${WORK}/picture.png ${WORK}/again.png)

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Every test, after installing and building what is missing, with warnings as errors: an optimised build with g++, with
+# the benchmarks, so that they keep compiling; and one with clang, address and undefined-behaviour sanitizers and the
+# fuzz targets. Options go to ctest.
+# INKSTONE_FUZZ_SECONDS: how long each fuzz target runs; default 60.
+set -euo pipefail
+cd "$(dirname "$0")"
+source tools/setup.sh
+exec </dev/null
+
+install_missing "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
+cmake --preset bench >&2
+cmake --preset sanitize -DINKSTONE_FUZZ_SECONDS="${INKSTONE_FUZZ_SECONDS:-60}" >&2
+build release all
+build sanitize all
+
+say "testing both builds"
+mkdir -p build-tests
+printf 'subdirs("%s" "%s")\n' "$PWD/build" "$PWD/build-sanitize" >build-tests/CTestTestfile.cmake
+ctest --test-dir build-tests -j "$(nproc)" --output-on-failure --no-tests=error "$@"
