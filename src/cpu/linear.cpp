@@ -6,23 +6,34 @@
 namespace inkstone {
 namespace {
 
-constexpr int64_t kLineNumbers = 16;
+constexpr int64_t kLineNumbers = 16;  // of a cache line
+constexpr int64_t kBadStride = 512;   // rows this far apart drive each other out of the first cache
 
-/// Rows in memory.
+/// Rows that lie in memory.
 class DenseRows final : public LeftMatrix {
  public:
-  explicit DenseRows(const Tensor& x) : x_(x.data<const float>()), stride_(x.dim(1)) {}
+  explicit DenseRows(const Tensor& x) : x_(x.data<const float>()), width_(x.dim(1)) {}
 
-  void read(int64_t row, int64_t begin, int64_t end, float* to) const override {
-    std::memcpy(to, x_ + row * stride_ + begin, static_cast<size_t>(end - begin) * sizeof(float));
+  int64_t run() const override { return width_; }
+
+  RowView in_place(const LeftRange& range) const override {
+    if (width_ % kBadStride == 0) return {};
+    return {x_ + range.row * width_ + range.begin, width_};
   }
-  void prefetch(int64_t row, int64_t begin, int64_t end) const override {
-    for (int64_t i = begin; i < end; i += kLineNumbers) __builtin_prefetch(x_ + row * stride_ + i);
+
+  void copy(const LeftRange& range, float* to) const override {
+    for (int64_t row = range.row; row < range.row + range.rows; ++row, to += range.depth())
+      std::memcpy(to, x_ + row * width_ + range.begin, static_cast<size_t>(range.depth()) * sizeof(float));
+  }
+
+  void prefetch(const LeftRange& range) const override {
+    for (int64_t row = range.row; row < range.row + range.rows; ++row)
+      for (int64_t i = range.begin; i < range.end; i += kLineNumbers) __builtin_prefetch(x_ + row * width_ + i);
   }
 
  private:
   const float* x_;
-  int64_t stride_;
+  int64_t width_;
 };
 
 }  // namespace
@@ -40,9 +51,9 @@ void CpuKernels::linear(std::span<Tensor> out, std::span<const LinearPart> parts
                           .weight = &slab.weight,
                           .bias = slab.bias ? slab.bias.data<const float>() : nullptr,
                           .epilogue = &parts[p].epilogue,
+                          .gate_column = column,
                           .y = out[p].data<float>(),
-                          .y_stride = out[p].dim(1),
-                          .first_column = column});
+                          .result = {.first = column, .stride = out[p].dim(1), .rows_of_line = parts[p].x.dim(0)}});
       column += slab.weight.out;
     }
   }

@@ -14,7 +14,7 @@ constexpr int64_t kTasksPerWorker = 8;            // enough that the last ones e
 constexpr int64_t kLeastTask = int64_t{4} << 20;  // multiply-adds; smaller tiles spend too much on packing
 constexpr int64_t kMostRows = 1088;               // of a tile
 constexpr int64_t kMostColumns = 384;             // of a tile: its panel of weights fits the second cache
-constexpr int64_t kDepth = 384;                   // of a panel, and the length of a partial sum
+constexpr int64_t kMostDepth = 384;               // of a panel: rows of a tile and what it reads fit the first cache
 
 /// Rows and outputs of one product.
 struct TileTask {
@@ -73,7 +73,10 @@ std::vector<TileTask> plan(std::span<const MatrixProduct> products, const Vector
   return tasks;
 }
 
-int64_t depth_of(const Weight& weight) { return std::min(weight.in, round_up(kDepth, input_unit(weight))); }
+/// The length of partial sums: equal parts of a run.
+int64_t depth_of(const MatrixProduct& p) {
+  return std::min(even_side(p.left->run(), kMostDepth, input_unit(*p.weight)), p.weight->in);
+}
 
 /// One task in one worker's memory.
 class TileRunner {
@@ -84,70 +87,77 @@ class TileRunner {
         vector_(vector),
         columns_(task.out_end - task.out_begin),
         width_(strip_width(vector)),
-        depth_(depth_of(*product.weight)) {}
+        depth_(depth_of(product)) {}
 
-  int64_t scratch() const { return panel_numbers() + strip_numbers() + expanded_numbers(vector_, depth_); }
+  int64_t scratch() const { return panel_numbers() + copy_numbers() + expanded_numbers(vector_, depth_); }
 
   void run(float* memory) {
     panel_ = memory;
-    strip_ = panel_ + panel_numbers();
-    float* expanded = strip_ + strip_numbers();
-    const int64_t in = p_.weight->in;
+    copy_ = panel_ + panel_numbers();
+    float* expanded = copy_ + copy_numbers();
+    const int64_t in = p_.weight->in, run = p_.left->run();
     SequenceVectors gates(p_.epilogue->gate);
-    for (int64_t begin = 0; begin < in; begin += depth_) {
-      const int64_t end = std::min(begin + depth_, in);
+    for (int64_t begin = 0, end = 0; begin < in; begin = end) {
+      end = std::min(begin + depth_, (begin / run + 1) * run);
       pack_panel(vector_, *p_.weight, {t_.out_begin, t_.out_end, begin, end}, expanded, panel_);
-      for (int64_t row = t_.row_begin; row < t_.row_end; row += vector_.tile_rows) {
-        const int64_t rows = std::min(vector_.tile_rows, t_.row_end - row);
-        read_strip(row, rows, begin, end);
-        multiply_strip(row, rows, begin, end);
-        if (end == in) finish(row, rows, gates);
+      for (LeftRange strip = strip_at(t_.row_begin, begin, end); strip.rows > 0;) {
+        const LeftRange next = strip_at(strip.row + strip.rows, begin, end);
+        multiply_strip(strip, next);
+        if (end == in) finish(strip, gates);
+        strip = next;
       }
     }
   }
 
  private:
   int64_t panel_numbers() const { return round_up(columns_, width_) * depth_; }
-  int64_t strip_numbers() const { return vector_.tile_rows * depth_; }
-  float* result(int64_t row) const { return p_.y + row * p_.y_stride + p_.first_column + t_.out_begin; }
+  int64_t copy_numbers() const { return vector_.tile_rows * depth_; }
 
-  /// Copied, as rows that lie a multiple of 4096 bytes apart would drive each other out of the first cache.
-  void read_strip(int64_t row, int64_t rows, int64_t begin, int64_t end) {
-    const int64_t depth = end - begin;
-    for (int64_t i = 0; i < rows; ++i) p_.left->read(row + i, begin, end, strip_ + i * depth);
-    const int64_t missing = vector_.tile_rows - rows;
-    std::memset(strip_ + rows * depth, 0, static_cast<size_t>(missing * depth) * sizeof(float));
+  /// As many rows as a tile takes, within the task and a line of the result; none at the task's end.
+  LeftRange strip_at(int64_t row, int64_t begin, int64_t end) const {
+    const int64_t line_end = (row / p_.result.rows_of_line + 1) * p_.result.rows_of_line;
+    return {row, std::min({vector_.tile_rows, line_end - row, t_.row_end - row}), begin, end};
   }
 
-  void multiply_strip(int64_t row, int64_t rows, int64_t begin, int64_t end) {
-    const int64_t depth = end - begin;
-    const int64_t strips = divide_up(columns_, width_);
-    for (int64_t i = 0; i < strips; ++i) {
-      const int64_t next = row + vector_.tile_rows;  // its rows come while this strip is at work
-      const int64_t fetch_end = std::min(next + (i + 1) * vector_.tile_rows / strips, t_.row_end);
-      for (int64_t r = next + i * vector_.tile_rows / strips; r < fetch_end; ++r) p_.left->prefetch(r, begin, end);
-      vector_.multiply_tile({.x = strip_,
-                             .x_stride = depth,
-                             .panel = panel_ + i * width_ * depth,
-                             .y = result(row) + i * width_,
-                             .y_stride = p_.y_stride,
-                             .rows = rows,
+  /// Tiles read all their rows, so fewer ones are copied.
+  RowView rows_of(const LeftRange& strip) {
+    if (strip.rows == vector_.tile_rows)
+      if (const RowView view = p_.left->in_place(strip); view.data != nullptr) return view;
+    p_.left->copy(strip, copy_);
+    const int64_t missing = vector_.tile_rows - strip.rows;
+    std::memset(copy_ + strip.rows * strip.depth(), 0, static_cast<size_t>(missing * strip.depth()) * sizeof(float));
+    return {copy_, strip.depth()};
+  }
+
+  /// The rows of the next strip come while this one is at work.
+  void multiply_strip(const LeftRange& strip, const LeftRange& next) {
+    const RowView rows = rows_of(strip);
+    float* y = p_.y + p_.result.at(strip.row) + t_.out_begin;
+    const int64_t tiles = divide_up(columns_, width_);
+    for (int64_t i = 0; i < tiles; ++i) {
+      const int64_t fetch = i * next.rows / tiles;
+      p_.left->prefetch({next.row + fetch, (i + 1) * next.rows / tiles - fetch, next.begin, next.end});
+      vector_.multiply_tile({.x = rows.data,
+                             .x_stride = rows.stride,
+                             .panel = panel_ + i * width_ * strip.depth(),
+                             .y = y + i * width_,
+                             .y_stride = p_.result.stride,
+                             .rows = strip.rows,
                              .columns = std::min(width_, columns_ - i * width_),
-                             .depth = depth,
-                             .accumulate = begin > 0});
+                             .depth = strip.depth(),
+                             .accumulate = strip.begin > 0});
     }
   }
 
-  void finish(int64_t row, int64_t rows, SequenceVectors& gates) {
-    const int64_t column = p_.first_column + t_.out_begin;
+  void finish(const LeftRange& strip, SequenceVectors& gates) {
     const Epilogue& e = *p_.epilogue;
-    for (int64_t i = row; i < row + rows; ++i) {
-      const RowEpilogue here = {
-          .bias = p_.bias == nullptr ? nullptr : p_.bias + t_.out_begin,
-          .activation = e.activation,
-          .gate = e.gate ? gates.at(i) + column : nullptr,
-          .residual = e.residual ? e.residual.data<const float>() + i * p_.y_stride + column : nullptr};
-      vector_.epilogue(result(i), here, columns_, result(i));
+    int64_t at = p_.result.at(strip.row) + t_.out_begin;
+    for (int64_t row = strip.row; row < strip.row + strip.rows; ++row, at += p_.result.stride) {
+      const RowEpilogue here = {.bias = p_.bias == nullptr ? nullptr : p_.bias + t_.out_begin,
+                                .activation = e.activation,
+                                .gate = e.gate ? gates.at(row) + p_.gate_column + t_.out_begin : nullptr,
+                                .residual = e.residual ? e.residual.data<const float>() + at : nullptr};
+      vector_.epilogue(p_.y + at, here, columns_, p_.y + at);
     }
   }
 
@@ -158,7 +168,7 @@ class TileRunner {
   int64_t width_;    // of a strip of the panel
   int64_t depth_;    // of a panel
   float* panel_ = nullptr;
-  float* strip_ = nullptr;
+  float* copy_ = nullptr;
 };
 
 }  // namespace

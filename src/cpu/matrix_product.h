@@ -9,26 +9,60 @@
 
 namespace inkstone {
 
-/// A left factor, which may exist only while it is read.
+/// Columns [begin, end) of some rows.
+struct LeftRange {
+  int64_t row = 0;
+  int64_t rows = 0;
+  int64_t begin = 0;
+  int64_t end = 0;
+
+  int64_t depth() const { return end - begin; }
+};
+
+/// Rows in memory, `stride` numbers apart.
+struct RowView {
+  const float* data = nullptr;
+  int64_t stride = 0;
+};
+
+/// A left factor, which need not lie in memory as a whole.
 class LeftMatrix {
  public:
   virtual ~LeftMatrix() = default;
-  /// Columns [begin, end) of one row.
-  virtual void read(int64_t row, int64_t begin, int64_t end, float* to) const = 0;
-  /// Called some time before read().
-  virtual void prefetch(int64_t row, int64_t begin, int64_t end) const = 0;
+
+  /// Columns [i * run(), (i + 1) * run()) may lie side by side in memory; no range crosses such a border.
+  virtual int64_t run() const = 0;
+
+  /// The range where it is; null if its rows do not lie at equal distances.
+  virtual RowView in_place(const LeftRange& range) const = 0;
+
+  /// The range, row after row without gaps.
+  virtual void copy(const LeftRange& range, float* to) const = 0;
+
+  /// Called some time before a range is wanted.
+  virtual void prefetch(const LeftRange& range) const = 0;
 };
 
-/// y = residual + gate * act(left wᵀ + bias), for some columns of a result.
+/// Where the rows of a product lie in its result, in numbers.
+struct ResultRows {
+  int64_t first = 0;         ///< of row 0
+  int64_t stride = 0;        ///< from row to row
+  int64_t rows_of_line = 0;  ///< rows that lie so
+  int64_t line_stride = 0;   ///< from line to line
+
+  int64_t at(int64_t row) const { return first + row / rows_of_line * line_stride + row % rows_of_line * stride; }
+};
+
+/// y = residual + gate * act(left wᵀ + bias), for some numbers of a result.
 struct MatrixProduct {
   const LeftMatrix* left = nullptr;  ///< (rows, in)
   int64_t rows = 0;
   const Weight* weight = nullptr;
   const float* bias = nullptr;  ///< (out) or null
   const Epilogue* epilogue = nullptr;
-  float* y = nullptr;        ///< the whole result (rows, y_stride)
-  int64_t y_stride = 0;      ///< in numbers, also of the epilogue's residual
-  int64_t first_column = 0;  ///< of the result: output 0 of the weight
+  int64_t gate_column = 0;  ///< of the gates: output 0 of the weight
+  float* y = nullptr;       ///< the whole result, shaped like the epilogue's residual
+  ResultRows result;
 };
 
 /// Cuts all products into one list of tiles, so that workers share them well. A number of a result depends on its row

@@ -27,6 +27,30 @@ void pack_lanes(const float* w, int64_t stride, int64_t outputs, int64_t depth, 
   });
 }
 
+/// Adds or stores a whole tile. Loops of known length only, or the sums would not stay in registers.
+template <int vectors, bool accumulate>
+inline void write_sums(const Sums<vectors>& sums, float* y, int64_t stride) {
+  for (int row = 0; row < kTileRows; ++row)
+    for (int v = 0; v < vectors; ++v) {
+      float* to = y + row * stride + v * kLanes;
+      store(to, accumulate ? load(to) + sums.at[row][v] : sums.at[row][v]);
+    }
+}
+
+/// The part of a tile that is in the result.
+template <int vectors>
+void write_part(const Sums<vectors>& sums, const ProductTile& t) {
+  constexpr int64_t kWidth = vectors * kLanes;
+  float all[kTileRows * kWidth];
+  write_sums<vectors, false>(sums, all, kWidth);
+  for (int64_t row = 0; row < t.rows; ++row)
+    for_vectors(t.columns, [&](int64_t i, int64_t width) {
+      const Floats sum = load(all + row * kWidth + i);
+      float* y = t.y + row * t.y_stride + i;
+      store_some(y, t.accumulate ? load_some(y, width) + sum : sum, width);
+    });
+}
+
 template <int vectors>
 void multiply_tile_with(const ProductTile& t) {
   // The result is added last: by then it has come from wherever it was.
@@ -34,13 +58,11 @@ void multiply_tile_with(const ProductTile& t) {
     for (int v = 0; v < vectors; ++v) __builtin_prefetch(t.y + row * t.y_stride + v * kLanes, 1);
   Sums<vectors> sums = {};
   multiply<vectors, Left::rows>(sums, t.x, t.x_stride, t.panel, t.depth);
-  for (int row = 0; row < kTileRows; ++row)  // of a known number, or the sums would not stay in registers
-    for (int v = 0; v < vectors && row < t.rows; ++v) {
-      float* y = t.y + row * t.y_stride + v * kLanes;
-      const int64_t rest = t.columns - v * kLanes;
-      const int64_t width = rest < kLanes ? rest : kLanes;
-      store_some(y, t.accumulate ? load_some(y, width) + sums.at[row][v] : sums.at[row][v], width);
-    }
+  if (t.rows < kTileRows || t.columns < vectors * kLanes) return write_part(sums, t);
+  if (t.accumulate)
+    write_sums<vectors, true>(sums, t.y, t.y_stride);
+  else
+    write_sums<vectors, false>(sums, t.y, t.y_stride);
 }
 
 void multiply_tile(const ProductTile& tile) {
