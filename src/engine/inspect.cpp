@@ -30,23 +30,24 @@ bool is_there(const fs::path& path) {
 /// Parts of names that only one kind of file has; the first kind that a file matches is its kind.
 struct Kind {
   std::string_view name;
-  std::vector<std::string_view> marks;
+  std::array<std::string_view, 5> marks;  ///< unused ones are empty
 };
-const std::vector<Kind>& kinds() {
-  static const std::vector<Kind> all = {
-      {"lora", {".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", "lora_unet_"}},
-      {name_of(Component::transformer), {"transformer_blocks.0."}},
-      {name_of(Component::text_encoder), {"layers.0.self_attn."}},
-      {name_of(Component::vae), {"decoder.conv_in.", "decoder.conv1.", "encoder.conv_in.", "encoder.conv1."}},
-  };
-  return all;
+constexpr std::array<Kind, 4> kKinds = {{
+    {"lora", {".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", "lora_unet_"}},
+    {"transformer", {"transformer_blocks.0."}},
+    {"text_encoder", {"layers.0.self_attn."}},
+    {"vae", {"decoder.conv_in.", "decoder.conv1.", "encoder.conv_in.", "encoder.conv1."}},
+}};
+
+bool has_mark(const Kind& kind, const std::string& name) {
+  return std::ranges::any_of(
+      kind.marks, [&](std::string_view mark) { return !mark.empty() && name.find(mark) != std::string::npos; });
 }
 
 std::string kind_of(const Checkpoint& files) {
-  for (const Kind& kind : kinds())
+  for (const Kind& kind : kKinds)
     for (const auto& [canonical, tensor] : files.tensors)
-      for (const std::string_view mark : kind.marks)
-        if (tensor.name.find(mark) != std::string::npos) return std::string(kind.name);
+      if (has_mark(kind, tensor.name)) return std::string(kind.name);
   fail("{}: none of its {} tensors (the first is {}) belongs to a transformer, text encoder, VAE or LoRA",
        files.path.string(), files.tensors.size(), shown(files.tensors.begin()->second.name));
 }

@@ -70,9 +70,10 @@ MemoryPlan plan_memory(const Model& model, const VaeWeights& vae, const Job& job
   const auto most = *std::max_element(stages.begin(), stages.end(),
                                       [](const StageNeed& a, const StageNeed& b) { return a.bytes() < b.bytes(); });
   check(fits(most.bytes(), memory.available_bytes),
-        "size {}x{}: {} needs {} of memory ({} of them for converted weights), {} are available; a smaller size needs "
-        "less",
-        job.width, job.height, most.name, text(most.bytes()), text(most.weights), text(memory.available_bytes));
+        "size {}x{}: {} needs {} of memory, {} of them for converted weights; {} are available ({})", job.width,
+        job.height, most.name, text(most.bytes()), text(most.weights), text(memory.available_bytes),
+        most.weights > most.activations ? "weights used as they are stored need next to none"
+                                        : "a smaller size needs less");
   return {.batch = batch, .needed_bytes = most.bytes()};
 }
 

@@ -121,8 +121,12 @@ TEST_F(BadRequestTest, TooLittleMemory) {
   Engine small = Engine::open({.model = kTiny, .memory_limit = size_t{20} << 20});
   const Request request = {.prompt = "a red circle", .steps = 2, .width = 512, .height = 512};
   EXPECT_THAT(error_of([&] { small.generate(request); }),
-              AllOf(StartsWith("size 512x512: "), HasSubstr("MB of memory"), HasSubstr("21.0 MB are available")));
+              AllOf(StartsWith("size 512x512: "), HasSubstr("MB of memory"), HasSubstr("21.0 MB are available"),
+                    HasSubstr("smaller size")));
   EXPECT_EQ(small.generate(small_request()).pictures.size(), 1u);
+  Engine wide = Engine::open({.model = kTiny, .held_as = HeldAs::f32, .memory_limit = size_t{40} << 20});
+  EXPECT_THAT(error_of([&] { wide.generate(small_request()); }),
+              AllOf(HasSubstr("for converted weights"), HasSubstr("as they are stored")));
 }
 
 class BadModelTest : public TinyModelTest {};
