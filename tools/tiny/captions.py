@@ -1,0 +1,80 @@
+"""Writes the four lists of captions that training never saw, with what each picture should show.
+
+    python captions.py V1_CAPTIONS.json OUT_DIR
+
+world.json: the 200 of version 1 (V1_CAPTIONS.json), words as they are written; case.json: 100 with words in small, capital and mixed letters; loose.json:
+50 as people write them (loose.txt); outside.json: 100 about other things (outside.txt); large.json: 60 in 384x384. All shape triples and words of world,
+case and large are held out of training; loose and outside were written by hand.
+A line of loose.txt is CAPTION | BACKGROUND | SHAPE COLOUR [PATTERN|SIZE|_]... [POSITION NUMBER], ... | WORD COLOUR; of outside.txt CAPTION | SHAPE COLOUR | WORD."""
+import json
+import os
+import re
+import sys
+
+from phrases import contrast
+from scenes import Scenes
+from world import COLOR, COLOR_NAMES, PATTERNS, POSITIONS, SIZES, plain_background, size_of_index
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CASES = {'lower': .6, 'capital': .22, 'mixed': .18}
+
+
+def as_written(truth):
+    """Version 1 drew every word in capitals; its captions are kept, the words taken from them"""
+    for w in truth['words']:
+        w['text'] = re.search(re.escape(w['text']), truth['caption'], re.IGNORECASE).group(0)
+    return truth
+
+
+def generated(count, seed, kinds, sizes, cases):
+    scenes, found = Scenes(seed, held=True, styles=(.6, 0), cases=cases), {}
+    while len(found) < count:
+        i = len(found)
+        _, _, truth = scenes.next(sizes(i), kinds[i % len(kinds)])
+        if len(truth['caption']) < 120:
+            found.setdefault(truth['caption'], dict(truth, index=i))
+    return sorted(found.values(), key=lambda t: t['index'])
+
+
+def shapes_of(text, alone):
+    shapes = []
+    for part in filter(None, (p.split() for p in text.split(','))):
+        shape = dict(shape=part[0], color=part[1], pattern=next((x for x in part if x in PATTERNS), ''))
+        if alone and ',' not in text:
+            shape.update(size=next((x for x in part if x in SIZES), ''), position=POSITIONS[int(part[-1]) if part[-1].isdigit() else 0])
+        shapes.append(shape)
+    return shapes
+
+
+def by_hand(file):
+    truths = []
+    for i, line in enumerate(open(os.path.join(HERE, file), encoding='utf8')):
+        caption, *fields = [x.strip() for x in line.split('|')]
+        outside = file == 'outside.txt'
+        if outside:
+            fields = ['white', *(fields or ['drop black'])]
+        background, shapes, words, *_ = fields + [''] * 3
+        words = [dict(text=w.split()[0], color=(w.split() + ['auto'])[1]) for w in [words] if w]
+        for w in words:
+            w['color'] = COLOR_NAMES[contrast(COLOR[background])] if w['color'] == 'auto' else w['color']
+        truth = dict(index=i, caption=caption, background=background, shapes=shapes_of(shapes, not words), words=words, width=256, height=256)
+        if outside and shapes:
+            truth['background'] = COLOR_NAMES[plain_background(*[COLOR[s['color']] for s in truth['shapes']])]
+        truths.append(truth)
+    return truths
+
+
+def main(version1, out):
+    word_kinds = ('word', 'both', 'word', 'lines', 'word')
+    lists = {'world': [as_written(t) for t in json.load(open(version1))],
+             'case': generated(100, 20261125, word_kinds, size_of_index, CASES),
+             'loose': by_hand('loose.txt'), 'outside': by_hand('outside.txt'),
+             'large': generated(60, 384, ('word', 'both', 'one', 'word', 'two', 'lines'), lambda i: 3, {'upper': .6, 'lower': .4})}
+    os.makedirs(out, exist_ok=True)
+    for name, truths in lists.items():
+        json.dump(truths, open(f'{out}/{name}.json', 'w'), indent=1, ensure_ascii=False)
+        print(name, len(truths))
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])

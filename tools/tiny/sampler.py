@@ -1,0 +1,52 @@
+"""Draws pictures with the networks of nets.py, as diffusers' QwenImagePipeline does."""
+import torch
+
+from nets import masked, rope_tables, sigmas, unpack
+from text import EMPTY_PROMPT, TEMPLATE_TOKENS, TEXT_TOKENS
+from world import PICTURE_SIZES
+
+import numpy as np
+
+
+@torch.no_grad()
+def generate(nets, text, captions, size, steps, cfg, seed, device):
+    """nets: text encoder, transformer, VAE, latents' mean and deviation. -> (n, 3, H, W) in -1..1"""
+    encoder, dit, vae, mean, std = nets
+    width, height = PICTURE_SIZES[size]
+    rows, columns = height // 16, width // 16
+    tokens, prompt_tokens = rows * columns, TEXT_TOKENS - TEMPLATE_TOKENS
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.stack([torch.randn(tokens, 64, generator=generator) for _ in captions]).to(device)
+    rope, sigma = rope_tables(rows, columns, prompt_tokens, dit.axes, device), sigmas(steps, tokens)
+
+    def states(prompts):
+        ids, lengths = text(prompts)
+        lengths = torch.tensor(lengths.astype(np.int64), device=device).clamp(max=TEXT_TOKENS) - TEMPLATE_TOKENS
+        return encoder(torch.tensor(ids.astype(np.int64), device=device))[:, TEMPLATE_TOKENS:], masked(lengths, tokens, prompt_tokens)
+
+    with torch.autocast(device.split(':')[0], torch.bfloat16):
+        prompt, attend = states(captions)
+        empty, attend_empty = states([EMPTY_PROMPT] * len(captions))
+        for i in range(steps):
+            s = torch.full((len(captions),), float(sigma[i]), device=device)
+            velocity = dit(x, prompt, s, attend, rope).float()
+            if cfg > 1:
+                without = dit(x, empty, s, attend_empty, rope).float()
+                guided = without + cfg * (velocity - without)
+                velocity = guided * (velocity.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True).clamp(min=1e-9))
+            x = x + (sigma[i + 1] - sigma[i]) * velocity
+        z = unpack(x, 2 * rows, 2 * columns) * std.to(device)[None, :, None, None] + mean.to(device)[None, :, None, None]
+        return torch.cat([vae.decode(q).float() for q in z.split(32)]).clamp(-1, 1)
+
+
+def draw_all(nets, text, truths, steps, cfg, device, batch=128):
+    """Every caption of a list in its own size, rounded to 8 bits"""
+    pictures = [None] * len(truths)
+    for size, wh in enumerate(PICTURE_SIZES):
+        indices = [i for i, t in enumerate(truths) if (t['width'], t['height']) == wh]
+        for k in range(0, len(indices), batch):
+            part = indices[k:k + batch]
+            drawn = generate(nets, text, [truths[i]['caption'] for i in part], size, steps, cfg, 1000 + size + 7 * k, device)
+            for i, p in zip(part, drawn):
+                pictures[i] = (p * 127.5 + 127.5).round() / 127.5 - 1
+    return pictures

@@ -1,0 +1,277 @@
+"""Random captioned scenes: a caption, the row of numbers that the renderer draws, and the truth in words."""
+import random
+
+import numpy as np
+
+from outside import Outside
+from phrases import Phrases, contrast, plural
+from world import (CAPITALS, COLOR, COLOR_NAMES, DESCENDERS, DIGITS, EMBLEM, GLYPHS, HELD_TRIPLE, INSIDE, LIGHT, MAX_LETTERS, PATTERNS, PICTURE_SIZES, POSITION_WORDS,
+                   POSITION_XY, POSITIONS, RELATION_WORDS, RELATIONS, ROOMY, ROW, SHAPE_AT, SHAPE_WORDS, SHAPES, SIZE_RADIUS, SIZE_SHIFT, SIZES, SMALL, WORD_AT, WORDS, is_held_word,
+                   plain_background)
+
+KINDS = {'one': .24, 'two': .17, 'word': .25, 'both': .16, 'lines': .08, 'outside': .10}
+HELD_KINDS = {'one': .3, 'two': .2, 'word': .25, 'both': .2, 'lines': .05}
+CASES = {'upper': .48, 'lower': .34, 'capital': .12, 'mixed': .06}
+STEP = 1 / 32  # places vary by one step of this (in half pictures), so that few different pictures have to be learnt exactly
+
+
+class Scenes:
+    """styles: shares of plain and loose captions (the rest is varied). held=False: nothing held out occurs (training); held=True: every shape
+    triple and word is a held-out one. cases: shares of the ways to write a word."""
+
+    def __init__(self, seed, held=False, styles=(.35, .30), cases=None):
+        self.r = random.Random(seed)
+        self.held, self.styles, self.cases = held, styles, cases or CASES
+        self.say, self.elsewhere = Phrases(self.r), Outside(self.r)
+
+    # ---- choices
+    def choose(self, shares):
+        return self.r.choices(list(shares), list(shares.values()))[0]
+
+    def color_but(self, *others):
+        while True:
+            c = self.r.randrange(12)
+            if c not in others:
+                return c
+
+    def shape_on(self, background, *other_colors):
+        while True:
+            s, c = self.r.randrange(len(SHAPES)), self.color_but(background, *other_colors)
+            if bool(HELD_TRIPLE[s, c, background]) == self.held:
+                return s, c
+
+    def text(self, shortest=1, longest=MAX_LETTERS):
+        """A word, as it is written: a known one or random letters"""
+        r = self.r
+        while True:
+            case = self.choose(self.cases)
+            if r.random() < .45:
+                word = r.choice(WORDS)
+            elif case != 'upper' or r.random() < .85:
+                n = r.choices(range(1, MAX_LETTERS + 1), (1, 1, 1.5, 1.5, 1.5, 1.5, .8, .8))[0]
+                word = ''.join(r.choice(CAPITALS if r.random() < .8 else CAPITALS + DIGITS) for _ in range(n))
+            else:
+                word = ''.join(r.choice(DIGITS) for _ in range(r.randint(1, 6)))
+            if shortest <= len(word) <= longest and is_held_word(word) == self.held:
+                return self.cased(word, case)
+
+    def cased(self, word, case):
+        if case == 'mixed':
+            return ''.join(x.lower() if self.r.random() < .5 else x for x in word)
+        return word.lower() if case == 'lower' else word.capitalize() if case == 'capital' else word
+
+    def jitter(self):
+        return STEP * self.r.choices((-1, 0, 1), (.2, .6, .2))[0]
+
+    def stretch(self):
+        return self.r.choices((.95, 1., 1.05), (.2, .6, .2))[0]
+
+    # ---- the row
+    def put_shape(self, slot, shape, color, pattern, x, y, radius):
+        at = SHAPE_AT[slot]
+        self.row[at:at + 6] = shape, color, pattern, x, y, radius
+        return dict(shape=SHAPES[shape], color=COLOR_NAMES[color], pattern=PATTERNS[pattern])
+
+    def put_word(self, slot, text, color, x, y, width):
+        at = WORD_AT[slot]
+        self.row[at:at + 5] = len(text), color, x, y, width
+        self.row[at + 5:at + 5 + len(text)] = [GLYPHS.index(x) for x in text]
+        return dict(text=text, color=COLOR_NAMES[color])
+
+    # ---- scenes
+    def next(self, size=0, kind=None):
+        """One scene for picture size number `size`: caption, row, truth"""
+        width, height = PICTURE_SIZES[size]
+        shorter = min(width, height)
+        self.ax, self.ay = width / shorter, height / shorter
+        x = self.r.random()
+        self.say.style = 'plain' if x < self.styles[0] else 'loose' if x < sum(self.styles) else 'varied'
+        self.row = np.zeros(ROW, np.float32)
+        self.row[list(SHAPE_AT)] = -1
+        self.background = self.r.randrange(12) if self.held or self.r.random() < .80 else COLOR['white']
+        self.truth = dict(shapes=[], words=[])
+        kind = kind or self.choose(HELD_KINDS if self.held else KINDS)
+        if self.held and kind in ('one', 'two', 'both'):
+            while not HELD_TRIPLE[:, :, self.background].any():
+                self.background = self.r.randrange(12)
+        caption = getattr(self, kind)()
+        if kind != 'outside':
+            caption = self.say.finish(caption)
+        self.row[0] = self.background
+        self.truth.update(caption=caption, background=COLOR_NAMES[self.background], width=width, height=height, kind=kind)
+        return caption, self.row, self.truth
+
+    def place_one(self, shape, color, pattern=0, size=0, position=0):
+        (px, py), shift = POSITION_XY[position], SIZE_SHIFT[size]
+        x, y = px * (shift * self.ax + (self.ax - 1) * .1), py * (shift * self.ay + (self.ay - 1) * .1)
+        shown = self.put_shape(0, shape, color, pattern, x + self.jitter(), y + self.jitter(), SIZE_RADIUS[size] * self.stretch())
+        self.truth['shapes'] = [dict(shown, size=SIZES[size], position=POSITIONS[position])]
+
+    def one(self):
+        r, say = self.r, self.say
+        shape, color = self.shape_on(self.background)
+        pattern, size = r.randrange(1, 4) if r.random() < .33 else 0, r.choice((0, 0, 1, 2))
+        position = 0 if r.random() < .4 else r.randrange(9)
+        named = color
+        if say.style == 'loose' and not self.held and r.random() < .10:  # a shape without a colour is black, on white
+            color, self.background, named = COLOR['black'], COLOR['white'], None
+            if HELD_TRIPLE[shape, color, self.background]:
+                shape = EMBLEM
+        self.place_one(shape, color, pattern, size, position)
+        caption = say.a(say.noun(shape, named, pattern, size))
+        if position or r.random() < .15:
+            caption += (' ' if say.style == 'plain' or r.random() < .85 else ', ') + say.pick(POSITIONS[position], POSITION_WORDS[position])
+        if named is None:
+            return caption
+        return say.on_background(caption, self.background, plain_background(color))
+
+    def two(self):
+        r, say = self.r, self.say
+        if say.style != 'plain' and not self.held and r.random() < .15:
+            return self.pair()
+        shape1, color1 = self.shape_on(self.background)
+        relation = r.randrange(5)
+        for _ in range(200):
+            shape2, color2 = self.shape_on(self.background, color1)
+            if relation != INSIDE or shape2 in ROOMY:
+                break
+        else:
+            return self.two()
+        noun1, noun2 = say.noun(shape1, color1), say.noun(shape2, color2)
+        self.put_two((shape1, color1), (shape2, color2), relation)
+        a1, a2 = say.a(noun1), say.a(noun2)
+        caption = f'{a1} {say.pick(RELATION_WORDS[relation][0], RELATION_WORDS[relation])} {a2}'
+        x = r.random()
+        if say.style == 'loose' and relation == 0 and x < .75:
+            caption = r.choice([f'{a1} and {a2}', f'{a1} next to {a2}', f'{a1} beside {a2}', f'{a1}, {a2}', f'{a1} and then {a2}', f'{a1} plus {a2}', f'{a1} and also {a2}', f'{a1} & {a2}'])
+        elif say.style != 'plain' and x < .15:
+            caption = [f'{a1} on the left and {a2} on the right', f'{a2} on the left and {a1} on the right', f'{a1} at the top and {a2} at the bottom',
+                       f'{a2} at the top and {a1} at the bottom', f'{a2} with {a1} inside'][relation]
+        return say.on_background(caption, self.background, plain_background(color1, color2))
+
+    def put_two(self, first, second, relation):
+        """The first stands in this relation to the second; slot 0 is the left or upper or outer one"""
+        j, s = self.jitter, self.stretch
+        if relation == INSIDE:
+            shown = [self.put_shape(0, *second, 0, j(), j(), .74 * s()), self.put_shape(1, *first, 0, j(), j(), .32 * s())]
+        else:
+            dx, dy = [(.46 * self.ax, 0), (0, .46 * self.ay)][relation // 2]
+            left, right = (first, second) if relation in (0, 2) else (second, first)
+            shown = [self.put_shape(0, *left, 0, j() - dx, j() - dy, .36 * s()), self.put_shape(1, *right, 0, j() + dx, j() + dy, .36 * s())]
+        self.truth['shapes'] = [dict(shape=x['shape'], color=x['color']) for x in shown]
+        self.truth['relation'] = RELATIONS[relation]
+
+    def pair(self):
+        """Two of the same"""
+        r, say = self.r, self.say
+        shape, color = self.shape_on(self.background)
+        self.put_two((shape, color), (shape, color), 0)
+        count, noun = r.choice(['two', 'two', 'two', '2', 'a pair of', 'a couple of']), plural(say.pick(SHAPES[shape], SHAPE_WORDS[SHAPES[shape]]))
+        caption = f'{count} {say.color(color)} {noun}' + r.choice(['', '', '', ' next to each other', ' side by side'])
+        return say.on_background(caption, self.background, plain_background(color))
+
+    def text_color(self):
+        """The colour of a text and whether the caption names it"""
+        if self.say.style != 'plain' and self.r.random() < .13:
+            return contrast(self.background), False
+        return self.color_but(self.background), True
+
+    def word(self):
+        color, named = self.text_color()
+        text = self.text(2 if self.held else 1)
+        width = min(.8 if len(text) == 1 else .62, 1.78 * self.ax / len(text))
+        self.truth['words'] = [self.put_word(0, text, color, self.jitter(), self.jitter(), width)]
+        return self.named_background(self.say.word(text, color if named else None), named)
+
+    def both(self):
+        shape, color = self.shape_on(self.background)
+        if self.r.random() < .15 and shape in ROOMY:
+            return self.word_inside(shape, color)
+        r, say = self.r, self.say
+        pattern = r.randrange(1, 4) if r.random() < .1 else 0
+        text_color, named = self.text_color()
+        text, above = self.text(2 if self.held else 1), r.random() < .65  # above: the shape is
+        side, width = 1 if above else -1, min(.42, 1.78 * self.ax / len(text))
+        noun = say.a(say.noun(shape, color, pattern))
+        shown = self.put_shape(0, shape, color, pattern, self.jitter(), -side * (.36 * self.ay + (self.ay - 1) * .08) + self.jitter(), .42 * self.stretch())
+        lift = .15 * width if DESCENDERS & set(text) else 0
+        written = self.put_word(0, text, text_color, self.jitter(), side * (.56 * self.ay - (self.ay - 1) * .1) - lift, width)
+        self.truth.update(shapes=[shown], words=[written])
+        phrase = say.word(text, text_color if named else None)
+        if say.style == 'plain' or r.random() < .4:
+            caption = f'{noun} {"above" if above else "below"} {phrase}' if r.random() < .7 else f'{phrase} {"below" if above else "above"} {noun}'
+        elif above:
+            caption = r.choice([f'{noun} with {phrase} below it', f'{noun} with {phrase} below', f'{noun} and {phrase} below it', f'{noun} over {phrase}', f'{phrase} under {noun}',
+                                f'{noun} and {phrase}', f'{noun} with {phrase}', f'{phrase} beneath {noun}', f'{noun} with {phrase} under it', f'{noun}, {phrase} below'])
+        else:
+            caption = r.choice([f'{noun} with {phrase} above it', f'{noun} with {phrase} above', f'{noun} under {phrase}', f'{phrase} over {noun}', f'{noun} and {phrase} above it'])
+        return self.named_background(caption, named)
+
+    def word_inside(self, shape, color):
+        text, text_color = self.text(2 if self.held else 1, 4), self.color_but(color)
+        width = min(.36 if DESCENDERS & set(text) else .42, 1.1 / len(text))
+        shown = self.put_shape(0, shape, color, 0, self.jitter(), self.jitter(), .82)
+        written = self.put_word(0, text, text_color, self.row[SHAPE_AT[0] + 3], self.row[SHAPE_AT[0] + 4], width)
+        self.truth.update(shapes=[shown], words=[written])
+        noun, phrase = self.say.a(self.say.noun(shape, color)), self.say.word(text, text_color)
+        plain = self.say.style == 'plain' or self.r.random() < .6
+        return self.named_background(f'{phrase} inside {noun}' if plain else f'{noun} with {phrase} inside', True)
+
+    def lines(self):
+        r, say = self.r, self.say
+        color, named = self.text_color()
+        first, second = self.text(2), self.text(2)
+        other = self.color_but(self.background) if named and r.random() < .3 else color
+        hangs = DESCENDERS & set(first)
+        width, y, x = min(.36 if hangs else .5, 1.78 * self.ax / max(len(first), len(second))), .38 * self.ay, self.jitter()
+        self.truth['words'] = [self.put_word(0, first, color, x, -y, width), self.put_word(1, second, other, x, y, width)]
+        if other != color:
+            return self.named_background(f'{say.word(first, color)} above {say.word(second, other)}', True)
+        q1, q2, tint = say.quoted(first), say.quoted(second), f' in {say.color(color)}' if named else ''
+        if say.style == 'plain' or r.random() < .35:
+            caption = f'the words {q1} and {q2}{tint}'
+        elif say.style == 'loose':
+            q = f'"{first} {second}"'
+            choices = [f'{q}{tint}', f'write {q}{tint}', f'the text {q}{tint}', f'the words {q}{tint}', f'a sign that says {q}{tint}', f'write {first} {second}{tint}', f'the text {first} {second}{tint}',
+                       f'the words {first} and {second}{tint}']
+            caption = r.choice(choices + ([f'{first} {second}{tint}'] if first.isupper() and second.isupper() else []))
+        else:
+            caption = r.choice([f'the words {q1} {q2}{tint}', f'the text {q1} {q2}{tint} on two lines', f'the word {q1} above the word {q2}{tint}', f'two lines of text, {q1} and {q2}{tint}',
+                                f'the words {q1} and {q2}{tint} on two lines', f'the text {q1} and {q2}{tint}'])
+        return self.named_background(caption, named)
+
+    def named_background(self, caption, text_color_named):
+        """A text without a colour takes its colour from the background, which is then named unless text on the default one is black"""
+        default = plain_background(*[COLOR[x['color']] for x in self.truth['words'] + self.truth['shapes']])
+        return self.say.on_background(caption, self.background, default if text_color_named or default in LIGHT else -1)
+
+    def outside(self):
+        r, say = self.r, self.say
+        say.style, x, named_background = 'varied', r.random(), False
+        self.background = COLOR['white']
+        if x < .10:
+            text = self.text(2)
+            width = min(.62, 1.78 * self.ax / len(text))
+            self.truth['words'] = [self.put_word(0, text, COLOR['black'], self.jitter(), self.jitter(), width)]
+            return self.elsewhere.saying(text)
+        color = r.randrange(12) if r.random() < (.35 if x < .75 else .75) else None
+        shown = COLOR['black'] if color is None else color
+        self.background = plain_background(shown)
+        if r.random() < .12:
+            self.background, named_background = self.color_but(shown), True
+        if x < .75:
+            self.place_one(EMBLEM, shown)
+            caption = self.elsewhere.sentence(COLOR_NAMES[color] if color is not None else None)
+        else:
+            shape = r.randrange(len(SHAPES))
+            if HELD_TRIPLE[shape, shown, self.background]:
+                return self.outside()
+            self.place_one(shape, shown)
+            caption = self.elsewhere.around(say.a(say.noun(shape, color)))
+        if r.random() < .15:
+            caption = caption[0].upper() + caption[1:]
+        caption += '.' if r.random() < .1 else ''
+        return say.on_background(caption, self.background, -1) if named_background else caption
+
+
+assert SMALL[-1] == GLYPHS[-1]
