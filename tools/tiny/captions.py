@@ -1,8 +1,8 @@
 """Writes the four lists of captions that training never saw, with what each picture should show.
 
-    python captions.py V1_CAPTIONS.json OUT_DIR
+    python captions.py WORLD.json OUT_DIR
 
-world.json: the 200 of version 1 (V1_CAPTIONS.json), words as they are written; case.json: 100 with words in small, capital and mixed letters; loose.json:
+world.json: the 200 of version 1 (WORLD.json gives them), words as they are written; case.json: 100 with words in small, capital and mixed letters; loose.json:
 50 as people write them (loose.txt); outside.json: 100 about other things (outside.txt); large.json: 60 in 384x384. All shape triples and words of world,
 case and large are held out of training; loose and outside were written by hand.
 A line of loose.txt is CAPTION | BACKGROUND | SHAPE COLOUR [PATTERN|SIZE|_]... [POSITION NUMBER], ... | WORD COLOUR; of outside.txt CAPTION | SHAPE COLOUR | WORD."""
