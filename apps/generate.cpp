@@ -68,7 +68,7 @@ void add_picture_options(CLI::App& command, Arguments& a) {
       ->check(seed_number());
   group(command.add_option("--count", a.count, "pictures to make; picture i has seed + i"))
       ->type_name("N")
-      ->check(whole_number(1, kNoLimit));
+      ->check(whole_number(1, kMaxPictures));
   group(command.add_option("--like", a.like, "a picture made by inkstone: its values, except those given here"))
       ->type_name("PICTURE")
       ->check(not_empty("a picture"));
@@ -144,6 +144,21 @@ Result generate(Engine& engine, Request& request, bool show) {
   return engine.generate(request);
 }
 
+/// The picture would replace latents written to the same file.
+void check_output(const fs::path& path, const Request& request) {
+  const auto whole = [](const fs::path& given) { return fs::absolute(given).lexically_normal(); };
+  if (!request.save_latents.empty() && whole(path) == whole(request.save_latents))
+    throw UsageError(fmt::format("--save-latents {}: the picture goes there; another file is wanted",
+                                 request.save_latents.string()));
+  check_writable(path);
+}
+
+/// The engine may have written latents.
+void add_writing(std::vector<StageTime>& times, double seconds) {
+  if (times.empty() || times.back().stage != Stage::write) times.push_back({Stage::write});
+  times.back().seconds += seconds;
+}
+
 void write_pictures(const std::vector<Picture>& pictures, const std::vector<fs::path>& paths) {
   for (size_t i = 0; i < pictures.size(); ++i) {
     save_picture(paths[i], pictures[i]);
@@ -159,16 +174,16 @@ void run_generate(const Arguments& a) {
   EngineOptions options;
   Request request = request_of(a, options);
   const std::vector<fs::path> paths = picture_paths(a.output, request.seed, request.count);
-  for (const fs::path& path : paths) check_writable(path);
-  if (!a.seed && !a.like) spdlog::info("seed {}", request.seed);
+  for (const fs::path& path : paths) check_output(path, request);
   request.stop = interrupt.token();
   try {
     Engine engine = Engine::open(options);
     for (const std::string& line : engine.describe()) spdlog::debug("{}", line);
     Result result = generate(engine, request, verbosity != Verbosity::quiet && messages_on_terminal());
+    if (!a.seed && !a.like) spdlog::info("seed {}", request.seed);
     const auto write_start = std::chrono::steady_clock::now();
     write_pictures(result.pictures, paths);
-    result.times.push_back({Stage::write, seconds_since(write_start)});
+    add_writing(result.times, seconds_since(write_start));
     report(result, seconds_since(start));
   } catch (const Cancelled&) {
     throw Interrupted(interrupt.signal());

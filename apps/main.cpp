@@ -1,6 +1,9 @@
 // inkstone, the command-line program: it reads the command line, calls the public API and prints.
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <fmt/format.h>
 #include <new>
 #include <spdlog/spdlog.h>
@@ -86,10 +89,17 @@ int fail(ExitCode code, std::string what) {
   return code;
 }
 
+/// A full disk shows only when the last of the text is written.
+void finish_output() {
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+    throw Error(fmt::format("standard output: cannot write: {}", std::strerror(errno)));
+}
+
 int guarded_run(int argc, char** argv) {
   try {
     set_up_messages(Verbosity::normal);
     run(argc, argv);
+    finish_output();
     return success;
   } catch (const UsageError& e) {
     return fail(wrong_usage, e.what());

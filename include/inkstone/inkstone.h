@@ -58,6 +58,8 @@ struct Progress {
 };
 using ProgressFunction = std::function<void(const Progress&)>;
 
+constexpr int64_t kMaxPictures = 1024;  ///< of one call; all are held in memory until it returns
+
 /// One call's wishes.
 struct Request {
   std::string prompt;
@@ -66,8 +68,8 @@ struct Request {
   std::optional<int64_t> steps;                ///< absent: the model's default
   std::optional<int64_t> width;                ///< pixels
   std::optional<int64_t> height;
-  uint64_t seed = 0;  ///< picture i uses seed + i
-  int64_t count = 1;
+  uint64_t seed = 0;                           ///< picture i uses seed + i
+  int64_t count = 1;                           ///< 1 to kMaxPictures
   std::optional<int64_t> max_sequence_length;  ///< cut longer prompts to this many rows
   std::filesystem::path noise;                 ///< F32 tensor `noise` (count, z, H/f, W/f) instead of the seed's
   std::filesystem::path save_latents;          ///< write F32 tensor `latents`, same shape, before denormalisation

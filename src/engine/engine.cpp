@@ -40,6 +40,8 @@ Embeddings Engine::encode(const std::string& prompt, std::optional<int64_t> max_
   const auto values = host.span<const float>();
   Embeddings embeddings = {.rows = host.dim(0), .width = host.dim(1), .values = {values.begin(), values.end()}};
   if (tokens.cut) embeddings.notes.push_back(fmt::format("the prompt was cut to {} tokens", tokens.kept()));
+  if (const std::string agreement = session.machine().comparison(); !agreement.empty())
+    embeddings.notes.push_back(agreement);
   return embeddings;
 }
 

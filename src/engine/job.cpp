@@ -10,7 +10,6 @@
 namespace inkstone {
 namespace {
 
-constexpr int64_t kMaxPictures = 1024;    // of one call; all are held in memory until it returns
 constexpr std::string_view kBlank = " ";  // the documented way to guide without a negative prompt
 constexpr std::string_view kNoise = "noise";
 

@@ -101,7 +101,7 @@ Request parse_metadata(std::string_view text, const std::filesystem::path& pictu
   request.height = file.integer("height", 1, kMost);
   if (file.has("max_sequence_length")) request.max_sequence_length = file.integer("max_sequence_length", 1, kMost);
   request.noise = file.text_or("noise", "");
-  request.count = file.integer_or("count", 1, 1, kMost);
+  request.count = file.integer_or("count", 1, 1, kMaxPictures);
   return request;
 }
 

@@ -1,8 +1,9 @@
 """inkstone generate: pictures, their names and what they carry."""
 import re
+import subprocess
 import unittest
 
-from program import MODEL, QUICK, ProgramTest, png_metadata, png_pixels, png_size
+from program import MODEL, PROGRAM, QUICK, ProgramTest, png_metadata, png_pixels, png_size
 
 
 class PictureTest(ProgramTest):
@@ -138,6 +139,12 @@ class FaultTest(ProgramTest):
                 self.assertIn(output.split(".")[0], error)
         _, messages = self.run_program("generate", "--prompt", "x", "--verbose", "--output", "star.bmp", code=1)
         self.assertEqual(len(messages.splitlines()), 1, "no engine was opened")
+
+    def test_full_standard_output(self):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([PROGRAM, "tokenize", "x"], stdout=full, stderr=subprocess.PIPE, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr.decode(), r"\Aerror: standard output: .*space.*\n\Z")
 
     def test_models_that_are_none(self):
         (self.folder / "empty").mkdir()

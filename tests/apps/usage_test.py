@@ -31,6 +31,8 @@ WRONG = [
     (["generate", "--prompt", "x", "--seed", "-1"], ["--seed", "'-1'", "18446744073709551615"]),
     (["generate", "--prompt", "x", "--seed", "18446744073709551616"], ["--seed", "18446744073709551616"]),
     (["generate", "--prompt", "x", "--count", "none"], ["--count", "'none'", "whole number"]),
+    (["generate", "--prompt", "x", "--count", "1000000000"], ["--count", "'1000000000'", "1 to 1024"]),
+    (["generate", "--prompt", "x", "--output", "a.png", "--save-latents", "./a.png"], ["--save-latents ./a.png"]),
     (["generate", "--prompt", "x", "--size", "64"], ["--size", "'64'", "WIDTHxHEIGHT"]),
     (["generate", "--prompt", "x", "--size", "64x0"], ["--size", "'64x0'", "WIDTHxHEIGHT"]),
     (["generate", "--prompt", "x", "--size", "64x64", "--width", "64"], ["--size", "64x64", "--width"]),
