@@ -34,7 +34,7 @@ void run_encode(const Arguments& a) {
   for (const std::string& line : engine.describe()) spdlog::debug("{}", line);
   const Embeddings embeddings = engine.encode(*a.prompt, a.max_sequence_length);
   save_embeddings(*a.output, embeddings);
-  for (const std::string& note : embeddings.notes) spdlog::warn("{}", note);
+  for (const std::string& note : embeddings.notes) spdlog::info("note: {}", note);
   spdlog::info("{} tokens of width {}", embeddings.rows, embeddings.width);
   fmt::print("{}\n", *a.output);
 }

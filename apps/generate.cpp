@@ -129,7 +129,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }
 
 void report(const Result& result, double total) {
-  for (const std::string& note : result.notes) spdlog::warn("{}", note);
+  for (const std::string& note : result.notes) spdlog::info("note: {}", note);
   if (!result.profile.empty()) spdlog::info("{}", result.profile);
   std::string times;
   for (const StageTime& time : result.times)

@@ -1,4 +1,5 @@
 // inkstone inspect: what a model folder or a weight file is.
+#include <algorithm>
 #include <fmt/format.h>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -22,11 +23,19 @@ struct Arguments {
   bool as_json = false;
 };
 
-/// "a, b and c" of a JSON array of texts.
+constexpr size_t kMostLines = 20;  // of a list; --json has it whole
+
+/// "a, b, c" of a JSON array of texts.
 std::string listed(const json& texts) {
   std::string line;
   for (const json& text : texts) line += (line.empty() ? "" : ", ") + text.get<std::string>();
   return line;
+}
+
+void print_lines(const char* label, const json& texts) {
+  for (size_t i = 0; i < std::min(texts.size(), kMostLines); ++i)
+    fmt::print("  {}: {}\n", label, texts[i].get<std::string>());
+  if (texts.size() > kMostLines) fmt::print("  {}: {} more\n", label, texts.size() - kMostLines);
 }
 
 void print_component(const json& component) {
@@ -38,7 +47,9 @@ void print_component(const json& component) {
     fmt::print("  {} tensors of {}\n", tensors.get<int64_t>(), dtype);
   fmt::print("  files: {}\n", listed(component.at("files")));
   for (const auto& [name, value] : component.at("config").items()) fmt::print("  {} = {}\n", name, value.dump());
-  for (const json& missing : component.at("missing")) fmt::print("  missing: {}\n", missing.get<std::string>());
+  print_lines("missing", component.at("missing"));
+  print_lines("surplus", component.at("surplus"));
+  if (component.contains("error")) fmt::print("  error: {}\n", component.at("error").get<std::string>());
 }
 
 void run_inspect(const Arguments& a) {
@@ -49,7 +60,7 @@ void run_inspect(const Arguments& a) {
   }
   fmt::print("{}\n", found.at("path").get<std::string>());
   for (const json& component : found.at("components")) print_component(component);
-  for (const json& missing : found.at("missing")) fmt::print("\nmissing: {}\n", missing.get<std::string>());
+  if (!found.at("missing").empty()) fmt::print("\nmissing: {}\n", listed(found.at("missing")));
 }
 
 }  // namespace

@@ -163,7 +163,7 @@ class FaultTest(ProgramTest):
         long = "A" * 1100  # letters in capitals are spelt one by one
         self.assertRegex(self.error("--prompt", long), r"prompt: .*1024")
         _, messages = self.run_program("generate", "--prompt", long, *QUICK, "--max-sequence-length", "20")
-        self.assertRegex(messages, r"(?m)^warning: .*20 tokens")
+        self.assertRegex(messages, r"(?m)^note: .*20 tokens")
 
 
 if __name__ == "__main__":

@@ -48,6 +48,15 @@ class InspectTest(ProgramTest):
             (self.folder / "vae" / file.name).write_bytes(data)
         (component,) = self.inspect("vae")["components"]
         self.assertIn("decoder.conv_in.bias", " ".join(component["missing"]))
+        output, _ = self.run_program("inspect", "vae")
+        self.assertRegex(output, r"missing: decoder\.conv_in\.bias\n")
+        self.assertRegex(output, r"surplus: decoder\.conv_in\.fast\n")
+
+    def test_missing_components_are_named(self):
+        (self.folder / "vae").symlink_to(MODEL / "vae")
+        self.assertLessEqual({"transformer", "text_encoder", "tokenizer"}, set(self.inspect(".")["missing"]))
+        output, _ = self.run_program("inspect", ".")
+        self.assertRegex(output, r"\nmissing: .*text_encoder.*")
 
     def test_text_for_people(self):
         output, _ = self.run_program("inspect", str(MODEL))

@@ -87,7 +87,7 @@ class EncodeTest(ProgramTest):
     def test_cut_is_said(self):
         rows, numbers, messages = self.encode("a red star on a blue background", "--max-sequence-length", "4")
         self.assertEqual(rows, 4)
-        self.assertRegex(messages, r"(?m)^warning: .*4 tokens")
+        self.assertRegex(messages, r"(?m)^note: .*4 tokens")
         self.assertEqual(len(numbers), 4 * config_of("text_encoder")["text_config"]["hidden_size"])
 
     def test_faults(self):
