@@ -1,0 +1,141 @@
+"""The mistakes that tools/mutations.py makes. Numbers after # are rows of table 10.1 in the model's specification, where
+another implementation of the model makes them; the rest are traps that the sources name."""
+from dataclasses import dataclass
+
+
+@dataclass
+class Mutation:
+    mistake: str
+    file: str
+    edits: list  # (old, new), each old exactly once in the file
+
+
+def one(mistake, file, old, new):
+    return Mutation(mistake, file, [(old, new)])
+
+
+SCHEDULE = [
+    one('no stretch to shift_terminal (#1)', 'src/model/schedule.cpp', 'if (config.shift_terminal) stretch(', 'if (false) stretch('),
+    one("scheduler defaults of diffusers' code, for a folder without the file", 'src/model/schedule.h',
+        'double max_shift = 0.9;', 'double max_shift = 1.15;'),
+    one('Euler step in the wrong direction', 'src/model/pipeline.cpp',
+        'differences.push_back(sigmas[i + 1] - sigmas[i])', 'differences.push_back(sigmas[i] - sigmas[i + 1])'),
+    one('modulation of the next step', 'src/model/pipeline.cpp', 'rows_of_step(ops_, step, ',
+        'rows_of_step(ops_, step + 1 < steps() ? step + 1 : step, '),
+]
+
+NOISE = [
+    one('noise drawn as packed tokens (#7)', 'src/engine/generation.cpp', 'ops.patchify(noise, model_.transformer.patch)',
+        'noise.reshape({noise.count() / model_.transformer.in_channels, model_.transformer.in_channels})'),
+    one('every picture of a batch from one seed', 'src/model/latents.cpp', 'seed + static_cast<uint64_t>(i)', 'seed'),
+    one('features of a token by place, then channel', 'src/reference/latents.cpp',
+        '(p.channel * side + p.row % side) * side + p.column % side',
+        '((p.row % side) * side + p.column % side) * channels + p.channel'),
+]
+
+POSITIONS = [
+    one('odd grids split at floor(g/2) (#2), rows', 'src/model/rope.cpp', 'grid.height - grid.height / 2;', 'grid.height / 2;'),
+    one('odd grids split at floor(g/2) (#2), columns', 'src/model/rope.cpp', 'grid.width - grid.width / 2;', 'grid.width / 2;'),
+    one('text positions from 0', 'src/model/rope.cpp', 'start = std::max(grid.height / 2, grid.width / 2)', 'start = 0'),
+    one('text positions from half of the rows', 'src/model/rope.cpp', 'start = std::max(grid.height / 2, grid.width / 2)',
+        'start = grid.height / 2'),
+    one('image rotated in halves', 'src/model/transformer.cpp',
+        '.img_rope = {ops.upload(image_rope(grid, pictures, config_.rope_axes))}',
+        '.img_rope = {ops.upload(image_rope(grid, pictures, config_.rope_axes)), RopeTable::Pairs::halves}'),
+    one('text encoder rotated in neighbours', 'src/model/text_encoder.cpp', 'RopeTable::Pairs::halves', 'RopeTable::Pairs::neighbours'),
+    one('rope_theta fixed at 1e6', 'src/model/text_encoder.cpp', 'config.rope_theta', '1e6'),
+]
+
+PROMPT = [
+    one('prompts cut to 77 tokens (#5)', 'src/model/prompt.cpp', 'if (limit && tokens.kept() > *limit) {',
+        'limit = std::min<int64_t>(77, limit.value_or(77));\n  if (tokens.kept() > *limit) {'),
+    one('33 template tokens dropped', 'src/model/prompt.cpp', 'static_cast<int64_t>(tokenizer.encode(kHead).size())',
+        'static_cast<int64_t>(tokenizer.encode(kHead).size()) - 1'),
+    one('template and prompt tokenised apart', 'src/model/prompt.cpp', '.ids = tokenizer.encode(apply_template(prompt)),',
+        '.ids = [&] {\n'
+        '    std::vector<int32_t> all = tokenizer.encode(kHead);\n'
+        '    for (const std::string_view part : {prompt, kTail})\n'
+        '      for (const int32_t id : tokenizer.encode(part)) all.push_back(id);\n'
+        '    return all;\n'
+        '  }(),'),
+]
+
+TEXT_ENCODER = [
+    one('hidden state before the final norm', 'src/model/text_encoder.cpp',
+        'return ops.rms_norm(x, weights.norm, {.eps = config.norm_eps});', 'return x;'),
+    one('norm eps fixed at 1e-6', 'src/model/text_encoder.cpp', 'const NormOptions norm = {.eps = config.norm_eps};',
+        'const NormOptions norm = {.eps = 1e-6f};'),
+    one('attention not causal', 'src/model/text_encoder.cpp', '{.causal = true}', '{.causal = false}'),
+    one('query head j reads key head j mod kv_heads', 'src/reference/attention.cpp', 'h / sharing', 'h % in.k.dim(1)'),
+]
+
+TRANSFORMER = [
+    one('final norm without mean subtraction (#3)', 'src/reference/norm.cpp', 'mean = sum / static_cast<double>(d)', 'mean = 0'),
+    one("txt_norm's eps 1e-5 (#4)", 'src/model/transformer.cpp', 'kEps = 1e-6f', 'kEps = 1e-5f'),
+    one('no txt_norm (#17)', 'src/model/transformer.cpp',
+        'ops.linear(ops.rms_norm(embeddings, weights_.txt_norm, {.eps = kEps}), weights_.txt_in)',
+        'ops.linear(embeddings, weights_.txt_in)'),
+    one('blocks: scale before shift', 'src/model/transformer.cpp', '{ kShift1, kScale1, kGate1, kShift2, kScale2, kGate2,',
+        '{ kScale1, kShift1, kGate1, kScale2, kShift2, kGate2,'),
+    one('blocks: MLP vectors first', 'src/model/transformer.cpp', '{ kShift1, kScale1, kGate1, kShift2, kScale2, kGate2,',
+        '{ kShift2, kScale2, kGate2, kShift1, kScale1, kGate1,'),
+    one('output head: shift before scale', 'src/model/transformer.cpp', '{ kHeadScale, kHeadShift,', '{ kHeadShift, kHeadScale,'),
+    one('no norm of q and k', 'src/model/transformer.cpp', 'h.w.q_norm, h.w.k_norm, h.rope', 'Tensor(), Tensor(), h.rope'),
+    Mutation('text and image norms of q and k exchanged', 'src/model/transformer.cpp',
+             [('"attn.norm_q", "attn.norm_k", "attn.to_out.0"', '"attn.norm_added_q", "attn.norm_added_k", "attn.to_out.0"'),
+              ('"attn.norm_added_q", "attn.norm_added_k", "attn.to_add_out"', '"attn.norm_q", "attn.norm_k", "attn.to_add_out"')]),
+    one('no SiLU before the modulation', 'src/model/transformer.cpp', 'weights_.time_2, {.activation = Activation::silu}',
+        'weights_.time_2, {.activation = Activation::none}'),
+    Mutation('time embedding: sines first', 'src/reference/pointwise.cpp',
+             [('static_cast<float>(std::cos(angle))', 'static_cast<float>(std::sin(angle))'),
+              ('half + half + j] = static_cast<float>(std::sin(angle))', 'half + half + j] = static_cast<float>(std::cos(angle))')]),
+    one('time embedding without the factor 1000', 'src/reference/pointwise.cpp', 'kTimeScale = 1000', 'kTimeScale = 1'),
+    one('exact GELU instead of the tanh form', 'src/reference/formulas.h', 'std::tanh(inner)', 'std::erf(x / std::sqrt(2.0))'),
+    one('scores not divided by sqrt(c)', 'src/reference/attention.cpp', 'dot / std::sqrt(static_cast<double>(c))', 'dot'),
+    one('text stream not fed by the block', 'src/model/transformer.cpp', 'return {.txt = y[0], .img = y[1]};',
+        'return {.txt = x.txt, .img = y[1]};'),
+    one('sequences of a batch attend to each other', 'src/reference/attention.cpp',
+        'query + 1 : joined.end(s)', 'query + 1 : joined.rows()'),
+]
+
+GUIDANCE = [
+    one('no rescale to the norm of the conditional (#17)', 'src/reference/pointwise.cpp',
+        'squares > 0 ? std::sqrt(cond_squares / squares) : 0', '1'),
+    one('rescale to the norm of the unconditional', 'src/reference/pointwise.cpp',
+        'cond_squares += double{c[j]} * c[j]', 'cond_squares += double{u[j]} * u[j]'),
+    one('branches exchanged', 'src/model/pipeline.cpp', 'velocity.rows(0, drawn), velocity.rows(drawn, 2 * drawn)',
+        'velocity.rows(drawn, 2 * drawn), velocity.rows(0, drawn)'),
+    one('both branches read the prompt', 'src/engine/generation.cpp', 'std::vector(pictures, embeddings_[1])',
+        'std::vector(pictures, embeddings_[0])'),
+]
+
+VAE = [
+    one('first temporal slice of the kernels', 'src/io/weight_loader.cpp', '.last_slice = (slices - 1) * k * k * pixel', '.last_slice = 0'),
+    one('encoder of four channels (#12)', 'src/model/vae.cpp', '"encoder.conv_in", c.base, c.image_channels',
+        '"encoder.conv_in", c.base, c.image_channels + 1'),
+    one('latents not denormalised', 'src/model/vae.cpp', 'pointwise(ops, denormalise(ops, config, latents), w.post_quant)',
+        'pointwise(ops, latents, w.post_quant)'),
+    one('denormalised by division', 'src/model/vae.cpp', '[](double, double std) { return std; }',
+        '[](double, double std) { return 1 / std; }'),
+    one('down-sampling padded on all sides', 'src/model/vae.cpp', 'to.resample->padding = Padding::after;',
+        'to.resample->padding = Padding::same;'),
+    one('attention over all pictures of a batch', 'src/model/vae.cpp', 'Sequences::equal(x.dim(0), x.dim(1) * x.dim(2))',
+        'Sequences::equal(1, x.dim(0) * x.dim(1) * x.dim(2))'),
+    one('encoder gives the variance', 'src/model/vae.cpp', 't.rows(0, n)', 't.rows(n, 2 * n)'),
+    one('shortcut sees the normed input', 'src/model/vae.cpp', 'x = pointwise(ops, x, *w.shortcut)',
+        'x = pointwise(ops, norm_silu(ops, x, w.norm_1), *w.shortcut)'),
+    Mutation('RMS norms subtract the mean', 'src/reference/norm.cpp',
+             [('double root = std::sqrt(squares / static_cast<double>(d) + options.eps);',
+               'double mean = std::accumulate(from, from + d, 0.0) / static_cast<double>(d);\n'
+               '    const double root = std::sqrt(squares / static_cast<double>(d) + options.eps);'),
+              ('from[j] / root * weight', '(from[j] - mean) / root * weight'),
+              ('#include "reference/formulas.h"', '#include <numeric>\n\n#include "reference/formulas.h"')]),
+    one('pixels truncated instead of rounded (#10)', 'src/reference/pointwise.cpp', 'std::nearbyint(255 * clamped)', 'std::floor(255 * clamped)'),
+]
+
+FORMATS = [
+    one('packed codes: highest bits first', 'src/ops/weight.cpp', 'i % codes_per_word * weight.bits',
+        '(codes_per_word - 1 - i % codes_per_word) * weight.bits'),
+]
+
+MUTATIONS = SCHEDULE + NOISE + POSITIONS + PROMPT + TEXT_ENCODER + TRANSFORMER + GUIDANCE + VAE + FORMATS

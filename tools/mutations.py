@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""Puts known mistakes into a copy of the sources, one at a time, and shows which parity tests notice.
+
+Prints a table in Markdown; --write puts it into tests/README.md. A mistake that no test notices makes the exit status 1.
+Copy and build lie in --scratch and are reused. Takes about half a minute a mistake on two cores.
+"""
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from mutation_list import MUTATIONS
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / 'tests' / 'README.md'
+MARKERS = ('<!-- mutations: made by tools/mutations.py -->\n', '<!-- end of mutations -->\n')
+
+# Programs whose tests may notice, and which of their tests run.
+PROGRAMS = {'model': '*', 'engine': '*ParityTest*:*NoiseTest*'}
+TOLERANCE = 3e-5  # kStageTolerance: smaller errors are those of other comparisons in a test that fails for another reason
+
+
+@dataclass
+class Outcome:
+    tests: list   # names of failed tests without their parameters, each once
+    failed: int
+    error: float  # greatest relative error of those that compared tensors
+
+
+def run(command, **options):
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+
+
+def build(scratch):
+    done = run(['cmake', '--build', scratch / 'build', '--target', *(f'{name}_test' for name in PROGRAMS)])
+    if done.returncode:
+        raise RuntimeError('\n'.join((done.stdout + done.stderr).splitlines()[-40:]))
+
+
+def prepare(scratch):
+    """Copies what git knows of and builds the unchanged tests."""
+    files = run(['git', 'ls-files'], cwd=ROOT).stdout.splitlines()
+    for name in files:
+        source, copy = ROOT / name, scratch / 'source' / name
+        if source.is_file() and not (copy.exists() and copy.read_bytes() == source.read_bytes()):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+    # A mistake may leave a parameter unused.
+    options = scratch / 'source' / 'cmake' / 'options.cmake'
+    options.write_text(options.read_text().replace(' -Werror', ''))
+    run(['cmake', '-G', 'Ninja', '-S', scratch / 'source', '-B', scratch / 'build', '-DCMAKE_BUILD_TYPE=Release',
+         '-DCMAKE_CXX_FLAGS_RELEASE=-O1'], check=True)
+    build(scratch)
+
+
+def base_name(suite, test):
+    """Suite.Test without the prefix and the suffix that parameters add."""
+    return f'{suite.split("/")[-1]}.{test.split("/")[0]}'
+
+
+def test(scratch):
+    tests, errors, failed = [], [0.0], 0
+    for program, chosen in PROGRAMS.items():
+        report = scratch / 'report.json'
+        report.unlink(missing_ok=True)
+        run([scratch / 'build' / 'tests' / f'{program}_test', f'--gtest_filter={chosen}', f'--gtest_output=json:{report}'],
+            timeout=600)
+        if not report.exists():
+            return Outcome([f'{program}_test stops'], 1, 0.0)
+        for suite in json.loads(report.read_text())['testsuites']:
+            for case in suite['testsuite']:
+                if 'failures' in case:
+                    failed += 1
+                    tests.append(base_name(suite['name'], case['name']))
+                    errors.append(float(case.get('error', 0)))
+    return Outcome(list(dict.fromkeys(tests)), failed, max(errors))
+
+
+def change(text, mutation):
+    for old, new in mutation.edits:
+        if text.count(old) != 1:
+            raise RuntimeError(f'{mutation.file}: "{old}" is there {text.count(old)} times, once is needed')
+        text = text.replace(old, new)
+    return text
+
+
+def try_mutation(scratch, mutation):
+    path = scratch / 'source' / mutation.file
+    text = path.read_text()
+    path.write_text(change(text, mutation))
+    try:
+        build(scratch)
+        return test(scratch)
+    finally:
+        path.write_text(text)
+
+
+def row(mutation, outcome):
+    error = f'{outcome.error:.0e}' if outcome.error > TOLERANCE else '-'
+    names = ', '.join(f'`{name}`' for name in outcome.tests[:3])
+    more = f' and {len(outcome.tests) - 3} more' if len(outcome.tests) > 3 else ''
+    change_made = '; '.join(f'`{" ".join(old.split())}` -> `{" ".join(new.split())}`' for old, new in mutation.edits)
+    return f'| {mutation.mistake} | `{mutation.file}`: {change_made} | {names}{more} ({outcome.failed}) | {error} |'
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--scratch', type=Path, required=True, help='folder for the copy and its build')
+    parser.add_argument('--only', help='try the mistakes whose text holds this')
+    parser.add_argument('--write', action='store_true', help='put the table into tests/README.md')
+    return parser.parse_args()
+
+
+def write_table(table):
+    before, rest = README.read_text().split(MARKERS[0])
+    after = rest.split(MARKERS[1])[1]
+    README.write_text(before + MARKERS[0] + table + MARKERS[1] + after)
+
+
+def main():
+    arguments = parse_arguments()
+    prepare(arguments.scratch)
+    if test(arguments.scratch).failed:
+        sys.exit('the unchanged sources fail')
+    lines = ['| mistake | change | noticed by (tests that fail) | worst relative error |', '| --- | --- | --- | --- |']
+    missed = 0
+    for mutation in MUTATIONS:
+        if arguments.only and arguments.only not in mutation.mistake:
+            continue
+        outcome = try_mutation(arguments.scratch, mutation)
+        missed += outcome.failed == 0
+        lines.append(row(mutation, outcome))
+        print(lines[-1], flush=True)
+    if arguments.write:
+        write_table('\n'.join(lines) + '\n')
+    sys.exit(missed > 0)
+
+
+if __name__ == '__main__':
+    main()
