@@ -1,6 +1,5 @@
 // Which tensors a component has, lacks and has too many, by name.
 #pragma once
-#include <set>
 #include <string>
 #include <vector>
 
@@ -12,25 +11,20 @@ namespace inkstone {
 /// first. Names are the canonical ones.
 class Census final : public WeightLoader {
  public:
-  Census(const Checkpoint& checkpoint, Device& device) : WeightLoader(checkpoint, device), checkpoint_(checkpoint) {}
+  Census(const Checkpoint& checkpoint, Device& device) : WeightLoader(checkpoint, device) {}
 
   Linear linear(const std::vector<SlabName>& slabs, int64_t in, Bias bias) override;
   Weight table(const std::string& name, int64_t rows, int64_t width) override;
   Tensor vector(const std::string& name, int64_t n) override;
   Conv2d conv2d(const std::string& name, int64_t out, int64_t in) override;
-  void ignore(const std::string& prefix) override { ignored_.push_back(prefix); }
   void finish() const override {}
 
   const std::vector<std::string>& missing() const { return missing_; }
-  std::vector<std::string> surplus() const;
 
  private:
   void need(const std::string& name);
 
-  const Checkpoint& checkpoint_;
-  std::set<std::string, std::less<>> asked_;
   std::vector<std::string> missing_;
-  std::vector<std::string> ignored_;
 };
 
 }  // namespace inkstone

@@ -9,11 +9,9 @@
 namespace inkstone {
 namespace {
 
-constexpr std::string_view kWeight = ".weight";
-
 std::optional<PackedWeight> packed_matrix(const Checkpoint& files, const std::string& name) {
-  if (files.scheme->packed == nullptr || !name.ends_with(kWeight)) return std::nullopt;
-  return files.scheme->packed(files.tensors, name.substr(0, name.size() - kWeight.size()));
+  if (!name.ends_with(kWeightSuffix)) return std::nullopt;
+  return files.packed(name.substr(0, name.size() - kWeightSuffix.size()));
 }
 
 std::string lower(std::string_view text) {

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "engine/dry_run.h"
+#include "model/text_encoder.h"
 #include "ops/quantity.h"
 
 namespace inkstone {
@@ -19,16 +20,21 @@ int64_t converted_elements(const Checkpoint& files, const std::string& name, con
   const int rank = stored.shape().rank();
   if (rank == 5) return stored.count() / kCausalFrames;  // kernels are always reordered
   if (rank == 4) return stored.count();
-  if (!held || rank < 2 || !name.ends_with(".weight") || stored.dtype() == *held) return 0;
+  if (!held || rank < 2 || !name.ends_with(kWeightSuffix) || stored.dtype() == *held) return 0;
   const Shape dense = files.shape_of(name).value_or(stored.shape());
   const bool packed = dense != stored.shape();
   return packed && *held == DType::bf16 ? 0 : dense.count();
 }
 
+bool is_unused(std::string_view name) {
+  return std::any_of(kUnusedTextPrefixes.begin(), kUnusedTextPrefixes.end(),
+                     [&](std::string_view prefix) { return name.starts_with(prefix); });
+}
+
 size_t converted_bytes(const Checkpoint& files, HeldType held) {
   size_t bytes = 0;
   for (const auto& [name, stored] : files.tensors) {
-    if (name.starts_with("visual.") || name.starts_with("lm_head.")) continue;
+    if (is_unused(name)) continue;
     const auto elements = static_cast<size_t>(converted_elements(files, name, stored.data, held));
     bytes += elements * size_of(held.value_or(stored.data.dtype()));
   }

@@ -13,7 +13,6 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kIndexSuffix = ".safetensors.index.json";
 constexpr std::string_view kSuffix = ".safetensors";
-constexpr std::string_view kWeightSuffix = ".weight";
 
 struct Folder {
   std::vector<fs::path> indexes;
@@ -126,12 +125,17 @@ TensorMap read_stored(const fs::path& path, std::vector<fs::path>& files) {
 
 const StoredTensor* Checkpoint::find(std::string_view name) const { return inkstone::find(tensors, name); }
 
+std::optional<PackedWeight> Checkpoint::packed(const std::string& layer) const {
+  if (scheme->packed == nullptr) return std::nullopt;
+  return scheme->packed(tensors, layer);
+}
+
 std::optional<Shape> Checkpoint::shape_of(const std::string& name) const {
   const StoredTensor* tensor = find(name);
   if (tensor == nullptr) return std::nullopt;
-  if (scheme->packed != nullptr && name.ends_with(kWeightSuffix)) {
-    if (const auto packed = scheme->packed(tensors, name.substr(0, name.size() - kWeightSuffix.size())))
-      return Shape{packed->weight.out, packed->weight.in};
+  if (name.ends_with(kWeightSuffix)) {
+    if (const auto matrix = packed(name.substr(0, name.size() - kWeightSuffix.size())))
+      return Shape{matrix->weight.out, matrix->weight.in};
   }
   const Shape& shape = tensor->data.shape();
   if (!scheme->channels_last || shape.rank() <= 2) return shape;

@@ -10,6 +10,9 @@
 
 namespace inkstone {
 
+/// What ends the name of a layer's matrix or kernel.
+inline constexpr std::string_view kWeightSuffix = ".weight";
+
 /// All tensors of a component under canonical names, which are those of diffusers with the text encoder's old prefixes
 /// (`model.layers.0...`). A packed layer X keeps its several tensors (X.weight, X.scales, ...).
 struct Checkpoint {
@@ -21,6 +24,9 @@ struct Checkpoint {
 
   /// Null if there is none of this name.
   const StoredTensor* find(std::string_view name) const;
+
+  /// The matrix of layer `layer` (without `.weight`) if the scheme packs it. Throws Error as Scheme::packed does.
+  std::optional<PackedWeight> packed(const std::string& layer) const;
 
   /// The shape that a tensor has in diffusers' files, whatever the layout or packing here: (out, in) of a packed
   /// `X.weight`, (out, in, kernel...) of a convolution. Empty if there is no such tensor.

@@ -8,7 +8,6 @@ namespace inkstone {
 namespace {
 
 constexpr int64_t kKernel = 3;  // rows, columns and frames of a convolution
-constexpr std::string_view kWeight = ".weight";
 
 [[noreturn]] void refuse_shape(const StoredTensor& tensor, const std::string& name, const std::string& needed) {
   fail("{}: has shape {}, {} is needed", describe(tensor, name), tensor.data.shape().text(), needed);
@@ -91,7 +90,7 @@ Tensor WeightLoader::hold(const Tensor& dense) const {
 }
 
 Weight WeightLoader::packed_matrix(const std::string& layer, const PackedWeight& packed, int64_t out, int64_t in) {
-  for (const std::string& part : packed.parts) used_.insert(part);
+  mark_used(packed);
   const Weight& weight = packed.weight;
   const std::string& name = packed.parts.front();
   check(weight.out == out && weight.in == in, "{}: layer {} is packed and holds {}, {} is needed",
@@ -110,14 +109,13 @@ Weight WeightLoader::packed_matrix(const std::string& layer, const PackedWeight&
 }
 
 Weight WeightLoader::matrix(const std::string& layer, int64_t out, int64_t in) {
-  const Scheme& scheme = *checkpoint_.scheme;
-  if (scheme.packed != nullptr)
-    if (const auto packed = scheme.packed(checkpoint_.tensors, layer)) return packed_matrix(layer, *packed, out, in);
-  const std::string name = layer + std::string(kWeight);
+  if (const auto packed = checkpoint_.packed(layer)) return packed_matrix(layer, *packed, out, in);
+  const std::string name = layer + std::string(kWeightSuffix);
   const StoredTensor& stored = need(name);
   check_weight_type(stored, name);
   const Shape shape = {out, in};
-  if (matrix_shape(stored.data.shape(), scheme.channels_last) != shape) refuse_shape(stored, name, shape.text());
+  if (matrix_shape(stored.data.shape(), checkpoint_.scheme->channels_last) != shape)
+    refuse_shape(stored, name, shape.text());
   return dense_weight(device_.upload(hold(stored.data.reshape(shape))));
 }
 
@@ -135,8 +133,8 @@ Linear WeightLoader::linear(const std::string& name, int64_t out, int64_t in, Bi
 }
 
 Weight WeightLoader::table(const std::string& name, int64_t rows, int64_t width) {
-  check(name.ends_with(kWeight), "the table \"{}\" must be named with its suffix {}", name, kWeight);
-  return matrix(name.substr(0, name.size() - kWeight.size()), rows, width);
+  check(name.ends_with(kWeightSuffix), "the table \"{}\" must be named with its suffix {}", name, kWeightSuffix);
+  return matrix(name.substr(0, name.size() - kWeightSuffix.size()), rows, width);
 }
 
 Tensor WeightLoader::vector(const std::string& name, int64_t n) {
@@ -148,7 +146,7 @@ Tensor WeightLoader::vector(const std::string& name, int64_t n) {
 }
 
 Conv2d WeightLoader::conv2d(const std::string& name, int64_t out, int64_t in) {
-  const std::string weight = name + std::string(kWeight);
+  const std::string weight = name + std::string(kWeightSuffix);
   const StoredTensor& stored = need(weight);
   check_weight_type(stored, weight);
   const bool channels_last = checkpoint_.scheme->channels_last;
@@ -168,19 +166,23 @@ Conv2d WeightLoader::conv2d(const std::string& name, int64_t out, int64_t in) {
 
 void WeightLoader::ignore(const std::string& prefix) { ignored_.push_back(prefix); }
 
-void WeightLoader::finish() const {
-  const std::pair<const std::string, StoredTensor>* first = nullptr;
-  int64_t surplus = 0;
+std::vector<std::string> WeightLoader::surplus() const {
+  std::vector<std::string> names;
   for (const auto& item : checkpoint_.tensors) {
-    const bool known = used_.contains(item.first) || std::any_of(ignored_.begin(), ignored_.end(), [&](const auto& p) {
-                         return item.first.starts_with(p);
+    const std::string& name = item.first;
+    const bool known = used_.contains(name) || std::any_of(ignored_.begin(), ignored_.end(), [&](const auto& prefix) {
+                         return name.starts_with(prefix);
                        });
-    if (known) continue;
-    if (surplus++ == 0) first = &item;
+    if (!known) names.push_back(name);
   }
-  if (first != nullptr)
-    fail("{}: is not part of this {} ({} such in all)", describe(first->second, first->first),
-         name_of(checkpoint_.component), surplus);
+  return names;
+}
+
+void WeightLoader::finish() const {
+  const std::vector<std::string> names = surplus();
+  if (!names.empty())
+    fail("{}: is not part of this {} ({} such in all)", describe(*checkpoint_.find(names.front()), names.front()),
+         name_of(checkpoint_.component), names.size());
 }
 
 }  // namespace inkstone

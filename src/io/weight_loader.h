@@ -45,8 +45,16 @@ class WeightLoader {
   /// Names that begin with `prefix` are known and not needed.
   virtual void ignore(const std::string& prefix);
 
+  /// Canonical names of the tensors that nothing used or ignored.
+  std::vector<std::string> surplus() const;
+
   /// Throws Error naming the first tensor that nothing used or ignored, and how many there are.
   virtual void finish() const;
+
+ protected:
+  const Checkpoint& checkpoint() const { return checkpoint_; }
+  void mark_used(const std::string& name) { used_.insert(name); }
+  void mark_used(const PackedWeight& packed) { used_.insert(packed.parts.begin(), packed.parts.end()); }
 
  private:
   const StoredTensor& need(const std::string& name);

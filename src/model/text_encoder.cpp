@@ -29,8 +29,7 @@ TextEncoderWeights load_text_encoder(const TextEncoderConfig& config, WeightLoad
   for (int64_t i = 0; i < config.layers; ++i)
     w.layers.push_back(load_layer(config, loader, fmt::format("model.layers.{}", i)));
   w.norm = loader.vector("model.norm.weight", config.width);
-  loader.ignore("visual.");
-  loader.ignore("lm_head.");
+  for (const std::string_view prefix : kUnusedTextPrefixes) loader.ignore(std::string(prefix));
   loader.finish();
   return w;
 }

@@ -1,5 +1,7 @@
 // The language part of Qwen2.5-VL as a prompt encoder (specification 3; Qwen2_5_VLTextModel of transformers).
 #pragma once
+#include <array>
+#include <string_view>
 #include <vector>
 
 #include "io/weight_loader.h"
@@ -7,6 +9,9 @@
 #include "ops/ops.h"
 
 namespace inkstone {
+
+/// Tensors of a text encoder that no prompt needs: the vision tower and the logits.
+inline constexpr std::array<std::string_view, 2> kUnusedTextPrefixes = {"visual.", "lm_head."};
 
 struct EncoderLayer {
   Tensor input_norm;      // (d)
