@@ -16,7 +16,8 @@ namespace {
 constexpr int kQuality = 95;
 constexpr int kExifMarker = JPEG_APP0 + 1;
 constexpr unsigned kMaxMarkerBytes = 0xffff;
-constexpr int kMaxScans = 100;  // a small progressive file could otherwise ask for thousands of passes
+constexpr size_t kBufferBytes = 65536;  // compressed bytes that go to the stream at once
+constexpr int kMaxScans = 100;          // a small progressive file could otherwise ask for thousands of passes
 
 /// The library's error state, with the way back.
 struct Session {
@@ -56,7 +57,7 @@ void prepare(Session& session) {
 struct Destination {
   jpeg_destination_mgr manager;  // first, so that the library's pointer to it is ours
   std::ostream* out;
-  std::array<JOCTET, 65536> buffer;
+  std::array<JOCTET, kBufferBytes> buffer;
 };
 
 void empty_buffer(j_compress_ptr jpeg, size_t used) {

@@ -15,10 +15,11 @@ constexpr size_t kSignatureBytes = 8;
 constexpr char kKeyword[] = "inkstone";
 constexpr int kBits = 8;
 constexpr png_alloc_size_t kMaxChunkBytes = 4 << 20;
+constexpr size_t kMessageBytes = 160;  // of an error; the library's own are far shorter, longer ones are cut
 
 /// What libpng's callbacks reach.
 struct Session {
-  std::array<char, 160> message{};
+  std::array<char, kMessageBytes> message{};
   std::ostream* out = nullptr;
   std::span<const std::byte> in;
 };
