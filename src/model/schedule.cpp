@@ -14,6 +14,8 @@ namespace {
 
 constexpr const char* kClass = "FlowMatchEulerDiscreteScheduler";
 constexpr int64_t kMaxTokens = int64_t{1} << 32;
+constexpr double kMostDynamicShift = 20;  // the published ones are below 3; e to the power of 90 is no f32
+constexpr double kMostShift = 1e6;
 
 // Parameters of the scheduler in diffusers 0.42. Newer ones that are off or absent change nothing.
 constexpr std::array<std::string_view, 14> kFields = {"num_train_timesteps",
@@ -45,15 +47,23 @@ void refuse_others(const JsonFile& f) {
   }
 }
 
+double dynamic_shift_or(const JsonFile& f, const char* field, double absent) {
+  const double shift = f.number_or(field, absent);
+  if (std::abs(shift) > kMostDynamicShift)
+    f.refuse(field, fmt::format("a number from {} to {}", -kMostDynamicShift, kMostDynamicShift));
+  return shift;
+}
+
 ScheduleConfig from_file(const JsonFile& f) {
   refuse_others(f);
   // A file means what diffusers makes of it: fields that it leaves out are those of FlowMatchEulerDiscreteScheduler's
   // code, not of the published model.
   ScheduleConfig c;
+  c.file = f.path();
   c.dynamic_shifting = f.boolean_or("use_dynamic_shifting", false);
   c.shift = f.number_or("shift", 1.0);
-  c.base_shift = f.number_or("base_shift", 0.5);
-  c.max_shift = f.number_or("max_shift", 1.15);
+  c.base_shift = dynamic_shift_or(f, "base_shift", 0.5);
+  c.max_shift = dynamic_shift_or(f, "max_shift", 1.15);
   c.base_image_tokens = f.integer_or("base_image_seq_len", 256, 0, kMaxTokens);
   c.max_image_tokens = f.integer_or("max_image_seq_len", 4096, 0, kMaxTokens);
   const double terminal = f.number_or("shift_terminal", 0.0);
@@ -62,7 +72,7 @@ ScheduleConfig from_file(const JsonFile& f) {
   c.time_shift = type == "linear" ? ScheduleConfig::TimeShift::linear : ScheduleConfig::TimeShift::exponential;
 
   if (type != "linear" && type != "exponential") f.refuse("time_shift_type", "\"exponential\" or \"linear\"");
-  if (c.shift <= 0) f.refuse("shift", "a positive number");
+  if (c.shift <= 0 || c.shift > kMostShift) f.refuse("shift", fmt::format("a positive number up to {}", kMostShift));
   if (terminal < 0 || terminal >= 1) f.refuse("shift_terminal", "null or a number from 0 to below 1");
   if (c.max_image_tokens == c.base_image_tokens)
     f.refuse("max_image_seq_len", fmt::format("another number than base_image_seq_len {}", c.base_image_tokens));
@@ -126,8 +136,10 @@ std::vector<float> make_schedule(const ScheduleConfig& config, int64_t steps, in
   sigmas.push_back(0.0f);
   for (size_t i = 0; i + 1 < sigmas.size(); ++i)
     check(std::isfinite(sigmas[i]) && sigmas[i] >= sigmas[i + 1],
-          "the scheduler's sigmas do not fall: {} after {} (base_shift {}, max_shift {}, shift {})", sigmas[i + 1],
-          sigmas[i], config.base_shift, config.max_shift, config.shift);
+          "{}: the sigmas of {} steps and {} image tokens do not fall: {} after {} (base_shift {} at {} tokens, "
+          "max_shift {} at {}, shift {})",
+          config.file.empty() ? "the scheduler" : config.file.string(), steps, image_tokens, sigmas[i + 1], sigmas[i],
+          config.base_shift, config.base_image_tokens, config.max_shift, config.max_image_tokens, config.shift);
   return sigmas;
 }
 

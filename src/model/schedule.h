@@ -20,6 +20,7 @@ struct ScheduleConfig {
   double shift = 1.0;  ///< used when use_dynamic_shifting is false
   bool dynamic_shifting = true;
   enum class TimeShift : uint8_t { exponential, linear } time_shift = TimeShift::exponential;
+  std::filesystem::path file;  ///< for error texts; empty: the defaults
 };
 
 /// Reads a scheduler_config.json, or the one in a folder; the defaults where the path does not exist. Fields that a
@@ -29,7 +30,8 @@ struct ScheduleConfig {
 ScheduleConfig read_schedule_config(const std::filesystem::path& path);
 
 /// sigma_0 .. sigma_{steps-1} and a final 0, in f32 as the reference computes them. Throws Error for fewer than one
-/// step, or one step with shift_terminal (0/0 in the reference).
+/// step, or one step with shift_terminal (0/0 in the reference), and, naming the file, for shifts that give no falling
+/// sigmas at this size.
 std::vector<float> make_schedule(const ScheduleConfig& config, int64_t steps, int64_t image_tokens);
 
 }  // namespace inkstone

@@ -1,10 +1,16 @@
 // text_encoder/config.json (specification 1.2; Qwen2_5_VLConfig of transformers).
+#include <algorithm>
+#include <array>
+#include <string_view>
+
 #include "model/config_file.h"
 
 namespace inkstone {
 namespace {
 
 constexpr int64_t kMaxVocabulary = int64_t{1} << 24;
+constexpr std::array<std::string_view, 2> kArchitectures = {"Qwen2_5_VLForConditionalGeneration",
+                                                            "Qwen2_5_VLTextModel"};
 
 /// Positions are the same on all three axes of a text, so mrope is the ordinary rotary embedding (specification 3).
 bool is_plain_rope(const std::string& type) { return type == "default" || type == "mrope"; }
@@ -55,9 +61,19 @@ TextEncoderConfig language_part(const JsonFile& f) {
   return c;
 }
 
+/// The field says which class wrote the weights; older files may lack it.
+void check_architecture(const JsonFile& f) {
+  if (!f.has("architectures")) return;
+  const auto names = f.texts("architectures");
+  const bool known = names.size() == 1 &&
+                     std::find(kArchitectures.begin(), kArchitectures.end(), names.front()) != kArchitectures.end();
+  if (!known) f.refuse("architectures", fmt::format("[\"{}\"]", kArchitectures.front()));
+}
+
 TextEncoderConfig from_file(const JsonFile& f) {
   const std::string type = f.text("model_type");
   if (type != "qwen2_5_vl" && type != "qwen2_5_vl_text") f.refuse("model_type", "\"qwen2_5_vl\"");
+  check_architecture(f);
   refuse_quantization(f);
   return language_part(f.has("text_config") ? f.child("text_config") : f);  // older files have one level
 }

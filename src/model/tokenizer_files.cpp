@@ -116,6 +116,17 @@ void check_algorithm(const JsonFile& f) {
   need_one_of(model, "ignore_merges", {false});
 }
 
+/// A folder's tokenizer_config.json; nothing if there is none. Throws Error if it is broken or another tokenizer's.
+std::optional<JsonFile> find_options(const fs::path& folder) {
+  auto f = JsonFile::read_if_present(folder / "tokenizer_config.json");
+  if (!f) return f;
+  const std::string kind = f->text_or("tokenizer_class", "Qwen2Tokenizer");
+  if (kind != "Qwen2Tokenizer" && kind != "Qwen2TokenizerFast") f->refuse("tokenizer_class", "\"Qwen2Tokenizer\"");
+  for (const char* option : {"add_prefix_space", "add_bos_token", "add_eos_token", "split_special_tokens"})
+    if (f->boolean_or(option, false)) f->refuse(option, "false");
+  return f;
+}
+
 TokenizerModel read_tokenizer_json(const fs::path& path) {
   const JsonFile f = JsonFile::read(path);
   check_algorithm(f);
@@ -139,17 +150,11 @@ int32_t id_of_name(const JsonFile& file, const std::string& name) {
 
 /// The added tokens that the files beside merges.txt name; false if none does.
 bool read_added_tokens(const fs::path& folder, AddedTokens& added) {
-  if (const auto f = JsonFile::read_if_present(folder / "tokenizer_config.json")) {
-    const std::string kind = f->text_or("tokenizer_class", "Qwen2Tokenizer");
-    if (kind != "Qwen2Tokenizer" && kind != "Qwen2TokenizerFast") f->refuse("tokenizer_class", "\"Qwen2Tokenizer\"");
-    for (const char* option : {"add_prefix_space", "add_bos_token", "add_eos_token", "split_special_tokens"})
-      if (f->boolean_or(option, false)) f->refuse(option, "false");
-    if (f->has("added_tokens_decoder")) {
-      const JsonFile tokens = f->child("added_tokens_decoder");
-      for (const auto& item : tokens.object().items())
-        added.add_with_options(tokens.child(item.key()), id_of_name(*f, item.key()));
-      return true;
-    }
+  if (const auto f = find_options(folder); f && f->has("added_tokens_decoder")) {
+    const JsonFile tokens = f->child("added_tokens_decoder");
+    for (const auto& item : tokens.object().items())
+      added.add_with_options(tokens.child(item.key()), id_of_name(*f, item.key()));
+    return true;
   }
   const auto f = JsonFile::read_if_present(folder / "added_tokens.json");
   if (!f) return false;
@@ -172,7 +177,10 @@ TokenizerModel read_tokenizer(const fs::path& path) {
   std::error_code ignored;  // what is no folder is opened as a file, which tells the reason
   if (!fs::is_directory(path, ignored))
     return path.extension() == ".json" ? read_tokenizer_json(path) : read_separate(path, std::nullopt, {});
-  if (fs::exists(path / "tokenizer.json", ignored)) return read_tokenizer_json(path / "tokenizer.json");
+  if (fs::exists(path / "tokenizer.json", ignored)) {
+    find_options(path);  // it has the added tokens itself, but must not contradict the file beside it
+    return read_tokenizer_json(path / "tokenizer.json");
+  }
   check(fs::exists(path / "merges.txt", ignored), "{}: holds neither tokenizer.json nor merges.txt", path.string());
   return read_separate(path / "merges.txt", JsonFile::read_if_present(path / "vocab.json"), path);
 }

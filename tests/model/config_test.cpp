@@ -166,6 +166,12 @@ TEST_F(ConfigTest, RefusesOtherTextEncodersAndVariants) {
   EXPECT_THAT(text_encoder_error("/model_type", R"("t5")"),
               HasSubstr("field model_type is \"t5\", \"qwen2_5_vl\" is needed"));
   EXPECT_THAT(text_encoder_error("/model_type", ""), HasSubstr("field model_type is missing"));
+  EXPECT_THAT(text_encoder_error("/architectures/0", R"("Qwen2VLForConditionalGeneration")"),
+              AllOf(HasSubstr("field architectures is [\"Qwen2VLForConditionalGeneration\"]"),
+                    HasSubstr("[\"Qwen2_5_VLForConditionalGeneration\"] is needed")));
+  EXPECT_THAT(text_encoder_error("/architectures", "[]"), HasSubstr("field architectures is []"));
+  EXPECT_THAT(text_encoder_error("/architectures", "3"), HasSubstr("an array is needed"));
+  EXPECT_EQ(text_encoder(changed(tiny_config("text_encoder"), "/architectures", "")).width, 192);
   EXPECT_THAT(text_encoder_error("/text_config/hidden_act", R"("gelu")"),
               HasSubstr("field text_config.hidden_act is \"gelu\", \"silu\" is needed"));
   EXPECT_THAT(text_encoder_error("/text_config/use_sliding_window", "true"),

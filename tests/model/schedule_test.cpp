@@ -162,6 +162,10 @@ TEST_F(ScheduleFilesTest, RefuseValuesThatMakeNoSense) {
   EXPECT_THAT(error_with("shift_terminal", 1), HasSubstr("field shift_terminal is 1"));
   EXPECT_THAT(error_with("shift_terminal", -0.1), HasSubstr("field shift_terminal is -0.1"));
   EXPECT_THAT(error_with("base_shift", true), HasSubstr("field base_shift is true"));
+  EXPECT_EQ(error_with("base_shift", 1e300),
+            at("scheduler_config.json").string() + ": field base_shift is 1e+300, a number from -20 to 20 is needed");
+  EXPECT_THAT(error_with("max_shift", -21), HasSubstr("field max_shift is -21, a number from -20 to 20"));
+  EXPECT_THAT(error_with("shift", 1e39), HasSubstr("field shift is 1e+39, a positive number up to 1000000"));
   EXPECT_THAT(error_with("use_dynamic_shifting", 1), HasSubstr("true or false"));
   EXPECT_THAT(error_with("max_image_seq_len", 256), HasSubstr("another number than base_image_seq_len 256"));
   EXPECT_THAT(error_with("max_image_seq_len", -1), HasSubstr("field max_image_seq_len is -1"));
@@ -171,10 +175,12 @@ TEST_F(ScheduleFilesTest, RefuseValuesThatMakeNoSense) {
 
 TEST_F(ScheduleFilesTest, RefuseShiftsThatGiveNoFallingSigmas) {
   nlohmann::json file = published();
-  file["max_shift"] = 1e6;
-  EXPECT_THAT(error_of_schedule(file, 4, 8192), AllOf(HasSubstr("do not fall"), HasSubstr("1000000")));
+  file["max_shift"] = 19;
+  file["max_image_seq_len"] = 300;
+  EXPECT_THAT(error_of_schedule(file, 4, 8192),
+              AllOf(HasSubstr("scheduler_config.json: "), HasSubstr("do not fall"), HasSubstr("max_shift 19 at 300")));
   file["time_shift_type"] = "linear";
-  file["base_shift"] = file["max_shift"] = -0.5;
+  file["base_shift"] = file["max_shift"] = -0.5;  // of a linear time shift the strength itself
   EXPECT_THAT(error_of_schedule(file, 4, 8192), HasSubstr("do not fall"));
 }
 

@@ -322,5 +322,15 @@ TEST_F(TokenizerFilesTest, RefusesAnotherTokenizersConfig) {
   EXPECT_THAT(error(), AllOf(HasSubstr("added_tokens.json"), HasSubstr("an integer")));
 }
 
+TEST_F(TokenizerFilesTest, NoticesABrokenConfigBesideAGoodTokenizer) {
+  write("tokenizer.json", small_tokenizer().dump());
+  write("tokenizer_config.json", R"({"tokenizer_class": "Qwen2Tokenizer"})");
+  EXPECT_THAT(encode(folder_), ElementsAre(257, 300));
+  write("tokenizer_config.json", R"({"tokenizer_class": "Qwen2Tok)");
+  EXPECT_THAT(error(), AllOf(HasSubstr("tokenizer_config.json: "), HasSubstr("not valid JSON")));
+  write("tokenizer_config.json", R"({"add_bos_token": true})");
+  EXPECT_THAT(error(), HasSubstr("field add_bos_token is true, false is needed"));
+}
+
 }  // namespace
 }  // namespace inkstone
