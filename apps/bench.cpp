@@ -5,7 +5,9 @@
 #include <nlohmann/json.hpp>
 
 #include "commands.h"
+#include "interrupt.h"
 #include "model_arguments.h"
+#include "progress_bar.h"
 #include "text.h"
 #include "usage.h"
 
@@ -26,6 +28,7 @@ Examples:
 struct Arguments {
   std::string kind;
   BenchOptions options;
+  std::optional<int64_t> layers;
   std::optional<std::string> device;
   std::optional<int> threads;
   bool as_json = false;
@@ -51,9 +54,19 @@ void print_json(const Arguments& a, const BenchResult& result) {
 void run_bench_command(const Arguments& a) {
   BenchOptions options = a.options;
   options.kind = kind_named(a.kind);
+  if (a.layers && options.kind == BenchKind::vae)
+    throw UsageError(fmt::format("--layers {}: the vae is measured whole; block or encoder takes it", *a.layers));
+  options.layers = a.layers.value_or(options.layers);
   if (a.device) options.device = device_named(*a.device);
   options.threads = a.threads.value_or(0);
-  const BenchResult result = run_bench(options);
+  BenchResult result;
+  run_interruptibly([&](const std::stop_token& stop) {
+    options.stop = stop;
+    result = with_progress(shows_progress(Verbosity::normal), [&](const ProgressFunction& progress) {
+      options.progress = progress;
+      return run_bench(options);
+    });
+  });
   if (a.as_json) return print_json(a, result);
   fmt::print("{} at {}x{} pixels, {} weights, {}: {}, {:.1f} GFLOP/s, {:.0f} % of the machine's peak, at most {}\n",
              a.kind, options.size, options.size, options.format, a.device.value_or("cpu"),
@@ -74,7 +87,7 @@ void add_bench(CLI::App& app, Run& run) {
   command.add_option("--size", arguments->options.size, "width and height of the picture in pixels; default 512")
       ->type_name("N")
       ->check(whole_number(1, kNoLimit));
-  command.add_option("--layers", arguments->options.layers, "blocks or encoder layers in a row; default 1")
+  command.add_option("--layers", arguments->layers, "blocks or encoder layers in a row; default 1")
       ->type_name("N")
       ->check(whole_number(1, kNoLimit));
   command.add_option("--format", arguments->options.format, "of the weights: f32 (default), bf16, int8 or int4")

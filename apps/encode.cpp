@@ -5,7 +5,9 @@
 #include <spdlog/spdlog.h>
 
 #include "commands.h"
+#include "interrupt.h"
 #include "model_arguments.h"
+#include "progress_bar.h"
 #include "usage.h"
 
 namespace inkstone::cli {
@@ -26,14 +28,20 @@ struct Arguments {
 void run_encode(const Arguments& a) {
   if (!a.prompt) throw UsageError("--prompt: not given, a text is wanted; see inkstone encode --help");
   if (!a.output) throw UsageError("--output: not given, a safetensors file is wanted; see inkstone encode --help");
-  set_up_messages(verbosity_of(a.model));
+  const Verbosity verbosity = verbosity_of(a.model);
+  set_up_messages(verbosity);
   check_writable_file(*a.output);
-  EngineOptions options;
+  EngineOptions options = {.purpose = Purpose::encode};
   apply(a.model, options);
-  Engine engine = Engine::open(options);
-  for (const std::string& line : engine.describe()) spdlog::debug("{}", line);
-  const Embeddings embeddings = engine.encode(*a.prompt, a.max_sequence_length);
-  save_embeddings(*a.output, embeddings);
+  Embeddings embeddings;
+  run_interruptibly([&](const std::stop_token& stop) {
+    Engine engine = Engine::open(options);
+    for (const std::string& line : engine.describe()) spdlog::debug("{}", line);
+    embeddings = with_progress(shows_progress(verbosity), [&](const ProgressFunction& progress) {
+      return engine.encode({*a.prompt, a.max_sequence_length, progress, stop});
+    });
+    save_embeddings(*a.output, embeddings);
+  });
   for (const std::string& note : embeddings.notes) spdlog::info("note: {}", note);
   spdlog::info("{} tokens of width {}", embeddings.rows, embeddings.width);
   fmt::print("{}\n", *a.output);

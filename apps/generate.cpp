@@ -137,13 +137,6 @@ void report(const Result& result, double total) {
   spdlog::info("{}total {}; at most {} of tensors", times, seconds_text(total), bytes_text(result.peak_bytes));
 }
 
-/// Runs the engine with a progress bar, where there is someone to see it.
-Result generate(Engine& engine, Request& request, bool show) {
-  std::unique_ptr<ProgressBar> bar = show ? std::make_unique<ProgressBar>() : nullptr;
-  if (bar) request.progress = [&bar](const Progress& progress) { bar->update(progress); };
-  return engine.generate(request);
-}
-
 /// The picture would replace latents written to the same file.
 void check_output(const fs::path& path, const Request& request) {
   const auto whole = [](const fs::path& given) { return fs::absolute(given).lexically_normal(); };
@@ -170,24 +163,24 @@ void run_generate(const Arguments& a) {
   const auto start = std::chrono::steady_clock::now();
   const Verbosity verbosity = verbosity_of(a.model);
   set_up_messages(verbosity);
-  const Interrupt interrupt;
   EngineOptions options;
   Request request = request_of(a, options);
   const std::vector<fs::path> paths = picture_paths(a.output, request.seed, request.count);
   for (const fs::path& path : paths) check_output(path, request);
-  request.stop = interrupt.token();
-  try {
+  run_interruptibly([&](const std::stop_token& stop) {
+    request.stop = stop;
     Engine engine = Engine::open(options);
     for (const std::string& line : engine.describe()) spdlog::debug("{}", line);
-    Result result = generate(engine, request, verbosity != Verbosity::quiet && messages_on_terminal());
+    Result result = with_progress(shows_progress(verbosity), [&](const ProgressFunction& progress) {
+      request.progress = progress;
+      return engine.generate(request);
+    });
     if (!a.seed && !a.like) spdlog::info("seed {}", request.seed);
     const auto write_start = std::chrono::steady_clock::now();
     write_pictures(result.pictures, paths);
     add_writing(result.times, seconds_since(write_start));
     report(result, seconds_since(start));
-  } catch (const Cancelled&) {
-    throw Interrupted(interrupt.signal());
-  }
+  });
 }
 
 }  // namespace

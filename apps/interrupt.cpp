@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include "inkstone/error.h"
+
 namespace inkstone::cli {
 namespace {
 
@@ -39,6 +41,15 @@ void Interrupt::wait(const std::stop_token& ended) {
     if (signal_ != 0) _exit(exit_code_of(caught));
     signal_ = caught;
     source_.request_stop();
+  }
+}
+
+void run_interruptibly(const std::function<void(const std::stop_token& stop)>& work) {
+  const Interrupt interrupt;
+  try {
+    work(interrupt.token());
+  } catch (const Cancelled&) {
+    throw Interrupted(interrupt.signal());
   }
 }
 

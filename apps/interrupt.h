@@ -3,6 +3,7 @@
 #include <atomic>
 #include <csignal>
 #include <exception>
+#include <functional>
 #include <stop_token>
 #include <thread>
 
@@ -43,5 +44,8 @@ class Interrupt {
   sigset_t mask_before_;
   std::jthread waiter_;
 };
+
+/// Runs work of the library under an Interrupt. Throws Interrupted where the work throws Cancelled.
+void run_interruptibly(const std::function<void(const std::stop_token& stop)>& work);
 
 }  // namespace inkstone::cli

@@ -36,9 +36,10 @@ void set_up_messages(Verbosity verbosity) {
   spdlog::set_default_logger(std::move(logger));
 }
 
-bool messages_on_terminal() {
+bool shows_progress(Verbosity verbosity) {
   const char* terminal = std::getenv("TERM");
-  return isatty(STDERR_FILENO) == 1 && terminal != nullptr && std::string_view(terminal) != "dumb";
+  return verbosity != Verbosity::quiet && isatty(STDERR_FILENO) == 1 && terminal != nullptr &&
+         std::string_view(terminal) != "dumb";
 }
 
 }  // namespace inkstone::cli

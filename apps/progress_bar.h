@@ -35,4 +35,13 @@ class ProgressBar {
   std::jthread drawer_;
 };
 
+/// Gives what `work` gives, which is called with a function for the library to report to: to a bar if one is to be
+/// shown, else none.
+template <class Work>
+auto with_progress(bool shown, const Work& work) {
+  if (!shown) return work(ProgressFunction());
+  ProgressBar bar;
+  return work(ProgressFunction([&bar](const Progress& progress) { bar.update(progress); }));
+}
+
 }  // namespace inkstone::cli

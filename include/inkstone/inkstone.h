@@ -29,6 +29,12 @@ enum class HeldAs : uint8_t {
   bf16,    ///< f32 weights rounded to bf16: lossy
 };
 
+/// What an engine is for. It opens what that takes and looks at nothing else.
+enum class Purpose : uint8_t {
+  generate,  ///< every component
+  encode,    ///< text encoder and tokenizer; generate() is an Error
+};
+
 /// Which model to open and how to run it.
 struct EngineOptions {
   std::filesystem::path model;        ///< a folder; empty: the model that ships with Inkstone
@@ -42,6 +48,7 @@ struct EngineOptions {
   size_t memory_limit = 0;            ///< bytes for activations and converted weights; 0: what is available
   bool profile = false;               ///< time every op; see Result::profile
   std::optional<DeviceKind> compare;  ///< run every op on this device too and stop at the first that differs
+  Purpose purpose = Purpose::generate;
 };
 
 enum class Stage : uint8_t { load, encode, denoise, decode, write };
@@ -99,6 +106,14 @@ struct Result {
   size_t peak_bytes = 0;           ///< of the device's memory pool
 };
 
+/// One prompt to encode.
+struct EncodeRequest {
+  std::string prompt;
+  std::optional<int64_t> max_sequence_length;  ///< as in Request
+  ProgressFunction progress;
+  std::stop_token stop;  ///< as in Request
+};
+
 /// Prompt embeddings as the transformer gets them.
 struct Embeddings {
   int64_t rows = 0;
@@ -119,7 +134,7 @@ class INKSTONE_API Engine {
   Result generate(const Request& request);
 
   /// The prompt's conditioning in f32, template rows dropped.
-  Embeddings encode(const std::string& prompt, std::optional<int64_t> max_sequence_length = std::nullopt);
+  Embeddings encode(const EncodeRequest& request);
 
   /// One line each: device, threads, components, formats.
   std::vector<std::string> describe() const;
@@ -181,10 +196,12 @@ enum class BenchKind : uint8_t { block, encoder, vae };
 struct BenchOptions {
   BenchKind kind = BenchKind::block;
   int64_t size = 512;          ///< pixels, square
-  int64_t layers = 1;          ///< transformer blocks or encoder layers to run in a row
+  int64_t layers = 1;          ///< transformer blocks or encoder layers to run in a row; 1 with the vae
   std::string format = "f32";  ///< of the weights: f32, bf16, int4, int8
   DeviceKind device = DeviceKind::cpu;
   int threads = 0;
+  ProgressFunction progress;  ///< Stage::load while weights are made, then one step for each run
+  std::stop_token stop;       ///< as in Request
 };
 
 /// Medians of at least five runs of full-size work on random weights.

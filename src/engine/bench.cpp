@@ -1,5 +1,7 @@
 // Full-size work on random weights, measured against what the machine can do.
 #include <algorithm>
+#include <cmath>
+#include <functional>
 
 #include "inkstone/inkstone.h"
 
@@ -7,6 +9,7 @@
 #include "cpu/peak.h"
 #include "engine/machine.h"
 #include "engine/random_weights.h"
+#include "engine/stages.h"
 #include "engine/timing.h"
 #include "model/text_encoder.h"
 #include "model/transformer.h"
@@ -20,8 +23,8 @@ namespace {
 constexpr int64_t kTextTokens = 64;      // of a prompt of some 50 words
 constexpr int64_t kTemplateTokens = 34;  // the encoder reads them too
 constexpr int64_t kMaxLayers = 60;
-constexpr int kRuns = 5;  // at least
-constexpr int kMaxRuns = 25;
+constexpr int64_t kRuns = 5;  // at least
+constexpr int64_t kMaxRuns = 25;
 constexpr double kEnoughSeconds = 2;  // short work is repeated for so long
 
 /// Something to measure; run() gives its last result.
@@ -123,15 +126,31 @@ double seconds_of(Work& work, Ops& ops) {
   return seconds_since(start);
 }
 
-double median_seconds(Work& work, Ops& ops) {
-  seconds_of(work, ops);  // the first run pays for page faults and generated code
+/// How often to repeat work that takes so long.
+int64_t runs_for(double seconds) {
+  return std::clamp(static_cast<int64_t>(std::ceil(kEnoughSeconds / seconds)), kRuns, kMaxRuns);
+}
+
+double median_seconds(Work& work, Ops& ops, int64_t runs, const std::function<void()>& run_done) {
   std::vector<double> seconds;
-  double total = 0;
-  while (seconds.size() < kRuns || (total < kEnoughSeconds && seconds.size() < kMaxRuns)) {
+  for (int64_t i = 0; i < runs; ++i) {
     seconds.push_back(seconds_of(work, ops));
-    total += seconds.back();
+    run_done();
   }
   return median(seconds);
+}
+
+/// Where generate does this work.
+Stage stage_of(BenchKind kind) {
+  switch (kind) {
+    case BenchKind::block:
+      return Stage::denoise;
+    case BenchKind::encoder:
+      return Stage::encode;
+    case BenchKind::vae:
+      break;
+  }
+  return Stage::decode;
 }
 
 /// Multiply-adds counted as two, without doing them.
@@ -146,17 +165,23 @@ double flop_of(Work& work) {
 }  // namespace
 
 BenchResult run_bench(const BenchOptions& options) {
+  check(options.kind != BenchKind::vae || options.layers == 1, "layers {}: the vae is measured whole", options.layers);
   check(options.layers >= 1 && options.layers <= kMaxLayers, "layers {}: 1 to {} work", options.layers, kMaxLayers);
   const int threads = options.device == DeviceKind::reference ? 1
                       : options.threads > 0                   ? options.threads
                                                               : usable_processors();
   Machine machine({.device = options.device, .threads = options.threads});
-  RandomWeights random(machine.device(), random_format(options.format), threads);
+  machine.watch(options.stop);
+  Stages stages(options.progress);
+  stages.begin(Stage::load);
+  RandomWeights random(machine.device(), random_format(options.format), threads, options.stop);
   const auto work = make_work(machine.ops(), random, options);
   machine.device().reset_peak();
 
   const double peak_before = measure_f32_peak(threads);
-  BenchResult result = {.median_s = median_seconds(*work, machine.ops())};
+  const int64_t runs = runs_for(seconds_of(*work, machine.ops()));  // the first run pays for page faults
+  stages.begin(stage_of(options.kind), runs);
+  BenchResult result = {.median_s = median_seconds(*work, machine.ops(), runs, [&] { stages.step_done(); })};
   const double peak = std::max(peak_before, measure_f32_peak(threads));  // other work may have disturbed one of them
   const double rate = flop_of(*work) / result.median_s;
   result.gflops = rate / 1e9;

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "engine/generation.h"
 #include "engine/session.h"
+#include "engine/stages.h"
 #include "engine/timing.h"
 
 namespace inkstone {
@@ -29,16 +30,23 @@ Engine Engine::open(const EngineOptions& options) {
 }
 
 Result Engine::generate(const Request& request) {
+  check(state_->session.options().purpose == Purpose::generate,
+        "this engine was opened to encode prompts; one for pictures is needed");
   return inkstone::generate(state_->session, request, std::exchange(state_->opening_seconds, 0));
 }
 
-Embeddings Engine::encode(const std::string& prompt, std::optional<int64_t> max_sequence_length) {
+Embeddings Engine::encode(const EncodeRequest& request) {
   Session& session = state_->session;
-  session.machine().watch({});
-  const PromptTokens tokens = tokenize_prompt(session.model().tokenizer, prompt, max_sequence_length);
-  const Tensor host = session.machine().ops().download(session.encode(std::span(&tokens, 1)).front());
+  session.watch(request.stop);
+  const PromptTokens tokens = tokenize_prompt(session.model().tokenizer, request.prompt, request.max_sequence_length);
+  const std::span prompts(&tokens, 1);
+  Stages stages(request.progress);
+  stages.begin(Stage::encode, session.encoding_steps(prompts));
+  const Tensor states = session.encode(prompts, [&] { stages.step_done(); }).front();
+  const Tensor host = session.machine().ops().download(states);
   const auto values = host.span<const float>();
   Embeddings embeddings = {.rows = host.dim(0), .width = host.dim(1), .values = {values.begin(), values.end()}};
+  embeddings.notes = session.model().notes;
   if (tokens.cut) embeddings.notes.push_back(fmt::format("the prompt was cut to {} tokens", tokens.kept()));
   if (const std::string agreement = session.machine().comparison(); !agreement.empty())
     embeddings.notes.push_back(agreement);

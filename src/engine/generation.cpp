@@ -38,7 +38,7 @@ std::vector<std::string> notes_of(const Session& session, const Job& job) {
   const Model& model = session.model();
   std::vector<std::string> notes = model.notes;
   notes.insert(notes.end(), job.notes.begin(), job.notes.end());
-  for (const Checkpoint* files : {&model.transformer_files, &model.text_encoder_files, &model.vae_files})
+  for (const Checkpoint* files : model.files())
     if (session.held() == DType::bf16 && rounds_weights(*files))
       notes.push_back(fmt::format("the {}'s weights are rounded to bf16", name_of(files->component)));
   if (const size_t bytes = mapped_bytes(model.transformer_files); bytes > memory_of_process())
@@ -58,7 +58,7 @@ class Generation {
 
   Result run() {
     Device& device = session_.machine().device();
-    session_.machine().watch(request_.stop);
+    session_.watch(request_.stop);
     stages_.begin(Stage::load);
     prepare();
     stages_.step_done();
@@ -91,9 +91,8 @@ class Generation {
   void encode() {
     std::vector<PromptTokens> texts = {job_.prompt_tokens};
     if (job_.guided) texts.push_back(job_.negative_tokens);
-    stages_.begin(Stage::encode);
-    embeddings_ = session_.encode(texts);
-    stages_.step_done();
+    stages_.begin(Stage::encode, session_.encoding_steps(texts));
+    embeddings_ = session_.encode(texts, [&] { stages_.step_done(); });
   }
 
   /// The job's pictures from `first` on, as many as are drawn at once.

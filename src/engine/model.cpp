@@ -18,16 +18,21 @@ constexpr std::string_view kPipeline = "QwenImagePipeline";
 /// A component that model_index.json names, and the classes of it that this program runs.
 struct Part {
   std::string_view name;
+  bool encodes;  ///< needed to encode a prompt, too
   std::array<std::string_view, 2> classes;
   fs::path EngineOptions::*replacement;
 };
 constexpr std::array<Part, 5> kParts = {{
-    {"transformer", {"QwenImageTransformer2DModel"}, &EngineOptions::transformer},
-    {"text_encoder", {"Qwen2_5_VLForConditionalGeneration"}, &EngineOptions::text_encoder},
-    {"vae", {"AutoencoderKLQwenImage"}, &EngineOptions::vae},
-    {"tokenizer", {"Qwen2Tokenizer", "Qwen2TokenizerFast"}, &EngineOptions::tokenizer},
-    {"scheduler", {"FlowMatchEulerDiscreteScheduler"}, nullptr},
+    {"transformer", false, {"QwenImageTransformer2DModel"}, &EngineOptions::transformer},
+    {"text_encoder", true, {"Qwen2_5_VLForConditionalGeneration"}, &EngineOptions::text_encoder},
+    {"vae", false, {"AutoencoderKLQwenImage"}, &EngineOptions::vae},
+    {"tokenizer", true, {"Qwen2Tokenizer", "Qwen2TokenizerFast"}, &EngineOptions::tokenizer},
+    {"scheduler", false, {"FlowMatchEulerDiscreteScheduler"}, nullptr},
 }};
+
+bool is_needed(const Part& part, const EngineOptions& options) {
+  return options.purpose == Purpose::generate || part.encodes;
+}
 
 bool is_replaced(const Part& part, const EngineOptions& options) {
   return part.replacement != nullptr && !(options.*part.replacement).empty();
@@ -53,7 +58,7 @@ void check_index(const fs::path& path, const EngineOptions& options) {
   const std::string pipeline = index.text("_class_name");
   if (pipeline != kPipeline) index.refuse("_class_name", std::string(kPipeline));
   for (const Part& part : kParts)
-    if (!is_replaced(part, options)) check_entry(index, part);
+    if (is_needed(part, options) && !is_replaced(part, options)) check_entry(index, part);
 }
 
 /// Throws Error unless a folder looks like a model's.
@@ -85,7 +90,13 @@ Checkpoint open_component(const EngineOptions& options, Component component) {
 }
 
 /// Components that were not made for each other would fail later, with less telling shapes.
-void check_fit(const Model& m) {
+void check_text_fit(const Model& m) {
+  check(m.tokenizer.vocabulary_size() <= m.text_encoder.vocabulary,
+        "{}: knows {} tokens, fewer than the tokenizer's {}", m.text_encoder_files.path.string(),
+        m.text_encoder.vocabulary, m.tokenizer.vocabulary_size());
+}
+
+void check_picture_fit(const Model& m) {
   const int64_t features = m.vae.latent_channels * m.transformer.patch * m.transformer.patch;
   const std::string transformer = m.transformer_files.path.string();
   check(m.transformer.in_channels == features && m.transformer.out_channels == m.vae.latent_channels,
@@ -96,9 +107,35 @@ void check_fit(const Model& m) {
         m.transformer.text_width, m.text_encoder_files.path.string(), m.text_encoder.width);
   check(m.vae.image_channels == 3, "{}: draws {} channels, 3 are needed", m.vae_files.path.string(),
         m.vae.image_channels);
-  check(m.tokenizer.vocabulary_size() <= m.text_encoder.vocabulary,
-        "{}: knows {} tokens, fewer than the tokenizer's {}", m.text_encoder_files.path.string(),
-        m.text_encoder.vocabulary, m.tokenizer.vocabulary_size());
+}
+
+/// A config as its reader gives it; what had to be inferred goes to the notes.
+template <class Config>
+Config noted(Model& m, const Checkpoint& files, Config (*read)(const Checkpoint&, ConfigOrigin&)) {
+  ConfigOrigin origin;
+  Config config = read(files, origin);
+  if (origin.inferred) m.notes.push_back(origin.note);
+  return config;
+}
+
+void open_text_parts(Model& m, const EngineOptions& options) {
+  m.text_encoder_files = open_component(options, Component::text_encoder);
+  m.text_encoder = noted(m, m.text_encoder_files, read_text_encoder_config);
+  check_text_fit(m);
+}
+
+void open_picture_parts(Model& m, const EngineOptions& options) {
+  m.transformer_files = open_component(options, Component::transformer);
+  m.vae_files = open_component(options, Component::vae);
+  m.transformer = noted(m, m.transformer_files, read_transformer_config);
+  m.vae = noted(m, m.vae_files, read_vae_config);
+  check_picture_fit(m);
+  const fs::path folder = model_folder(options);
+  m.schedule = read_schedule_config(folder / "scheduler");
+  m.defaults = read_model_defaults(folder);
+  std::error_code ignored;
+  if (!fs::exists(folder / "scheduler", ignored))
+    m.notes.push_back(fmt::format("{}: no scheduler/ in it; Qwen-Image-2512's schedule is used", folder.string()));
 }
 
 }  // namespace
@@ -106,33 +143,20 @@ void check_fit(const Model& m) {
 Model open_model(const EngineOptions& options) {
   const fs::path folder = model_folder(options);
   check_folder(folder, options);
-  Checkpoint transformer_files = open_component(options, Component::transformer);
-  Checkpoint text_encoder_files = open_component(options, Component::text_encoder);
-  Checkpoint vae_files = open_component(options, Component::vae);
   Tokenizer tokenizer = Tokenizer::load(component_path(options, part_of("tokenizer")));
   // Nothing in these braces may throw: g++ 12 would then destroy the vectors of the defaulted VaeConfig twice.
-  Model m = {
-      .transformer_files = std::move(transformer_files),
-      .text_encoder_files = std::move(text_encoder_files),
-      .vae_files = std::move(vae_files),
-      .tokenizer = std::move(tokenizer),
-  };
+  Model m = {.tokenizer = std::move(tokenizer)};
   m.name = folder_name(folder);
-  m.schedule = read_schedule_config(folder / "scheduler");
-  m.defaults = read_model_defaults(folder);
-  std::array<ConfigOrigin, 3> origins;
-  m.transformer = read_transformer_config(m.transformer_files, origins[0]);
-  m.text_encoder = read_text_encoder_config(m.text_encoder_files, origins[1]);
-  m.vae = read_vae_config(m.vae_files, origins[2]);
-  for (const ConfigOrigin& origin : origins)
-    if (origin.inferred) m.notes.push_back(origin.note);
-  std::error_code ignored;
-  if (!fs::exists(folder / "scheduler", ignored))
-    m.notes.push_back(fmt::format("{}: no scheduler/ in it; Qwen-Image-2512's schedule is used", folder.string()));
+  open_text_parts(m, options);
+  if (options.purpose == Purpose::generate) open_picture_parts(m, options);
   for (const Part& part : kParts)
     if (is_replaced(part, options)) m.replaced.emplace_back(part.name, folder_name(options.*part.replacement));
-  check_fit(m);
   return m;
+}
+
+std::vector<const Checkpoint*> Model::files() const {
+  if (transformer_files.files.empty()) return {&text_encoder_files};
+  return {&transformer_files, &text_encoder_files, &vae_files};
 }
 
 std::string folder_name(const fs::path& path) {

@@ -11,7 +11,8 @@
 
 namespace inkstone {
 
-/// Everything about a model but its weights, which `*_files` map.
+/// Everything about a model but its weights, which `*_files` map. Of a model that is opened to encode, only what is
+/// said of the text encoder and the tokenizer.
 struct Model {
   std::string name;  ///< of its folder
   Checkpoint transformer_files, text_encoder_files, vae_files;
@@ -24,6 +25,9 @@ struct Model {
   std::vector<std::string> notes;  ///< what had to be inferred
   std::vector<std::pair<std::string, std::string>>
       replaced;  ///< component and the name of the file or folder it came from
+
+  /// Of the components that were opened.
+  std::vector<const Checkpoint*> files() const;
 
   /// Width and height of a picture are multiples of this many pixels.
   int64_t unit() const { return vae.scale() * transformer.patch; }

@@ -84,10 +84,14 @@ RandomFormat random_format(std::string_view name) {
   fail("format \"{}\": there are {}", name, fmt::join(names, ", "));
 }
 
-RandomWeights::RandomWeights(Device& device, RandomFormat format, int threads)
-    : WeightLoader(no_files_, device), device_(device), format_(format), pool_(threads) {}
+RandomWeights::RandomWeights(Device& device, RandomFormat format, int threads, std::stop_token stop)
+    : WeightLoader(no_files_, device, std::nullopt, std::move(stop)),
+      device_(device),
+      format_(format),
+      pool_(threads) {}
 
 Tensor RandomWeights::place(const Tensor& host) {
+  check_stop();
   bytes_ += host.bytes();
   return device_.upload(host);
 }

@@ -19,7 +19,7 @@ RandomFormat random_format(std::string_view name);
 /// inputs do not divide into groups they are bf16.
 class RandomWeights final : public WeightLoader {
  public:
-  RandomWeights(Device& device, RandomFormat format, int threads);
+  RandomWeights(Device& device, RandomFormat format, int threads, std::stop_token stop = {});
 
   Linear linear(const std::vector<SlabName>& slabs, int64_t in, Bias bias) override;
   Weight table(const std::string& name, int64_t rows, int64_t width) override;

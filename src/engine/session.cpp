@@ -40,7 +40,7 @@ Session::Session(const EngineOptions& options)
 
 std::vector<std::string> Session::describe() {
   std::vector<std::string> lines = {machine_.device().describe()};
-  for (const Checkpoint* files : {&model_.transformer_files, &model_.text_encoder_files, &model_.vae_files}) {
+  for (const Checkpoint* files : model_.files()) {
     const ComponentTotals totals = totals_of(*files);
     lines.push_back(fmt::format("{}: {}, {} in {}'s layout, {} parameters, {}", name_of(files->component),
                                 files->path.string(), totals.format, files->scheme->name,
@@ -50,23 +50,34 @@ std::vector<std::string> Session::describe() {
   return lines;
 }
 
-Tensor Session::encode(const TextEncoderWeights& weights, const PromptTokens& tokens) {
+void Session::watch(const std::stop_token& stop) {
+  stop_ = stop;
+  machine_.watch(stop);
+}
+
+Tensor Session::encode(const TextEncoderWeights& weights, const PromptTokens& tokens,
+                       const std::function<void()>& layer_done) {
   Ops& ops = machine_.ops();
   const auto length = static_cast<int64_t>(tokens.ids.size());
-  const Tensor states =
-      encode_text(ops, model_.text_encoder, weights, ops.upload(host_tensor(tokens.ids)), Sequences::equal(1, length));
+  const Tensor states = encode_text(ops, model_.text_encoder, weights, ops.upload(host_tensor(tokens.ids)),
+                                    Sequences::equal(1, length), layer_done);
   return ops.concat_rows({states.rows(tokens.dropped, length)});  // a copy, so that the whole need not be kept
 }
 
-std::vector<Tensor> Session::encode(std::span<const PromptTokens> prompts) {
+int64_t Session::encoding_steps(std::span<const PromptTokens> prompts) const {
+  return model_.text_encoder.layers *
+         std::ranges::count_if(prompts, [&](const PromptTokens& tokens) { return !prompts_.find(tokens); });
+}
+
+std::vector<Tensor> Session::encode(std::span<const PromptTokens> prompts, const std::function<void()>& layer_done) {
   std::optional<TextEncoderWeights> weights;
   std::vector<Tensor> all;
   for (const PromptTokens& tokens : prompts) {
     Tensor embeddings = prompts_.find(tokens);
     if (!embeddings) {
-      WeightLoader loader(model_.text_encoder_files, machine_.device(), held_);
-      if (!weights) weights = load_text_encoder(model_.text_encoder, loader);
-      embeddings = encode(*weights, tokens);
+      WeightLoader load = loader(model_.text_encoder_files);
+      if (!weights) weights = load_text_encoder(model_.text_encoder, load);
+      embeddings = encode(*weights, tokens, layer_done);
       prompts_.add(tokens, embeddings);
     }
     all.push_back(embeddings);
@@ -76,16 +87,16 @@ std::vector<Tensor> Session::encode(std::span<const PromptTokens> prompts) {
 
 const TransformerWeights& Session::transformer() {
   if (!transformer_) {
-    WeightLoader loader(model_.transformer_files, machine_.device(), held_);
-    transformer_ = load_transformer(model_.transformer, loader);
+    WeightLoader load = loader(model_.transformer_files);
+    transformer_ = load_transformer(model_.transformer, load);
   }
   return *transformer_;
 }
 
 const VaeWeights& Session::vae() {
   if (!vae_) {
-    WeightLoader loader(model_.vae_files, machine_.device(), held_);
-    vae_ = load_vae(model_.vae, loader);
+    WeightLoader load = loader(model_.vae_files);
+    vae_ = load_vae(model_.vae, load);
   }
   return *vae_;
 }

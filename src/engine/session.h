@@ -1,8 +1,10 @@
 // A model on a device: weights that are bound when first needed, and prompts that were encoded before.
 #pragma once
+#include <functional>
 #include <list>
 #include <optional>
 #include <span>
+#include <stop_token>
 
 #include "engine/machine.h"
 #include "engine/model.h"
@@ -39,9 +41,15 @@ class Session {
   HeldType held() const { return held_; }
   std::vector<std::string> describe();
 
+  /// From here on work, binding of weights included, throws Cancelled soon after a stop request of `stop`.
+  void watch(const std::stop_token& stop);
+
   /// Each prompt's conditioning (kept rows, text width). Weights of the text encoder are held only while this runs.
-  /// A prompt is encoded alone, so that its numbers do not depend on what else was asked for.
-  std::vector<Tensor> encode(std::span<const PromptTokens> prompts);
+  /// A prompt is encoded alone, so that its numbers do not depend on what else was asked for. `layer_done` is called
+  /// encoding_steps() times.
+  std::vector<Tensor> encode(std::span<const PromptTokens> prompts, const std::function<void()>& layer_done);
+  /// Layers to run through for these prompts; none for one that was encoded before.
+  int64_t encoding_steps(std::span<const PromptTokens> prompts) const;
 
   bool has_transformer() const { return transformer_.has_value(); }
   /// Both stay bound once they are.
@@ -49,12 +57,14 @@ class Session {
   const VaeWeights& vae();
 
  private:
-  Tensor encode(const TextEncoderWeights& weights, const PromptTokens& tokens);
+  Tensor encode(const TextEncoderWeights& weights, const PromptTokens& tokens, const std::function<void()>& layer_done);
+  WeightLoader loader(const Checkpoint& files) { return {files, machine_.device(), held_, stop_}; }
 
   EngineOptions options_;
   HeldType held_;
   Model model_;
   Machine machine_;
+  std::stop_token stop_;
   PromptCache prompts_;
   std::optional<TransformerWeights> transformer_;
   std::optional<VaeWeights> vae_;

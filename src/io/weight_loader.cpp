@@ -7,7 +7,8 @@
 namespace inkstone {
 namespace {
 
-constexpr int64_t kKernel = 3;  // rows, columns and frames of a convolution
+constexpr int64_t kKernel = 3;                 // rows, columns and frames of a convolution
+constexpr int64_t kPiece = int64_t{16} << 20;  // numbers that are converted between two looks at the stop token
 
 [[noreturn]] void refuse_shape(const StoredTensor& tensor, const std::string& name, const std::string& needed) {
   fail("{}: has shape {}, {} is needed", describe(tensor, name), tensor.data.shape().text(), needed);
@@ -19,14 +20,6 @@ void check_room(const Shape& shape, DType type) {
   const size_t available = available_memory();
   check(bytes <= available, "a weight {} held as {}: {} bytes are needed, {} are available", shape.text(),
         name_of(type), bytes, available);
-}
-
-Tensor rounded_to_bf16(const Tensor& dense) {
-  const Tensor wide = dense.dtype() == DType::f32 ? dense : to_f32(dense);
-  const Tensor narrow = host_tensor(dense.shape(), DType::bf16);
-  const auto from = wide.span<const float>();
-  std::transform(from.begin(), from.end(), narrow.data<bf16_t>(), to_bf16);
-  return narrow;
 }
 
 /// (out, in) without the kernel axes of size 1 between or behind; empty if it is something else.
@@ -69,10 +62,14 @@ void copy_kernel(const Tensor& stored, const KernelStrides& s, const Tensor& ker
 
 }  // namespace
 
-WeightLoader::WeightLoader(const Checkpoint& checkpoint, Device& device, HeldType held)
-    : checkpoint_(checkpoint), device_(device), held_(held) {
+WeightLoader::WeightLoader(const Checkpoint& checkpoint, Device& device, HeldType held, std::stop_token stop)
+    : checkpoint_(checkpoint), device_(device), held_(held), stop_(std::move(stop)) {
   check(!held || held == DType::f32 || held == DType::bf16, "weights cannot be held as {}; F32 and BF16 work",
         held ? name_of(*held) : "");
+}
+
+void WeightLoader::check_stop() const {
+  if (stop_.stop_requested()) throw Cancelled();
 }
 
 const StoredTensor& WeightLoader::need(const std::string& name) {
@@ -85,8 +82,25 @@ const StoredTensor& WeightLoader::need(const std::string& name) {
 
 Tensor WeightLoader::hold(const Tensor& dense) const {
   if (!held_ || held_ == dense.dtype()) return dense;
-  check_room(dense.shape(), *held_);
-  return held_ == DType::bf16 ? rounded_to_bf16(dense) : to_f32(dense);
+  return converted(dense_weight(dense.reshape({dense.dim(0), dense.count() / dense.dim(0)})), *held_)
+      .reshape(dense.shape());
+}
+
+/// A matrix as f32 or bf16 in memory of its own.
+Tensor WeightLoader::converted(const Weight& weight, DType type) const {
+  const Shape shape = {weight.out, weight.in};
+  check_room(shape, type);
+  const Tensor all = host_tensor(shape, type);
+  const int64_t rows = std::max<int64_t>(1, kPiece / weight.in);
+  for (int64_t begin = 0, end = 0; begin < weight.out; begin = end) {
+    check_stop();
+    end = std::min(begin + rows, weight.out);
+    const Tensor piece = all.rows(begin, end);
+    const Tensor wide = type == DType::f32 ? piece : host_tensor(piece.shape(), DType::f32);
+    dequantize_rows(weight, begin, end, wide.data<float>());
+    if (type == DType::bf16) std::ranges::transform(wide.span<const float>(), piece.data<bf16_t>(), to_bf16);
+  }
+  return all;
 }
 
 Weight WeightLoader::packed_matrix(const std::string& layer, const PackedWeight& packed, int64_t out, int64_t in) {
@@ -95,12 +109,7 @@ Weight WeightLoader::packed_matrix(const std::string& layer, const PackedWeight&
   const std::string& name = packed.parts.front();
   check(weight.out == out && weight.in == in, "{}: layer {} is packed and holds {}, {} is needed",
         describe(*checkpoint_.find(name), name), layer, Shape{weight.out, weight.in}.text(), Shape{out, in}.text());
-  if (held_ == DType::f32) {
-    check_room({out, in}, DType::f32);
-    const Tensor dense = host_tensor({out, in}, DType::f32);
-    dequantize_rows(weight, 0, out, dense.data<float>());
-    return dense_weight(device_.upload(dense));
-  }
+  if (held_ == DType::f32) return dense_weight(device_.upload(converted(weight, DType::f32)));
   Weight placed = weight;
   placed.data = device_.upload(weight.data);
   placed.scales = device_.upload(weight.scales);
@@ -109,6 +118,7 @@ Weight WeightLoader::packed_matrix(const std::string& layer, const PackedWeight&
 }
 
 Weight WeightLoader::matrix(const std::string& layer, int64_t out, int64_t in) {
+  check_stop();
   if (const auto packed = checkpoint_.packed(layer)) return packed_matrix(layer, *packed, out, in);
   const std::string name = layer + std::string(kWeightSuffix);
   const StoredTensor& stored = need(name);
@@ -138,6 +148,7 @@ Weight WeightLoader::table(const std::string& name, int64_t rows, int64_t width)
 }
 
 Tensor WeightLoader::vector(const std::string& name, int64_t n) {
+  check_stop();
   const StoredTensor& stored = need(name);
   check_weight_type(stored, name);
   if (stored.data.count() != n) refuse_shape(stored, name, Shape{n}.text());
@@ -146,6 +157,7 @@ Tensor WeightLoader::vector(const std::string& name, int64_t n) {
 }
 
 Conv2d WeightLoader::conv2d(const std::string& name, int64_t out, int64_t in) {
+  check_stop();
   const std::string weight = name + std::string(kWeightSuffix);
   const StoredTensor& stored = need(weight);
   check_weight_type(stored, weight);

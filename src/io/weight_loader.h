@@ -2,6 +2,7 @@
 #pragma once
 #include <optional>
 #include <set>
+#include <stop_token>
 
 #include "io/checkpoint.h"
 #include "ops/device.h"
@@ -21,10 +22,11 @@ enum class Bias : uint8_t { absent, present };
 
 /// Layers of a checkpoint on a device. Every method throws Error naming file, tensor, and the shapes or dtypes found
 /// and needed, and marks what it read as used. Names are the canonical ones (see Checkpoint), errors give the stored
-/// ones too. Virtual, so that models can be given weights that no file holds.
+/// ones too; or Cancelled soon after a stop request of `stop`. Virtual, so that models can be given weights that no
+/// file holds.
 class WeightLoader {
  public:
-  WeightLoader(const Checkpoint& checkpoint, Device& device, HeldType held = std::nullopt);
+  WeightLoader(const Checkpoint& checkpoint, Device& device, HeldType held = std::nullopt, std::stop_token stop = {});
   virtual ~WeightLoader() = default;
 
   /// A layer made of one or more matrices (out, in), dense or packed; kernel axes of size 1 (1x1 convolutions) are
@@ -53,6 +55,7 @@ class WeightLoader {
 
  protected:
   const Checkpoint& checkpoint() const { return checkpoint_; }
+  void check_stop() const;
   void mark_used(const std::string& name) { used_.insert(name); }
   void mark_used(const PackedWeight& packed) { used_.insert(packed.parts.begin(), packed.parts.end()); }
 
@@ -61,10 +64,12 @@ class WeightLoader {
   Weight matrix(const std::string& layer, int64_t out, int64_t in);
   Weight packed_matrix(const std::string& layer, const PackedWeight& packed, int64_t out, int64_t in);
   Tensor hold(const Tensor& dense) const;
+  Tensor converted(const Weight& weight, DType type) const;
 
   const Checkpoint& checkpoint_;
   Device& device_;
   HeldType held_;
+  std::stop_token stop_;
   std::set<std::string, std::less<>> used_;
   std::vector<std::string> ignored_;
 };

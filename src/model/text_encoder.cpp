@@ -49,11 +49,14 @@ Tensor encoder_layer(Ops& ops, const TextEncoderConfig& config, const EncoderLay
 }
 
 Tensor encode_text(Ops& ops, const TextEncoderConfig& config, const TextEncoderWeights& weights, const Tensor& ids,
-                   const Sequences& sequences) {
+                   const Sequences& sequences, const std::function<void()>& layer_done) {
   const Tensor rope = ops.upload(text_encoder_rope(sequences, config.head_width, config.rope_theta));
   const QkvPart positions = {.sequences = &sequences, .rope = {rope, RopeTable::Pairs::halves}};
   Tensor x = ops.embed(weights.embedding, ids);  // (n, d)
-  for (const EncoderLayer& layer : weights.layers) x = encoder_layer(ops, config, layer, x, positions);
+  for (const EncoderLayer& layer : weights.layers) {
+    x = encoder_layer(ops, config, layer, x, positions);
+    layer_done();
+  }
   return ops.rms_norm(x, weights.norm, {.eps = config.norm_eps});
 }
 

@@ -1,6 +1,7 @@
 // The language part of Qwen2.5-VL as a prompt encoder (specification 3; Qwen2_5_VLTextModel of transformers).
 #pragma once
 #include <array>
+#include <functional>
 #include <string_view>
 #include <vector>
 
@@ -32,8 +33,10 @@ struct TextEncoderWeights {
 TextEncoderWeights load_text_encoder(const TextEncoderConfig& config, WeightLoader& loader);
 
 /// Last hidden states after the final norm, (ids, d). `ids` i32, the prompts one after the other as `sequences` says.
-Tensor encode_text(Ops& ops, const TextEncoderConfig& config, const TextEncoderWeights& weights, const Tensor& ids,
-                   const Sequences& sequences);
+/// `layer_done` is called after each layer.
+Tensor encode_text(
+    Ops& ops, const TextEncoderConfig& config, const TextEncoderWeights& weights, const Tensor& ids,
+    const Sequences& sequences, const std::function<void()>& layer_done = [] {});
 
 /// One layer on x (n, d); `rope` from text_encoder_rope. Exposed for benchmarks and streaming.
 Tensor encoder_layer(Ops& ops, const TextEncoderConfig& config, const EncoderLayer& layer, const Tensor& x,

@@ -84,6 +84,18 @@ class EncodeTest(ProgramTest):
         self.assertNotEqual(self.encode("a red star")[1], self.encode("a red moon")[1])
         self.assertEqual(self.encode("a red star")[1], self.encode("a red star", "--model", str(MODEL))[1])
 
+    def test_needs_no_transformer_and_no_vae(self):
+        expected = self.encode("a red star")[1]
+        (self.folder / "m").mkdir()
+        for part in ["text_encoder", "tokenizer"]:
+            (self.folder / "m" / part).symlink_to(MODEL / part)
+        self.assertEqual(self.encode("a red star", "--model", "m")[1], expected)
+
+    def test_is_silent_in_a_pipe(self):
+        _, _, messages = self.encode("a red star")
+        self.assertNotIn("\x1b", messages)
+        self.assertEqual(self.run_program("encode", "--prompt", "x", "--output", "e", "--quiet"), ("e\n", ""))
+
     def test_cut_is_said(self):
         rows, numbers, messages = self.encode("a red star on a blue background", "--max-sequence-length", "4")
         self.assertEqual(rows, 4)

@@ -12,6 +12,10 @@ CTRL_C = b"\x03"
 ENDLESS = ("--size", "256x256", "--steps", "1000")  # stopped long before its end
 
 
+def encode_slowly(words):
+    return ["encode", "--prompt", "1 " * words, "--output", "e", "--device", "reference"]
+
+
 class Terminal:
     """The program on a pseudo-terminal of its own."""
 
@@ -91,6 +95,24 @@ class TerminalTest(ProgramTest):
         self.assertEqual(run.end(), 130)
         self.assertTrue(run.output.endswith(b"interrupted, nothing was written\r\n"), run.output)
         self.assertEqual(self.files(), [])
+
+    def test_progress_of_the_other_long_commands(self):
+        for arguments, line in [(encode_slowly(120), rb"encode *\[#*\.*\] \d/4 "),
+                                (["bench", "vae", "--size", "64"], rb"decode *\[#*\.*\] \d+/\d+ ")]:
+            run = Terminal(self.folder, *arguments)
+            self.assertEqual(run.end(), 0)
+            self.assertRegex(run.output, rb"\r\x1b\[K" + line)
+
+    def test_ctrl_c_stops_the_other_long_commands(self):
+        # Full-size weights take seconds to make, and a block of them minutes on the reference device.
+        for arguments, stage in [(encode_slowly(480), b"encode"),
+                                 (["bench", "block", "--device", "reference"], b"load")]:
+            run = Terminal(self.folder, *arguments)
+            run.read_until(stage)
+            run.press(CTRL_C)
+            self.assertEqual(run.end(), 130)
+            self.assertTrue(run.output.endswith(b"interrupted, nothing was written\r\n"), run.output)
+            self.assertEqual(self.files(), [])
 
     def test_ctrl_c_twice_ends_at_once(self):
         run = self.start(*ENDLESS)

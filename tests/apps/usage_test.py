@@ -49,6 +49,7 @@ WRONG = [
     (["inspect"], ["PATH", "inspect --help"]),
     (["bench"], ["KIND", "bench --help"]),
     (["bench", "stairs"], ["'stairs'", "block", "encoder", "vae"]),
+    (["bench", "vae", "--layers", "3"], ["--layers 3", "vae", "block or encoder"]),
     (["bench", "vae", "--format", "f8"], ["--format", "'f8'", "bf16"]),
 ]
 

@@ -80,7 +80,7 @@ TEST_F(BadRequestTest, Prompts) {
   EXPECT_THAT(generate_error(request), AllOf(HasSubstr("1025"), HasSubstr("1024")));
   request.max_sequence_length = 0;
   EXPECT_THAT(generate_error(request), HasSubstr("0"));
-  EXPECT_THAT(error_of([&] { engine_.encode(std::string(1020, '7')); }), HasSubstr("1025"));
+  EXPECT_THAT(error_of([&] { engine_.encode({.prompt = std::string(1020, '7')}); }), HasSubstr("1025"));
 }
 
 TEST_F(BadRequestTest, Noise) {

@@ -22,7 +22,26 @@ TEST(BenchTest, MeasuresTheDecoder) {
 TEST(BenchTest, RefusesWhatItCannotMeasure) {
   EXPECT_THAT(error_of([] { run_bench({.kind = BenchKind::vae, .format = "f8"}); }), HasSubstr("format \"f8\""));
   EXPECT_THAT(error_of([] { run_bench({.layers = 0}); }), HasSubstr("layers 0"));
+  EXPECT_THAT(error_of([] { run_bench({.kind = BenchKind::vae, .layers = 3}); }), HasSubstr("layers 3"));
   EXPECT_THAT(error_of([] { run_bench({.kind = BenchKind::vae, .size = 20}); }), HasSubstr("20"));
+}
+
+TEST(BenchTest, TellsOfEveryRunAndStopsWithinOne) {
+  std::stop_source source;
+  std::vector<std::pair<Stage, int64_t>> told;
+  BenchOptions options = {.kind = BenchKind::vae, .size = 16, .format = "bf16", .stop = source.get_token()};
+  options.progress = [&](const Progress& p) {
+    told.emplace_back(p.stage, p.step);
+    EXPECT_GE(p.steps, p.stage == Stage::decode ? 5 : 1);
+    if (p.stage == Stage::decode && p.step == 2) source.request_stop();
+  };
+  EXPECT_THROW(run_bench(options), Cancelled);
+  using enum Stage;
+  EXPECT_THAT(told, ::testing::ElementsAre(std::pair{load, 0}, std::pair{decode, 0}, std::pair{decode, 1},
+                                           std::pair{decode, 2}));
+  told.clear();
+  EXPECT_THROW(run_bench(options), Cancelled);  // while weights are made
+  EXPECT_THAT(told, ::testing::ElementsAre(std::pair{load, 0}));
 }
 
 TEST(BenchTest, PeakGrowsWithThreads) {

@@ -115,7 +115,7 @@ TEST_F(FilesTest, ChecksWhatCanBeWritten) {
 }
 
 TEST_F(FilesTest, SavesEmbeddings) {
-  const Embeddings embeddings = Engine::open({.model = kTiny}).encode("a cat");
+  const Embeddings embeddings = Engine::open({.model = kTiny}).encode({.prompt = "a cat"});
   EXPECT_EQ(embeddings.width, 192);
   save_embeddings(at("e.safetensors"), embeddings);
   const SafetensorsFile file = read_safetensors(at("e.safetensors"));

@@ -185,11 +185,12 @@ TEST_F(GenerateTest, TellsStagesAndStepsInOrder) {
   };
   const Result result = engine.generate(request);
   using enum Stage;
-  EXPECT_THAT(
-      told, ::testing::ElementsAre(std::pair{load, 0}, std::pair{load, 1}, std::pair{encode, 0}, std::pair{encode, 1},
-                                   std::pair{load, 0}, std::pair{load, 1}, std::pair{denoise, 0}, std::pair{denoise, 1},
-                                   std::pair{denoise, 2}, std::pair{decode, 0}, std::pair{decode, 1},
-                                   std::pair{decode, 2}, std::pair{write, 0}, std::pair{write, 1}));
+  std::vector<std::pair<Stage, int64_t>> expected = {{load, 0}, {load, 1}};
+  for (int64_t layer = 0; layer <= 2 * 4; ++layer) expected.emplace_back(encode, layer);  // of two prompts
+  for (const Stage stage : {load, denoise, decode, write})
+    for (int64_t step = 0; step <= (stage == denoise || stage == decode ? 2 : 1); ++step)
+      expected.emplace_back(stage, step);
+  EXPECT_EQ(told, expected);
   std::vector<Stage> stages;
   for (const StageTime& time : result.times) {
     stages.push_back(time.stage);
@@ -217,7 +218,7 @@ TEST_F(GenerateTest, StopsWithinAStepAndLeavesNoFile) {
     EXPECT_EQ(files_in_folder(), 0u);
   }
   EXPECT_EQ(engine.generate(small_request()).pictures[0].rgb, whole.pictures[0].rgb);  // none the worse for it
-  EXPECT_GT(engine.encode("still here").rows, 0);
+  EXPECT_GT(engine.encode({.prompt = "still here"}).rows, 0);
 }
 
 TEST_F(GenerateTest, MetadataSaysWhatMadeThePicture) {
@@ -249,10 +250,10 @@ TEST_F(GenerateTest, SaysWhenItCutsAPrompt) {
   Request request = small_request(std::string(200, '7'));  // every digit is a token
   request.max_sequence_length = 100;
   EXPECT_THAT(engine.generate(request).notes, ::testing::ElementsAre("the prompt was cut to 100 tokens"));
-  const Embeddings cut = engine.encode(request.prompt, 100);
+  const Embeddings cut = engine.encode({.prompt = request.prompt, .max_sequence_length = 100});
   EXPECT_EQ(cut.rows, 100);
   EXPECT_THAT(cut.notes, ::testing::ElementsAre("the prompt was cut to 100 tokens"));
-  EXPECT_EQ(engine.encode(request.prompt).rows, 205);
+  EXPECT_EQ(engine.encode({.prompt = request.prompt}).rows, 205);
 }
 
 TEST_F(GenerateTest, WeightsHeldAsF32AreTheSameWeights) {

@@ -82,12 +82,12 @@ TEST_P(EngineParityTest, EmbeddingsOfPrompts) {
     const std::string text = prompt.at("prompt");
     SCOPED_TRACE(text);
     const Tensor expected = expected_["embeds." + prompt.at("name").get<std::string>()];
-    const Embeddings embeddings = engine_.encode(text);
+    const Embeddings embeddings = engine_.encode({.prompt = text});
     ASSERT_EQ(Shape({embeddings.rows, embeddings.width}), expected.shape());
     record(relative_error(as_tensor(embeddings), expected));
 
     const int64_t limit = expected.dim(0) - 2;
-    const Embeddings cut = engine_.encode(text, limit);
+    const Embeddings cut = engine_.encode({.prompt = text, .max_sequence_length = limit});
     ASSERT_EQ(cut.rows, limit);
     record(relative_error(as_tensor(cut), expected.rows(0, limit)));
   }

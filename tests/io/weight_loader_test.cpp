@@ -10,7 +10,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 /// Reads host memory, computes nothing.
-class HostDevice final : public Device {
+class HostDevice : public Device {
  public:
   std::string name() const override { return "host"; }
   std::string describe() const override { return "host"; }
@@ -274,6 +274,34 @@ TEST_F(WeightLoaderTest, SurplusTensorsAreAnErrorUnlessKnown) {
               AllOf(HasSubstr("\"b.x\": is not part of this transformer"), HasSubstr("2 such")));
   loader.ignore("b.");
   EXPECT_NO_THROW(loader.finish());
+}
+
+/// Stops the work at the first upload.
+class StoppingDevice final : public HostDevice {
+ public:
+  Tensor upload(const Tensor& host) override {
+    ++uploads;
+    source.request_stop();
+    return host;
+  }
+  std::stop_source source;
+  int uploads = 0;
+};
+
+TEST_F(WeightLoaderTest, StopsAtTheNextTensor) {
+  const Checkpoint c =
+      checkpoint({{"a.weight", counting({2, 4})}, {"b.weight", counting({2, 4})}, {"c.bias", counting({2})}});
+  const auto binding = [&](HeldType held, const std::function<void(WeightLoader&)>& bind) {
+    StoppingDevice device;
+    WeightLoader loader(c, device, held, device.source.get_token());
+    loader.linear("a", 2, 4, Bias::absent);
+    EXPECT_THROW(bind(loader), Cancelled);
+    EXPECT_EQ(device.uploads, 1);
+  };
+  for (const HeldType held : {HeldType(), HeldType(DType::bf16)}) {
+    binding(held, [](WeightLoader& loader) { loader.linear("b", 2, 4, Bias::absent); });
+    binding(held, [](WeightLoader& loader) { loader.vector("c.bias", 2); });
+  }
 }
 
 }  // namespace
