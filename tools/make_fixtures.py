@@ -7,6 +7,7 @@
   tiny        pictures of models/tiny
   tokens      token ids of strings in many scripts, with OUT/tokenizer/merges.txt and with models/tiny
   numbers     sigmas of many schedules
+  gguf_blocks digests of what the package gguf makes of random blocks
 
 A model goes to OUT/NAME, what it computes to OUT/expected: NAME.safetensors, NAME.json that describes it, and the pictures
 as NAME.runs.RUN.I.png. All is made with the versions in tools/requirements.txt, in f32 on the CPU, and comes out the same on every run.
@@ -82,6 +83,7 @@ MAKERS = {
     'tiny': make_tiny,
     'tokens': make_part('tokens'),
     'numbers': make_part('numbers'),
+    'gguf_blocks': make_part('gguf_blocks'),
 }
 
 

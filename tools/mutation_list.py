@@ -134,8 +134,8 @@ VAE = [
 ]
 
 FORMATS = [
-    one('packed codes: highest bits first', 'src/ops/weight.cpp', 'i % codes_per_word * weight.bits',
-        '(codes_per_word - 1 - i % codes_per_word) * weight.bits'),
+    one('packed codes: highest bits first', 'src/ops/expand.inl', 'i % kCodesPerByte * bits',
+        '(kCodesPerByte - 1 - i % kCodesPerByte) * bits'),
 ]
 
 MUTATIONS = SCHEDULE + NOISE + POSITIONS + PROMPT + TEXT_ENCODER + TRANSFORMER + GUIDANCE + VAE + FORMATS

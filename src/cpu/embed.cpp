@@ -17,7 +17,7 @@ void CpuKernels::embed(Tensor& out, const Weight& table, const Tensor& ids) {
     const int64_t end = std::min((index + 1) * kRowsPerTask, rows);
     for (int64_t row = index * kRowsPerTask; row < end; ++row) {
       const int64_t id = ids.data<const int32_t>()[row];
-      expand_row(vector_, table, id, 0, width, out.data<float>() + row * width);
+      expand_row(table, vector_.expander, id, 0, width, out.data<float>() + row * width);
     }
   });
 }

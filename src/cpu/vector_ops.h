@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "ops/activation.h"
+#include "ops/weight_format.h"
 
 namespace inkstone {
 
@@ -71,15 +72,8 @@ struct VectorOps {
   void (*add_scaled)(const float* x, const float* y, float factor, int64_t n, float* out);
   void (*scale_shift)(const float* x, const float* scale, const float* shift, int64_t n, float* out);
 
-  /// The numbers of other formats as f32, exactly.
-  void (*expand_bf16)(const uint16_t* x, int64_t n, float* out);
-  void (*expand_f16)(const uint16_t* x, int64_t n, float* out);
-  /// Packed codes, lowest bits first: scale[i / group] * code[i] + offset[i / group], product and sum each rounded as
-  /// in dequantize_rows(). n and group are multiples of the codes in a word, 8 or 4.
-  void (*expand_affine4)(const uint32_t* words, const float* scale, const float* offset, int64_t group, int64_t n,
-                         float* out);
-  void (*expand_affine8)(const uint32_t* words, const float* scale, const float* offset, int64_t group, int64_t n,
-                         float* out);
+  /// For the weights of a format, bit for bit as dequantize_rows() has it.
+  Expand (*expander)(WeightFormat format);
 
   /// Pixels in [-1, 1] to bytes: 127.5 x + 127.5, at least 0 (also for NaN) and at most 255, to nearest, ties to even.
   void (*to_bytes)(const float* x, int64_t n, uint8_t* out);

@@ -16,12 +16,6 @@ struct PanelRange {
   int64_t depth() const { return in_end - in_begin; }
 };
 
-/// Ranges of inputs begin and end at multiples of this.
-int64_t input_unit(const Weight& weight);
-
-/// Inputs [begin, end) of one output.
-void expand_row(const VectorOps& vector, const Weight& weight, int64_t row, int64_t begin, int64_t end, float* out);
-
 /// Outputs of a strip: as many as a tile of a product has columns.
 inline int64_t strip_width(const VectorOps& vector) { return vector.panel_vectors * vector.lanes; }
 

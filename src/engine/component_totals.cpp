@@ -41,7 +41,7 @@ ComponentTotals totals_of(const Checkpoint& files) {
     ++totals.dtypes[name_of(tensor.data.dtype())];
     if (const auto packed = packed_matrix(files, name)) {
       const int64_t parameters = packed->weight.out * packed->weight.in;
-      formats[fmt::format("int{}", packed->weight.bits)] += parameters;
+      formats[layout_of(packed->weight.format).name] += parameters;
       totals.parameters += parameters;
       parts_of_packed.insert(packed->parts.begin(), packed->parts.end());
     }

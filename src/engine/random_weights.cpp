@@ -126,13 +126,13 @@ Tensor RandomWeights::filled(const Shape& shape, float value) {
 Weight RandomWeights::matrix(int64_t out, int64_t in) {
   if (!is_packed(format_) || in % kGroup != 0) return dense_weight(place(numbers({out, in}, dense_type(format_), in)));
   const int bits = bits_of(format_);
+  const WeightFormat packed = bits == 4 ? WeightFormat::affine4 : WeightFormat::affine8;
   const auto greatest = static_cast<float>((1 << bits) - 1);
   const float size = std::ldexp(2.0f, exponent_for(in));
-  Weight weight = {.format = WeightFormat::affine, .out = out, .in = in};
+  Weight weight = {.format = packed, .out = out, .in = in};
   weight.data = place(numbers({out, in * bits / 32}, DType::u32, in));
   weight.scales = filled({out, in / kGroup}, 2 * size / greatest);
   weight.offsets = filled({out, in / kGroup}, -size);
-  weight.bits = bits;
   weight.group = kGroup;
   return weight;
 }

@@ -155,11 +155,11 @@ std::optional<PackedWeight> packed(const TensorMap& tensors, const std::string& 
   check(row_bits == 4 * in || row_bits == 8 * in, "{}: {} bits per weight (codes {}, scales {}); 4 and 8 work", where,
         static_cast<double>(row_bits) / static_cast<double>(in), codes->data.shape().text(),
         scales->data.shape().text());
-  Weight weight = {.format = WeightFormat::affine, .out = codes->data.dim(0), .in = in};
+  Weight weight = {.out = codes->data.dim(0), .in = in};
+  weight.format = row_bits == 4 * in ? WeightFormat::affine4 : WeightFormat::affine8;
   weight.data = codes->data;
   weight.scales = scales->data;
   weight.offsets = offsets->data;
-  weight.bits = static_cast<int>(row_bits / in);
   weight.group = kGroup;
   return PackedWeight{weight, {names.begin(), names.end()}};
 }

@@ -22,17 +22,22 @@ void Arguments::tensor(const char* name, const Tensor& t, const Shape& shape, DT
 }
 
 void Arguments::weight(const char* name, const Weight& w) const {
-  if (w.format != WeightFormat::affine) {
-    need(w.data && w.data.shape() == Shape{w.out, w.in}, "{} holds {}, {} is needed", name, w.data.shape(),
-         Shape{w.out, w.in});
-    return;
-  }
-  need((w.bits == 4 || w.bits == 8) && w.group > 0 && w.in % w.group == 0, "{} {} has {} bits in groups of {}", name,
-       Shape{w.out, w.in}, w.bits, w.group);
-  tensor(name, w.data, {w.out, w.in * w.bits / 32}, DType::u32);
+  const BlockLayout& layout = layout_of(w.format);
+  const int64_t row_bytes = w.in / layout.numbers * layout.bytes;
+  need(w.in % layout.numbers == 0, "{} {} is {}, whose rows are multiples of {}", name, Shape{w.out, w.in}, layout.name,
+       layout.numbers);
+  need(w.data && w.data.shape().rank() == 2 && w.data.dim(0) == w.out &&
+           static_cast<int64_t>(w.data.bytes()) == w.out * row_bytes,
+       "{} holds {} {}, {} bytes for {} {} are needed", name, name_of(w.data.dtype()), w.data.shape(),
+       w.out * row_bytes, layout.name, Shape{w.out, w.in});
+  if (layout.beside == Beside::nothing || (layout.beside == Beside::scales && !w.scales)) return;
+  need(w.group > 0 && w.in % w.group == 0 && w.group % layout.numbers == 0, "{} {} has groups of {}", name,
+       Shape{w.out, w.in}, w.group);
   const Shape groups = {w.out, w.in / w.group};
-  need(w.scales && w.offsets && w.scales.shape() == groups && w.offsets.shape() == groups,
-       "{} has scales {} and offsets {}, {} is needed", name, w.scales.shape(), w.offsets.shape(), groups);
+  const Shape offsets = layout.beside == Beside::scales_and_offsets ? groups : Shape();
+  need(w.scales && w.scales.shape() == groups && w.offsets.shape() == offsets,
+       "{} has scales {} and offsets {}, {} and {} are needed", name, w.scales.shape(), w.offsets.shape(), groups,
+       offsets);
 }
 
 void Arguments::layer(const Linear& layer, int64_t in) const {

@@ -2,81 +2,83 @@
 
 #include <algorithm>
 
+#include "ops/expand.inl"
+
 namespace inkstone {
 namespace {
 
-constexpr int kWordBits = 32;
+constexpr int64_t kGroupsAtOnce = 64;
 
-template <class T>
-void widen_rows(const Weight& weight, int64_t begin, int64_t end, float* out) {
-  const T* data = weight.data.data<const T>();
-  std::transform(data + begin * weight.in, data + end * weight.in, out, [](T x) { return to_float(x); });
-}
-
-float float_at(const Tensor& t, int64_t i) {
-  switch (t.dtype()) {
-    case DType::f32:
-      return t.data<const float>()[i];
-    case DType::f16:
-      return to_float(t.data<const f16_t>()[i]);
-    case DType::bf16:
-      return to_float(t.data<const bf16_t>()[i]);
-    default:
-      fail("scales of {} where F32, F16 or BF16 is needed", name_of(t.dtype()));
-  }
-}
-
-void expand_affine_rows(const Weight& weight, int64_t begin, int64_t end, float* out) {
-  const int64_t codes_per_word = kWordBits / weight.bits;
-  const uint32_t mask = (1u << weight.bits) - 1u;
-  const int64_t words = weight.in / codes_per_word;
-  const int64_t groups = weight.in / weight.group;
-  for (int64_t row = begin; row < end; ++row)
-    for (int64_t i = 0; i < weight.in; ++i) {
-      const uint32_t word = weight.data.data<const uint32_t>()[row * words + i / codes_per_word];
-      const uint32_t code = (word >> (i % codes_per_word * weight.bits)) & mask;
-      const int64_t group = row * groups + i / weight.group;
-      *out++ = float_at(weight.scales, group) * static_cast<float>(code) + float_at(weight.offsets, group);
-    }
+/// `count` numbers of a tensor of scales or offsets, from number `begin`.
+void widen(const Tensor& from, Expand (*expander)(WeightFormat), int64_t begin, int64_t count, float* out) {
+  const auto format = dense_format(from.dtype());
+  check(format.has_value(), "scales of {} where F32, F16 or BF16 is needed", name_of(from.dtype()));
+  const uint8_t* numbers = from.data<const uint8_t>() + begin * layout_of(*format).bytes;
+  expander (*format)({.blocks = numbers}, count, out);
 }
 
 size_t held_bytes(const Tensor& t) { return t ? t.bytes() : 0; }
 
 }  // namespace
 
+std::optional<WeightFormat> dense_format(DType type) {
+  switch (type) {
+    case DType::f32:
+      return WeightFormat::f32;
+    case DType::f16:
+      return WeightFormat::f16;
+    case DType::bf16:
+      return WeightFormat::bf16;
+    case DType::f8_e4m3:
+      return WeightFormat::f8_e4m3;
+    case DType::f8_e5m2:
+      return WeightFormat::f8_e5m2;
+    default:
+      return std::nullopt;
+  }
+}
+
 Weight dense_weight(const Tensor& matrix) {
   check(matrix.shape().rank() == 2, "a weight of shape {}: a matrix (out, in) is needed", matrix.shape());
-  Weight weight = {.out = matrix.dim(0), .in = matrix.dim(1), .data = matrix};
-  switch (matrix.dtype()) {
-    case DType::f32:
-      weight.format = WeightFormat::f32;
-      return weight;
-    case DType::f16:
-      weight.format = WeightFormat::f16;
-      return weight;
-    case DType::bf16:
-      weight.format = WeightFormat::bf16;
-      return weight;
-    default:
-      fail("a weight of {}: F32, F16 or BF16 is needed", name_of(matrix.dtype()));
-  }
+  const auto format = dense_format(matrix.dtype());
+  check(format.has_value(), "a weight of {}: F32, F16, BF16, F8_E4M3 or F8_E5M2 is needed", name_of(matrix.dtype()));
+  return {.format = *format, .out = matrix.dim(0), .in = matrix.dim(1), .data = matrix};
 }
 
 size_t bytes_of(const Weight& weight) {
   return held_bytes(weight.data) + held_bytes(weight.scales) + held_bytes(weight.offsets);
 }
 
-void dequantize_rows(const Weight& weight, int64_t begin, int64_t end, float* out) {
-  switch (weight.format) {
-    case WeightFormat::f32:
-      return widen_rows<float>(weight, begin, end, out);
-    case WeightFormat::f16:
-      return widen_rows<f16_t>(weight, begin, end, out);
-    case WeightFormat::bf16:
-      return widen_rows<bf16_t>(weight, begin, end, out);
-    case WeightFormat::affine:
-      return expand_affine_rows(weight, begin, end, out);
+int64_t input_unit(const Weight& weight) {
+  const bool one_scale = weight.group == weight.in;  // for a whole row
+  return weight.scales && !one_scale ? weight.group : layout_of(weight.format).numbers;
+}
+
+void expand_row(const Weight& weight, Expand (*expander)(WeightFormat), int64_t row, int64_t begin, int64_t end,
+                float* out) {
+  const BlockLayout& layout = layout_of(weight.format);
+  const Expand expand = expander(weight.format);
+  const auto blocks_at = [&](int64_t input) {
+    return weight.data.data<const uint8_t>() + (row * weight.in + input) / layout.numbers * layout.bytes;
+  };
+  if (!weight.scales) return expand({.blocks = blocks_at(begin)}, end - begin, out);
+
+  const int64_t first = row * weight.in / weight.group;  // group of the row
+  float scales[kGroupsAtOnce], offsets[kGroupsAtOnce];
+  for (int64_t at = begin; at < end;) {
+    const int64_t groups = std::clamp<int64_t>((end - at) / weight.group, 1, kGroupsAtOnce);
+    widen(weight.scales, expander, first + at / weight.group, groups, scales);
+    if (weight.offsets) widen(weight.offsets, expander, first + at / weight.group, groups, offsets);
+    const int64_t count = std::min(groups * weight.group, end - at);
+    expand({.blocks = blocks_at(at), .scales = scales, .offsets = offsets, .group = weight.group}, count, out);
+    out += count;
+    at += count;
   }
+}
+
+void dequantize_rows(const Weight& weight, int64_t begin, int64_t end, float* out) {
+  for (int64_t row = begin; row < end; ++row, out += weight.in)
+    expand_row(weight, plain_expander, row, 0, weight.in, out);
 }
 
 int64_t Linear::out() const {

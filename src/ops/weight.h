@@ -1,30 +1,26 @@
 // Weight matrices, type-erased: layers hold them and never look at the format.
 #pragma once
+#include <optional>
 #include <vector>
 
 #include "core/tensor.h"
+#include "ops/weight_format.h"
 
 namespace inkstone {
-
-/// How the numbers of a weight matrix are held.
-enum class WeightFormat : uint8_t {
-  f32,
-  f16,
-  bf16,
-  affine,  ///< packed codes of 4 or 8 bits; value = scale * code + offset, one scale and offset per group of inputs
-};
 
 /// An (out, in) matrix.
 struct Weight {
   WeightFormat format = WeightFormat::f32;
   int64_t out = 0;
   int64_t in = 0;
-  Tensor data;     ///< (out, in) in the float formats; u32 (out, in * bits / 32) for affine, lowest bits first
-  Tensor scales;   ///< affine only: (out, in / group), any float type
-  Tensor offsets;  ///< affine only: like scales
-  int bits = 0;    ///< affine only: 4 or 8
-  int group = 0;   ///< affine only: inputs that share a scale
+  Tensor data;        ///< (out, elements of a row's blocks), of any type: (out, in) in the float formats
+  Tensor scales;      ///< only where the format has them beside its blocks: (out, in / group), F32, F16 or BF16
+  Tensor offsets;     ///< likewise
+  int64_t group = 0;  ///< inputs that share a scale; 0 without scales
 };
+
+/// The format of dense matrices of a type; nothing for types that are no weights.
+std::optional<WeightFormat> dense_format(DType type);
 
 /// The weight for a dense float matrix (out, in).
 Weight dense_weight(const Tensor& matrix);
@@ -32,8 +28,15 @@ Weight dense_weight(const Tensor& matrix);
 /// Bytes of all tensors of a weight.
 size_t bytes_of(const Weight& weight);
 
-/// The definition of every format: rows [begin, end) as f32 (end - begin, in), computed as f32(scale) * code +
-/// f32(offset). Host tensors only; `out` has room for (end - begin) * in numbers.
+/// Ranges of inputs begin and end at multiples of this.
+int64_t input_unit(const Weight& weight);
+
+/// Inputs [begin, end) of one output, with the loops of `expander`. Host tensors only.
+void expand_row(const Weight& weight, Expand (*expander)(WeightFormat), int64_t row, int64_t begin, int64_t end,
+                float* out);
+
+/// The definition of every format, that of ops/expand.inl: rows [begin, end) as f32 (end - begin, in). Host tensors
+/// only.
 void dequantize_rows(const Weight& weight, int64_t begin, int64_t end, float* out);
 
 /// Some of a layer's output features: a matrix and, if the layer has one, its bias (out).

@@ -43,7 +43,8 @@ void run(std::span<const std::byte> bytes) {
     const auto packed = mlx_scheme().packed(stored, name.substr(0, name.size() - kSuffix));
     if (!packed) continue;
     const Weight& w = packed->weight;
-    require(w.out > 0 && w.in > 0 && w.data.count() * 32 == w.out * w.in * w.bits);
+    require(w.out > 0 && w.in > 0 &&
+            w.data.bytes() * 8 == static_cast<size_t>(w.out * w.in) * (w.format == WeightFormat::affine4 ? 4 : 8));
     require(w.scales.count() == w.out * (w.in / w.group) && w.offsets.shape() == w.scales.shape());
   }
 }

@@ -105,8 +105,7 @@ TEST_F(WeightLoaderTest, PackedLayersKeepTheirCodesInTheOrderOfMlx) {
   WeightLoader loader(c, device_, DType::bf16);
   const Linear layer = loader.linear("x", 2, 64);
   const Weight& w = layer.slabs[0].weight;
-  EXPECT_EQ(w.format, WeightFormat::affine);
-  EXPECT_EQ(w.bits, 4);
+  EXPECT_EQ(w.format, WeightFormat::affine4);
   EXPECT_EQ(w.group, 64);
   EXPECT_EQ(w.data.buffer(), c.find("x.weight")->data.buffer()) << "stays packed and mapped";
   const std::vector<float> all = dense_values(w);
@@ -121,7 +120,7 @@ TEST_F(WeightLoaderTest, PackedLayersKeepTheirCodesInTheOrderOfMlx) {
 TEST_F(WeightLoaderTest, BitsAreInferredForEachTensor) {
   const Checkpoint c = checkpoint(packed_layer(0x03020100u, 8));
   const Weight w = WeightLoader(c, device_).linear("x", 2, 64).slabs[0].weight;
-  EXPECT_EQ(w.bits, 8);
+  EXPECT_EQ(w.format, WeightFormat::affine8);
   EXPECT_EQ(dense_values(w)[63], 3.0f);
 }
 
@@ -238,7 +237,7 @@ TEST_F(WeightLoaderTest, VectorsMayHaveAnyShapeOfTheirSize) {
 
 TEST_F(WeightLoaderTest, TablesMayBeDenseOrPacked) {
   const Checkpoint c = checkpoint(packed_layer(0x11111111u, 4));
-  EXPECT_EQ(WeightLoader(c, device_).table("x.weight", 2, 64).format, WeightFormat::affine);
+  EXPECT_EQ(WeightLoader(c, device_).table("x.weight", 2, 64).format, WeightFormat::affine4);
   const Checkpoint d = checkpoint({{"e.weight", counting({5, 2})}});
   EXPECT_EQ(WeightLoader(d, device_).table("e.weight", 5, 2).data.buffer(), d.find("e.weight")->data.buffer());
 }

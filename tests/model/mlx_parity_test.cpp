@@ -27,15 +27,13 @@ TEST_P(MlxParityTest, LayersStayPackedWithTheirOwnBits) {
   WeightLoader loader(file, *device_);
   const TransformerWeights w = load_transformer(config, loader);
   const BlockWeights& block = w.blocks.front();
-  for (const auto& [layer, bits] : {std::pair(&w.img_in, 8),
-                                    {&block.img.modulation, 8},
-                                    {&block.txt.modulation, 4},
-                                    {&block.img.qkv, 4},
-                                    {&block.txt.down, 4},
-                                    {&w.proj_out, 4}}) {
-    EXPECT_EQ(weight_of(*layer).format, WeightFormat::affine);
-    EXPECT_EQ(weight_of(*layer).bits, bits);
-  }
+  for (const auto& [layer, format] : {std::pair(&w.img_in, WeightFormat::affine8),
+                                      {&block.img.modulation, WeightFormat::affine8},
+                                      {&block.txt.modulation, WeightFormat::affine4},
+                                      {&block.img.qkv, WeightFormat::affine4},
+                                      {&block.txt.down, WeightFormat::affine4},
+                                      {&w.proj_out, WeightFormat::affine4}})
+    EXPECT_EQ(weight_of(*layer).format, format);
   EXPECT_EQ(weight_of(w.txt_in).format, WeightFormat::bf16);
   EXPECT_EQ(weight_of(w.norm_out).format, WeightFormat::bf16);
 }
@@ -49,7 +47,7 @@ TEST_P(MlxParityTest, DequantisedLayersComputeTheSame) {
   const Tensor x = ops_.upload(Expected("random_mlx")["transformer.batch.img_in"]);
   const Linear a = packed.linear("transformer_blocks.0.attn.to_q", config.width(), config.width());
   const Linear b = widened.linear("transformer_blocks.0.attn.to_q", config.width(), config.width());
-  ASSERT_EQ(weight_of(a).format, WeightFormat::affine);
+  ASSERT_EQ(weight_of(a).format, WeightFormat::affine4);
   ASSERT_EQ(weight_of(b).format, WeightFormat::f32);
   EXPECT_LE(relative_error(ops_.download(ops_.linear(x, a)), ops_.download(ops_.linear(x, b))), 1e-6);
 }

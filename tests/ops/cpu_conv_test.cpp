@@ -13,8 +13,8 @@ constexpr int64_t kTaps = 9;
 
 double tolerance(int64_t in) { return (10 + 0.6 * std::sqrt(static_cast<double>(kTaps * in))) * kRounding; }
 
-Conv2d random_conv(int64_t out, int64_t in, MatrixKind kind = MatrixKind::f32) {
-  const Tensor weight = random_weight(kind, out, kTaps * in, 3).data;
+Conv2d random_conv(int64_t out, int64_t in, WeightFormat format = WeightFormat::f32) {
+  const Tensor weight = random_weight(format, out, kTaps * in, 3).data;
   return {.weight = weight.reshape({out, 3, 3, in}), .bias = random_normal({out}, 4)};
 }
 
@@ -41,9 +41,9 @@ TEST_P(CpuConvTest, EveryKindOnPicturesOfEverySize) {
 }
 
 TEST_P(CpuConvTest, EveryTypeOfWeightsAndNumberOfChannels) {
-  for (const MatrixKind kind : {MatrixKind::f32, MatrixKind::f16, MatrixKind::bf16})
+  for (const WeightFormat format : {WeightFormat::f32, WeightFormat::f16, WeightFormat::bf16})
     for (const auto& [in, out] : {std::pair<int64_t, int64_t>{1, 1}, {16, 100}, {48, 3}, {100, 48}, {130, 400}})
-      expect_equal(*device, random_normal({1, 5, 6, in}, 1), random_conv(out, in, kind));
+      expect_equal(*device, random_normal({1, 5, 6, in}, 1), random_conv(out, in, format));
 }
 
 TEST_P(CpuConvTest, ResidualsAreAdded) {

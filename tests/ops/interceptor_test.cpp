@@ -85,8 +85,8 @@ TEST_F(InterceptorTest, PassesLatentsAndConvolutionsOn) {
 }
 
 TEST_F(InterceptorTest, PassesLinearLayersAndNormsOn) {
-  const Linear layer = random_layer(MatrixKind::bf16, 6, 6, 11);
-  const Weight table = random_weight(MatrixKind::f32, 4, 3, 12);
+  const Linear layer = random_layer(WeightFormat::bf16, 6, 6, 11);
+  const Weight table = random_weight(WeightFormat::f32, 4, 3, 12);
   const std::vector<int32_t> rows = {2, 0};
   const Tensor ids = host_tensor(rows);
   const Sequences sequences(std::vector<int64_t>{2, 3});

@@ -37,7 +37,7 @@ class OpsTest : public ::testing::Test {
   Ops ops_{*device_};
   const Sequences sequences_{std::vector<int64_t>{2, 3}};
   const SequenceRows vectors_ = {f32({4, 6}), rows({0, 1}), 1, &sequences_};  // width 6 for 5 rows
-  const Linear layer_ = random_layer(MatrixKind::f32, 6, 4, 2);
+  const Linear layer_ = random_layer(WeightFormat::f32, 6, 4, 2);
   const Heads heads_ = {.heads = 4, .kv_heads = 2, .width = 2};
 };
 
@@ -45,17 +45,18 @@ class OpsTest : public ::testing::Test {
 
 TEST_F(OpsTest, Embed) {
   constexpr const char* kOp = "embed: ";
-  const Weight table = random_weight(MatrixKind::f32, 7, 4, 1);
+  const Weight table = random_weight(WeightFormat::f32, 7, 4, 1);
   EXPECT_EQ(ops_.embed(table, rows({6, 0, 6})).shape(), (Shape{3, 4}));
   EXPECT_REFUSED(ops_.embed(table, f32({3})), HasSubstr("ids are F32 [3], I32 [n] is needed"));
   EXPECT_REFUSED(ops_.embed(table, rows({1, 2}).reshape({2, 1})), HasSubstr("I32 [2, 1]"));
-  EXPECT_REFUSED(ops_.embed({.out = 7, .in = 4}, rows({1})), HasSubstr("table holds [], [7, 4] is needed"));
+  EXPECT_REFUSED(ops_.embed({.out = 7, .in = 4}, rows({1})),
+                 HasSubstr("table holds F32 [], 112 bytes for f32 [7, 4] are needed"));
 }
 
 TEST_F(OpsTest, Linear) {
   constexpr const char* kOp = "linear: ";
   const Tensor x = f32({5, 4});
-  const Linear next = random_layer(MatrixKind::f32, 3, 6, 1);
+  const Linear next = random_layer(WeightFormat::f32, 3, 6, 1);
   EXPECT_EQ(ops_.linear(x, layer_, {.gate = vectors_, .residual = f32({5, 6}), .feeds = &next}).shape(), (Shape{5, 6}));
   EXPECT_EQ(ops_.linear(f32({0, 4}), layer_).shape(), (Shape{0, 6}));
 
@@ -73,25 +74,32 @@ TEST_F(OpsTest, Linear) {
 TEST_F(OpsTest, LinearLooksIntoTheLayer) {
   constexpr const char* kOp = "linear: ";
   const Tensor x = f32({5, 64});
-  Linear short_bias = random_layer(MatrixKind::f32, 6, 64, 1);
+  Linear short_bias = random_layer(WeightFormat::f32, 6, 64, 1);
   short_bias.slabs[0].bias = f32({5});
   EXPECT_REFUSED(ops_.linear(x, short_bias), HasSubstr("bias is F32 [5], F32 [6]"));
 
-  Linear uneven = random_layer(MatrixKind::f32, 6, 64, 1);
-  uneven.slabs.push_back({random_weight(MatrixKind::f32, 2, 32, 1), {}});
+  Linear uneven = random_layer(WeightFormat::f32, 6, 64, 1);
+  uneven.slabs.push_back({random_weight(WeightFormat::f32, 2, 32, 1), {}});
   EXPECT_REFUSED(ops_.linear(x, uneven), HasSubstr("weight [2, 32] takes 32"));
 
   const auto spoiled = [](const std::function<void(Weight&)>& spoil) {
-    Linear layer = random_layer(MatrixKind::affine4, 6, 64, 1);
+    Linear layer = random_layer(WeightFormat::affine4, 6, 64, 1);
     spoil(layer.slabs[0].weight);
     return layer;
   };
-  EXPECT_REFUSED(ops_.linear(x, spoiled([](Weight& w) { w.bits = 3; })),
-                 HasSubstr("[6, 64] has 3 bits in groups of 32"));
+  EXPECT_REFUSED(ops_.linear(x, spoiled([](Weight& w) { w.in = 63; })),
+                 HasSubstr("[6, 63] is int4, whose rows are multiples of 8"));
   EXPECT_REFUSED(ops_.linear(x, spoiled([](Weight& w) { w.group = 48; })), HasSubstr("groups of 48"));
-  EXPECT_REFUSED(ops_.linear(x, spoiled([](Weight& w) { w.bits = 8; })),
-                 HasSubstr("weight is U32 [6, 8], U32 [6, 16]"));
+  EXPECT_REFUSED(ops_.linear(x, spoiled([](Weight& w) { w.format = WeightFormat::affine8; })),
+                 HasSubstr("weight holds U32 [6, 8], 384 bytes for int8 [6, 64] are needed"));
   EXPECT_REFUSED(ops_.linear(x, spoiled([](Weight& w) { w.offsets = {}; })), HasSubstr("scales [6, 2] and offsets []"));
+
+  Linear fp8 = random_layer(WeightFormat::f8_e4m3, 6, 64, 1);
+  fp8.slabs[0].weight.scales = f32({1, 1});
+  EXPECT_REFUSED(ops_.linear(x, fp8), HasSubstr("has scales [1, 1] and offsets [], [6, 1] and [] are needed"));
+  Linear blocks = random_layer(WeightFormat::q8_0, 6, 64, 1);
+  blocks.slabs[0].weight.in = 65;
+  EXPECT_REFUSED(ops_.linear(x, blocks), HasSubstr("[6, 65] is q8_0, whose rows are multiples of 32"));
 }
 
 TEST_F(OpsTest, VectorsOfSequences) {
@@ -129,7 +137,7 @@ TEST_F(OpsTest, RmsNorm) {
 TEST_F(OpsTest, LayerNormModulate) {
   constexpr const char* kOp = "layer_norm_modulate: ";
   const Tensor x = f32({5, 6});
-  const Linear next = random_layer(MatrixKind::f32, 3, 6, 1);
+  const Linear next = random_layer(WeightFormat::f32, 3, 6, 1);
   EXPECT_EQ(ops_.layer_norm_modulate({{x, vectors_, vectors_, &next}}, 1e-6f).front().shape(), (Shape{5, 6}));
   EXPECT_REFUSED(ops_.layer_norm_modulate({{f32({5, 4}), vectors_, vectors_}}, 1e-6f),
                  HasSubstr("shift has table [4, 6] for width 4"));

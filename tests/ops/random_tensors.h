@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/random.h"
+#include "ops/random_blocks.h"
 #include "ops/weight.h"
 
 namespace inkstone {
@@ -47,20 +48,27 @@ inline Tensor as_f16(const Tensor& f32) {
   return t;
 }
 
-/// The formats of a matrix: every one that a device must take.
-enum class MatrixKind : uint8_t { f32, f16, bf16, affine4, affine8 };
-inline constexpr MatrixKind kMatrixKinds[] = {MatrixKind::f32, MatrixKind::f16, MatrixKind::bf16, MatrixKind::affine4,
-                                              MatrixKind::affine8};
+/// Every format that a device must take.
+inline const std::vector<WeightFormat>& every_weight_format() {
+  static const std::vector<WeightFormat> formats = [] {
+    std::vector<WeightFormat> all;
+    for (size_t i = 0; i < std::size(kBlockLayouts); ++i) all.push_back(static_cast<WeightFormat>(i));
+    return all;
+  }();
+  return formats;
+}
 
-inline std::string name_of(MatrixKind kind) {
-  constexpr const char* kNames[] = {"f32", "f16", "bf16", "affine4", "affine8"};
-  return kNames[static_cast<size_t>(kind)];
+/// Rows of a random matrix are multiples of this.
+inline int64_t random_unit(WeightFormat format) {
+  constexpr int64_t kGroup = 32;
+  return layout_of(format).beside == Beside::scales_and_offsets ? kGroup : layout_of(format).numbers;
 }
 
 /// Codes of `bits` with bf16 scales and offsets per group of 32 inputs; values spread as those of a dense matrix.
 inline Weight random_affine(int bits, int64_t out, int64_t in, uint64_t seed) {
   constexpr int kGroup = 32;
-  Weight w = {.format = WeightFormat::affine, .out = out, .in = in, .bits = bits, .group = kGroup};
+  const WeightFormat format = bits == 4 ? WeightFormat::affine4 : WeightFormat::affine8;
+  Weight w = {.format = format, .out = out, .in = in, .group = kGroup};
   w.data = host_tensor({out, in * bits / 32}, DType::u32);
   const Tensor words = random_normal(w.data.shape(), seed, 0x1p28f);
   for (int64_t i = 0; i < words.count(); ++i)
@@ -75,27 +83,50 @@ inline Weight random_affine(int bits, int64_t out, int64_t in, uint64_t seed) {
   return w;
 }
 
-/// A matrix (out, in) that keeps the size of what it multiplies. `in` must be a multiple of 32 for the affine kinds.
-inline Weight random_weight(MatrixKind kind, int64_t out, int64_t in, uint64_t seed) {
-  const Tensor dense = random_normal({out, in}, seed, 1 / std::sqrt(static_cast<float>(in)));
-  switch (kind) {
-    case MatrixKind::f32:
-      return dense_weight(dense);
-    case MatrixKind::f16:
-      return dense_weight(as_f16(dense));
-    case MatrixKind::bf16:
-      return dense_weight(as_bf16(dense));
-    case MatrixKind::affine4:
+/// Any bits as the numbers of 8 bits below 2, with a scale for each output.
+inline Weight random_fp8(WeightFormat format, int64_t out, int64_t in, uint64_t seed) {
+  Weight w = {.format = format, .out = out, .in = in, .data = host_tensor({out, in}, DType::u8), .group = in};
+  const std::vector<uint8_t> bits = random_bytes(out * in, seed);
+  std::transform(bits.begin(), bits.end(), w.data.data<uint8_t>(), [](uint8_t x) { return x & 0xbf; });
+  w.scales = random_normal({out, 1}, seed + 1, 1 / std::sqrt(static_cast<float>(in)));
+  return w;
+}
+
+/// Random blocks whose sums keep the size of what they multiply.
+inline Weight random_blocks_weight(WeightFormat format, int64_t out, int64_t in, uint64_t seed) {
+  const BlockLayout& layout = layout_of(format);
+  Weight w = {.format = format, .out = out, .in = in};
+  const std::vector<uint8_t> blocks = random_blocks(format, out * in / layout.numbers, seed, kSmallHalves);
+  w.data = host_tensor({out, in / layout.numbers * layout.bytes}, DType::u8);
+  std::copy(blocks.begin(), blocks.end(), w.data.data<uint8_t>());
+  return w;
+}
+
+/// A matrix (out, in) that keeps the size of what it multiplies. `in` is a multiple of random_unit(format).
+inline Weight random_weight(WeightFormat format, int64_t out, int64_t in, uint64_t seed) {
+  const auto dense = [&] { return random_normal({out, in}, seed, 1 / std::sqrt(static_cast<float>(in))); };
+  switch (format) {
+    case WeightFormat::f32:
+      return dense_weight(dense());
+    case WeightFormat::f16:
+      return dense_weight(as_f16(dense()));
+    case WeightFormat::bf16:
+      return dense_weight(as_bf16(dense()));
+    case WeightFormat::affine4:
       return random_affine(4, out, in, seed);
-    case MatrixKind::affine8:
+    case WeightFormat::affine8:
       return random_affine(8, out, in, seed);
+    case WeightFormat::f8_e4m3:
+    case WeightFormat::f8_e5m2:
+      return random_fp8(format, out, in, seed);
+    default:
+      return random_blocks_weight(format, out, in, seed);
   }
-  return {};
 }
 
 /// A layer of one slab with a bias.
-inline Linear random_layer(MatrixKind kind, int64_t out, int64_t in, uint64_t seed) {
-  return {{{random_weight(kind, out, in, seed), random_normal({out}, seed + 100)}}};
+inline Linear random_layer(WeightFormat format, int64_t out, int64_t in, uint64_t seed) {
+  return {{{random_weight(format, out, in, seed), random_normal({out}, seed + 100)}}};
 }
 
 /// |actual - expected| / |expected| over all elements; infinite if the shapes differ or a number is not finite.

@@ -13,11 +13,11 @@ TEST_F(ReferenceLinear, EmbedTakesRowsInTheOrderOfTheIds) {
 }
 
 TEST_F(ReferenceLinear, EmbedWidensEveryFormat) {
-  for (const MatrixKind kind : kMatrixKinds) {
-    const Weight table = random_weight(kind, 3, 32, 5);
-    std::vector<float> row(32);
+  for (const WeightFormat format : every_weight_format()) {
+    const Weight table = random_weight(format, 3, 256, 5);
+    std::vector<float> row(256);
     dequantize_rows(table, 1, 2, row.data());
-    EXPECT_EQ(values_of(ops_.embed(table, i32({1}))), row) << name_of(kind);
+    EXPECT_EQ(values_of(ops_.embed(table, i32({1}))), row) << layout_of(format).name;
   }
 }
 
@@ -57,8 +57,8 @@ TEST_F(ReferenceLinear, ActivationsHaveTheValuesOfTheirFormulas) {
 }
 
 TEST_F(ReferenceLinear, PartsAreComputedEachForItself) {
-  const Linear one = random_layer(MatrixKind::f32, 3, 4, 1);
-  const Linear other = random_layer(MatrixKind::bf16, 5, 2, 2);
+  const Linear one = random_layer(WeightFormat::f32, 3, 4, 1);
+  const Linear other = random_layer(WeightFormat::bf16, 5, 2, 2);
   const Tensor x = random_normal({2, 4}, 3), y = random_normal({6, 2}, 4);
   const auto both = ops_.linear({{x, &one}, {y, &other}});
   EXPECT_EQ(values_of(both[0]), values_of(ops_.linear(x, one)));
@@ -66,13 +66,13 @@ TEST_F(ReferenceLinear, PartsAreComputedEachForItself) {
 }
 
 TEST_F(ReferenceLinear, PackedWeightsActAsTheirDequantisedMatrix) {
-  for (const MatrixKind kind : {MatrixKind::affine4, MatrixKind::affine8}) {
-    const Linear packed = random_layer(kind, 7, 64, 5);
-    Tensor dense = host_tensor({7, 64}, DType::f32);
+  for (const WeightFormat format : every_weight_format()) {
+    const Linear packed = random_layer(format, 7, 256, 5);
+    Tensor dense = host_tensor({7, 256}, DType::f32);
     dequantize_rows(packed.slabs[0].weight, 0, 7, dense.data<float>());
     const Linear plain = {{{dense_weight(dense), packed.slabs[0].bias}}};
-    const Tensor x = random_normal({3, 64}, 6);
-    EXPECT_EQ(values_of(ops_.linear(x, packed)), values_of(ops_.linear(x, plain))) << name_of(kind);
+    const Tensor x = random_normal({3, 256}, 6);
+    EXPECT_EQ(values_of(ops_.linear(x, packed)), values_of(ops_.linear(x, plain))) << layout_of(format).name;
   }
 }
 

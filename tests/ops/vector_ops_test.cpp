@@ -10,6 +10,7 @@
 
 #include "core/dtype.h"
 #include "core/error.h"
+#include "ops/random_tensors.h"
 
 namespace inkstone {
 namespace {
@@ -25,6 +26,18 @@ Row random_row(int64_t n, unsigned seed, float low = -4, float high = 4) {
   Row row(static_cast<size_t>(n));
   for (float& x : row) x = uniform(generator);
   return row;
+}
+
+/// A number of 8 bits by OCP's definition.
+float fp8_value(WeightFormat format, int bits) {
+  const bool e4m3 = format == WeightFormat::f8_e4m3;
+  const int fraction_bits = e4m3 ? 3 : 2, bias = e4m3 ? 7 : 15, steps = 1 << fraction_bits;
+  const int exponent = (bits & 127) >> fraction_bits, fraction = bits & (steps - 1);
+  float magnitude = exponent == 0 ? std::ldexp(static_cast<float>(fraction), 1 - bias - fraction_bits)
+                                  : std::ldexp(static_cast<float>(steps + fraction), exponent - bias - fraction_bits);
+  if (!e4m3 && exponent == 31) magnitude = fraction == 0 ? INFINITY : NAN;
+  if (e4m3 && (bits & 127) == 127) magnitude = NAN;
+  return bits < 128 ? magnitude : -magnitude;
 }
 
 /// A row for n results, with one number behind them that must stay as it is.
@@ -218,14 +231,47 @@ TEST_P(VectorOpsTest, ExpandsEveryHalfExactly) {
   const auto same = [](float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0; };
   for (const int64_t n : {65536, 65533}) {
     Output bf16(n), f16(n);
-    ops->expand_bf16(bits.data(), n, bf16.data());
-    ops->expand_f16(bits.data(), n, f16.data());
+    const PackedRow row = {.blocks = reinterpret_cast<const uint8_t*>(bits.data())};
+    ops->expander(WeightFormat::bf16)(row, n, bf16.data());
+    ops->expander(WeightFormat::f16)(row, n, f16.data());
     for (size_t i = 0; i < static_cast<size_t>(n); ++i) {
       ASSERT_TRUE(same(bf16[i], to_float(bf16_t{bits[i]}))) << i;
       const float expected = to_float(f16_t{bits[i]});
       ASSERT_TRUE(std::isnan(expected) ? std::isnan(f16[i]) : same(f16[i], expected)) << i;
     }
   }
+}
+
+TEST_P(VectorOpsTest, ExpandsEveryFormatAsItIsDefined) {
+  for (const WeightFormat format : every_weight_format()) {
+    const int64_t n = 5 * random_unit(format);
+    const Weight w = random_weight(format, 2, n, 3);
+    Output expected(n), y(n);
+    dequantize_rows(w, 1, 2, expected.data());
+    expand_row(w, ops->expander, 1, 0, n, y.data());
+    for (int64_t i = 0; i < n; ++i)
+      ASSERT_EQ(std::memcmp(y.data() + i, expected.data() + i, sizeof(float)), 0)
+          << layout_of(format).name << " " << i << ": " << y[static_cast<size_t>(i)];
+    expand_row(w, ops->expander, 1, 2 * random_unit(format), 3 * random_unit(format), y.data());
+    EXPECT_EQ(y[0], expected[static_cast<size_t>(2 * random_unit(format))]) << layout_of(format).name;
+  }
+}
+
+TEST_P(VectorOpsTest, ExpandsEveryFp8Exactly) {
+  std::vector<uint8_t> codes(256);
+  for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<uint8_t>(i);
+  for (const WeightFormat format : {WeightFormat::f8_e4m3, WeightFormat::f8_e5m2})
+    for (const float scale : {1.0f, 0.0123f, -3e30f, 1e-30f})
+      for (const int64_t n : {256, 253}) {
+        Output y(n);
+        ops->expander(format)({.blocks = codes.data(), .scales = &scale, .group = 1000}, n, y.data());
+        for (size_t i = 0; i < static_cast<size_t>(n); ++i) {
+          const float expected = scale * fp8_value(format, static_cast<int>(i));
+          ASSERT_TRUE(std::isnan(expected) ? std::isnan(y[i])
+                                           : std::memcmp(y.data() + i, &expected, sizeof expected) == 0)
+              << layout_of(format).name << " " << i << ": " << y[i] << ", not " << expected;
+        }
+      }
 }
 
 TEST_P(VectorOpsTest, ExpandsAffineGroupsExactly) {
@@ -237,8 +283,12 @@ TEST_P(VectorOpsTest, ExpandsAffineGroupsExactly) {
       for (uint32_t& w : words) w = static_cast<uint32_t>(generator());
       const Row scale = random_row(3, 1), offset = random_row(3, 2);
       Output y(n);
-      (bits == 4 ? ops->expand_affine4 : ops->expand_affine8)(words.data(), scale.data(), offset.data(), group, n,
-                                                              y.data());
+      ops->expander(bits == 4 ? WeightFormat::affine4 : WeightFormat::affine8)(
+          {.blocks = reinterpret_cast<const uint8_t*>(words.data()),
+           .scales = scale.data(),
+           .offsets = offset.data(),
+           .group = group},
+          n, y.data());
       for (int64_t i = 0; i < n; ++i) {
         const uint32_t word = words[static_cast<size_t>(i / codes)];
         const uint32_t code = (word >> (bits * (i % codes))) & ((1u << bits) - 1);

@@ -1,4 +1,4 @@
-// Pointwise functions of rows, and the numbers of other formats. INKSTONE_ISA names the instruction set.
+// Pointwise functions of rows. INKSTONE_ISA names the instruction set.
 #pragma once
 #include "cpu/isa/functions.inl"
 
@@ -62,55 +62,6 @@ void to_bytes(const float* x, int64_t n, uint8_t* out) {
   uint8_t last[kLanes];
   store_bytes(last, level(load_first(x + i, n - i)));
   __builtin_memcpy(out + i, last, static_cast<std::size_t>(n - i));
-}
-
-/// Converts `count` numbers per call of load_lanes, which reads a whole vector's worth of T; the last ones are padded.
-template <class T, class Load>
-inline void expand(const T* x, int64_t n, float* out, const Load& load_lanes) {
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) store(out + i, load_lanes(x + i));
-  if (i == n) return;
-  T last[kLanes] = {};
-  __builtin_memcpy(last, x + i, static_cast<std::size_t>(n - i) * sizeof(T));
-  store_first(out + i, load_lanes(last), n - i);
-}
-
-void expand_bf16(const uint16_t* x, int64_t n, float* out) {
-  expand(x, n, out, [](const uint16_t* p) { return load_bf16(p); });
-}
-
-void expand_f16(const uint16_t* x, int64_t n, float* out) {
-  expand(x, n, out, [](const uint16_t* p) { return load_f16(p); });
-}
-
-/// Codes of `bits` bits, group by group. Groups that are no multiple of a vector end in a padded one.
-template <int bits, class Load>
-inline void expand_affine(const uint32_t* words, const float* scale, const float* offset, int64_t group, int64_t n,
-                          float* out, const Load& load_lanes) {
-  const auto* codes = reinterpret_cast<const uint8_t*>(words);
-  constexpr int64_t kBytes = kLanes * bits / 8;
-  for (int64_t begin = 0; begin < n; begin += group, ++scale, ++offset) {
-    const Floats s = splat(*scale), o = splat(*offset);
-    const int64_t end = begin + group < n ? begin + group : n;
-    int64_t i = begin;
-    for (; i + kLanes <= end; i += kLanes, codes += kBytes) store(out + i, load_lanes(codes) * s + o);
-    if (i == end) continue;
-    uint8_t last[kBytes] = {};
-    const int64_t rest = (end - i) * bits / 8;
-    __builtin_memcpy(last, codes, static_cast<std::size_t>(rest));
-    store_first(out + i, load_lanes(last) * s + o, end - i);
-    codes += rest;
-  }
-}
-
-void expand_affine4(const uint32_t* words, const float* scale, const float* offset, int64_t group, int64_t n,
-                    float* out) {
-  expand_affine<4>(words, scale, offset, group, n, out, [](const uint8_t* p) { return load_nibbles(p); });
-}
-
-void expand_affine8(const uint32_t* words, const float* scale, const float* offset, int64_t group, int64_t n,
-                    float* out) {
-  expand_affine<8>(words, scale, offset, group, n, out, [](const uint8_t* p) { return load_bytes(p); });
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The algorithms, and the table of one instruction set. INKSTONE_ISA names it; its vectors are included before.
 #pragma once
 #include "cpu/isa/attention.inl"
+#include "cpu/isa/expand.inl"
 #include "cpu/isa/norms.inl"
 #include "cpu/isa/peak.inl"
 #include "cpu/isa/product.inl"
@@ -16,10 +17,7 @@ const VectorOps kVectorOps = {
     .swiglu = swiglu,
     .add_scaled = add_scaled,
     .scale_shift = scale_shift,
-    .expand_bf16 = expand_bf16,
-    .expand_f16 = expand_f16,
-    .expand_affine4 = expand_affine4,
-    .expand_affine8 = expand_affine8,
+    .expander = expander,
     .to_bytes = to_bytes,
     .guide = guide,
     .rms_norm = rms_norm,

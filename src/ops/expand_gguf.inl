@@ -1,0 +1,168 @@
+// The blocks of GGUF's tensors, for ops/expand.inl. Layouts and the order of roundings are those of the Python package
+// gguf (gguf/quants.py of https://github.com/ggml-org/llama.cpp), which the tests compare with bit by bit.
+#pragma once
+#include "ops/number_bits.inl"
+
+namespace inkstone {
+namespace {
+
+constexpr int kSmallBlock = 32;  // numbers of a block that ends in _0, _1 or _nl
+constexpr int kHalfBlock = kSmallBlock / 2;
+constexpr int kLargeBlock = 256;  // numbers of a block that ends in _k or _xs
+
+inline float half_at(const uint8_t* bytes) { return half_of(bits_at<uint16_t>(bytes)); }
+
+/// 16 bytes of two codes each: the lower halves are numbers 0 to 15, the upper ones 16 to 31. value(code, number)
+template <class Value>
+inline void expand_nibbles(const uint8_t* codes, float* out, const Value& value) {
+  for (int i = 0; i < kHalfBlock; ++i) {
+    out[i] = value(codes[i] & 15, i);
+    out[i + kHalfBlock] = value(codes[i] >> 4, i + kHalfBlock);
+  }
+}
+
+void expand_q4_0(const uint8_t* block, float* out) {
+  const float d = half_at(block);
+  expand_nibbles(block + 2, out, [=](int code, int) { return d * static_cast<float>(code - 8); });
+}
+
+void expand_q4_1(const uint8_t* block, float* out) {
+  const float d = half_at(block), m = half_at(block + 2);
+  expand_nibbles(block + 4, out, [=](int code, int) { return d * static_cast<float>(code) + m; });
+}
+
+/// The fifth bit of code i is bit i of a word.
+inline int fifth_bit(uint32_t word, int i) { return static_cast<int>((word >> i) & 1u) << 4; }
+
+void expand_q5_0(const uint8_t* block, float* out) {
+  const float d = half_at(block);
+  const auto high = bits_at<uint32_t>(block + 2);
+  expand_nibbles(block + 6, out,
+                 [=](int code, int i) { return d * static_cast<float>((code | fifth_bit(high, i)) - 16); });
+}
+
+void expand_q5_1(const uint8_t* block, float* out) {
+  const float d = half_at(block), m = half_at(block + 2);
+  const auto high = bits_at<uint32_t>(block + 4);
+  expand_nibbles(block + 8, out,
+                 [=](int code, int i) { return d * static_cast<float>(code | fifth_bit(high, i)) + m; });
+}
+
+void expand_q8_0(const uint8_t* block, float* out) {
+  const float d = half_at(block);
+  for (int i = 0; i < kSmallBlock; ++i) out[i] = d * static_cast<float>(static_cast<int8_t>(block[2 + i]));
+}
+
+/// Sixteen groups of 16: 2 bits a number, a scale and a minimum of 4 bits a group.
+void expand_q2_k(const uint8_t* block, float* out) {
+  constexpr int kGroup = 16;
+  const uint8_t *scales = block, *codes = block + 16;
+  const float d = half_at(block + 80), min = half_at(block + 82);
+  for (int group = 0; group < kLargeBlock / kGroup; ++group) {
+    const float scale = d * static_cast<float>(scales[group] & 15),
+                offset = min * static_cast<float>(scales[group] >> 4);
+    const uint8_t* from = codes + group / 8 * 32 + group % 2 * kGroup;
+    const int shift = group % 8 / 2 * 2;
+    for (int i = 0; i < kGroup; ++i) *out++ = scale * static_cast<float>((from[i] >> shift) & 3) - offset;
+  }
+}
+
+/// Sixteen groups of 16: 3 bits a number, the third one apart and inverted, a scale of 6 bits a group.
+void expand_q3_k(const uint8_t* block, float* out) {
+  constexpr int kGroup = 16;
+  const uint8_t *high = block, *codes = block + 32, *scales = block + 96;
+  const float d = half_at(block + 108);
+  for (int group = 0; group < kLargeBlock / kGroup; ++group) {
+    const int low_scale = (scales[group % 8] >> (group / 8 * 4)) & 15;
+    const int high_scale = (scales[8 + group % 4] >> (group / 4 * 2)) & 3;
+    const float scale = d * static_cast<float>((low_scale | high_scale << 4) - 32);
+    const uint8_t* from = codes + group / 8 * 32 + group % 2 * kGroup;
+    const uint8_t* high_from = high + group % 2 * kGroup;
+    const int shift = group % 8 / 2 * 2, bit = group / 2;
+    for (int i = 0; i < kGroup; ++i)
+      *out++ = scale * static_cast<float>(((from[i] >> shift) & 3) - ((high_from[i] >> bit) & 1 ? 0 : 4));
+  }
+}
+
+/// The scale and the minimum, 6 bits each, of one of the eight groups of 32 of q4_k and q5_k.
+struct SixBits {
+  SixBits(const uint8_t* packed, int group) {
+    if (group < 4) {
+      scale = packed[group] & 63;
+      min = packed[group + 4] & 63;
+    } else {
+      scale = (packed[group + 4] & 15) | ((packed[group - 4] >> 2) & 48);
+      min = packed[group + 4] >> 4 | ((packed[group] >> 2) & 48);
+    }
+  }
+  int scale, min;
+};
+
+void expand_q4_k(const uint8_t* block, float* out) {
+  constexpr int kGroup = 32;
+  const float d = half_at(block), min = half_at(block + 2);
+  const uint8_t *scales = block + 4, *codes = block + 16;
+  for (int group = 0; group < kLargeBlock / kGroup; ++group) {
+    const SixBits packed(scales, group);
+    const float scale = d * static_cast<float>(packed.scale), offset = min * static_cast<float>(packed.min);
+    const uint8_t* from = codes + group / 2 * kGroup;
+    const int shift = group % 2 * 4;
+    for (int i = 0; i < kGroup; ++i) *out++ = scale * static_cast<float>((from[i] >> shift) & 15) - offset;
+  }
+}
+
+void expand_q5_k(const uint8_t* block, float* out) {
+  constexpr int kGroup = 32;
+  const float d = half_at(block), min = half_at(block + 2);
+  const uint8_t *scales = block + 4, *high = block + 16, *codes = block + 48;
+  for (int group = 0; group < kLargeBlock / kGroup; ++group) {
+    const SixBits packed(scales, group);
+    const float scale = d * static_cast<float>(packed.scale), offset = min * static_cast<float>(packed.min);
+    const uint8_t* from = codes + group / 2 * kGroup;
+    const int shift = group % 2 * 4;
+    for (int i = 0; i < kGroup; ++i)
+      *out++ = scale * static_cast<float>(((from[i] >> shift) & 15) | ((high[i] >> group) & 1) << 4) - offset;
+  }
+}
+
+/// Sixteen groups of 16: 4 + 2 bits a number, a scale of 8 bits a group.
+void expand_q6_k(const uint8_t* block, float* out) {
+  constexpr int kGroup = 16;
+  const uint8_t *low = block, *high = block + 128, *scales = block + 192;
+  const float d = half_at(block + 208);
+  for (int group = 0; group < kLargeBlock / kGroup; ++group) {
+    const int half = group / 8;
+    const float scale = d * static_cast<float>(static_cast<int8_t>(scales[group]));
+    const uint8_t* low_from = low + half * 64 + group % 4 * kGroup;
+    const uint8_t* high_from = high + half * 32 + group % 2 * kGroup;
+    const int low_shift = group % 8 / 4 * 4, high_shift = group % 8 / 2 * 2;
+    for (int i = 0; i < kGroup; ++i) {
+      const int code = ((low_from[i] >> low_shift) & 15) | ((high_from[i] >> high_shift) & 3) << 4;
+      *out++ = scale * static_cast<float>(code - 32);
+    }
+  }
+}
+
+/// What the codes of 4 bits of iq4_nl and iq4_xs stand for.
+constexpr int8_t kUnevenSteps[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+void expand_iq4_nl(const uint8_t* block, float* out) {
+  const float d = half_at(block);
+  expand_nibbles(block + 2, out, [=](int code, int) { return d * static_cast<float>(kUnevenSteps[code]); });
+}
+
+/// Eight groups of 32, a scale of 6 bits a group.
+void expand_iq4_xs(const uint8_t* block, float* out) {
+  const float d = half_at(block);
+  const auto high = bits_at<uint16_t>(block + 2);
+  const uint8_t *low = block + 4, *codes = block + 8;
+  for (int group = 0; group < kLargeBlock / kSmallBlock; ++group) {
+    const int low_scale = (low[group / 2] >> (group % 2 * 4)) & 15, high_scale = (high >> (2 * group)) & 3;
+    const float scale = d * static_cast<float>((low_scale | high_scale << 4) - 32);
+    expand_nibbles(codes + group * kHalfBlock, out + group * kSmallBlock,
+                   [=](int code, int) { return scale * static_cast<float>(kUnevenSteps[code]); });
+  }
+}
+
+}  // namespace
+}  // namespace inkstone
