@@ -90,6 +90,11 @@ void add_bench(CLI::App& app, Run& run) {
   command.add_option("--layers", arguments->layers, "blocks or encoder layers in a row; default 1")
       ->type_name("N")
       ->check(whole_number(1, kNoLimit));
+  command
+      .add_option("--band-rows", arguments->options.band_rows,
+                  "rows of latents that vae decodes at a time; default all")
+      ->type_name("N")
+      ->check(whole_number(1, kNoLimit));
   command.add_option("--format", arguments->options.format, "of the weights: f32 (default), bf16, int8 or int4")
       ->type_name("NAME")
       ->check(one_of({"f32", "bf16", "int8", "int4"}));

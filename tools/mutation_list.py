@@ -122,8 +122,8 @@ VAE = [
     one('attention over all pictures of a batch', 'src/model/vae.cpp', 'Sequences::equal(x.dim(0), x.dim(1) * x.dim(2))',
         'Sequences::equal(1, x.dim(0) * x.dim(1) * x.dim(2))'),
     one('encoder gives the variance', 'src/model/vae.cpp', 't.rows(0, n)', 't.rows(n, 2 * n)'),
-    one('shortcut sees the normed input', 'src/model/vae.cpp', 'x = pointwise(ops, x, *w.shortcut)',
-        'x = pointwise(ops, norm_silu(ops, x, w.norm_1), *w.shortcut)'),
+    one('shortcut sees the normed input', 'src/model/vae.cpp', 'return pointwise(ops, t, *w_.shortcut)',
+        'return pointwise(ops, norm_silu(ops, t, w_.norm_1), *w_.shortcut)'),
     Mutation('RMS norms subtract the mean', 'src/reference/norm.cpp',
              [('double root = std::sqrt(squares / static_cast<double>(d) + options.eps);',
                'double mean = std::accumulate(from, from + d, 0.0) / static_cast<double>(d);\n'

@@ -197,6 +197,7 @@ struct BenchOptions {
   BenchKind kind = BenchKind::block;
   int64_t size = 512;          ///< pixels, square
   int64_t layers = 1;          ///< transformer blocks or encoder layers to run in a row; 1 with the vae
+  int64_t band_rows = 0;       ///< rows of latents that the VAE decodes at a time; 0: the whole picture
   std::string format = "f32";  ///< of the weights: f32, bf16, int4, int8
   DeviceKind device = DeviceKind::cpu;
   int threads = 0;

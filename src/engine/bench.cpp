@@ -92,7 +92,7 @@ class EncoderWork final : public Work {
 /// The decoder on one picture.
 class VaeWork final : public Work {
  public:
-  VaeWork(Ops&, RandomWeights& random, const BenchOptions& options) {
+  VaeWork(Ops&, RandomWeights& random, const BenchOptions& options) : band_rows_(options.band_rows) {
     config_.latents_mean.assign(static_cast<size_t>(config_.latent_channels), 0.0);
     config_.latents_std.assign(static_cast<size_t>(config_.latent_channels), 1.0);
     weights_ = load_vae(config_, random);
@@ -100,9 +100,10 @@ class VaeWork final : public Work {
     latents_ = random.activations({1, grid.height, grid.width, config_.latent_channels});
   }
 
-  Tensor run(Ops& ops) override { return decode(ops, config_, weights_, latents_); }
+  Tensor run(Ops& ops) override { return decode(ops, config_, weights_, latents_, band_rows_); }
 
  private:
+  int64_t band_rows_;
   VaeConfig config_;
   VaeWeights weights_;
   Tensor latents_;

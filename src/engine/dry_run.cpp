@@ -60,11 +60,11 @@ size_t DryRun::denoise(const Job& job, int64_t pictures) {
   });
 }
 
-size_t DryRun::decode(const Job& job) {
+size_t DryRun::decode(const Job& job, int64_t band_rows) {
   Parts& p = *parts_;
   return p.peak_of([&] {
     const Tensor tokens = p.activations({job.grid.tokens(), p.model.transformer.in_channels});
-    decode_tokens(p.ops, p.model.vae, p.vae, tokens, job.latents.with_first(1), p.model.transformer.patch);
+    decode_tokens(p.ops, {p.model.vae, p.vae, band_rows}, tokens, job.latents.with_first(1), p.model.transformer.patch);
   });
 }
 

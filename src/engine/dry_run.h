@@ -18,8 +18,8 @@ class DryRun {
   size_t encode(int64_t tokens);
   /// While `pictures` of the job are drawn in one batch.
   size_t denoise(const Job& job, int64_t pictures);
-  /// While one picture of the job is decoded.
-  size_t decode(const Job& job);
+  /// While one picture of the job is decoded, `band_rows` rows of latents at a time (0: all).
+  size_t decode(const Job& job, int64_t band_rows);
 
  private:
   struct Parts;

@@ -84,7 +84,7 @@ class Generation {
     const MemoryState memory = {.available_bytes = limit > 0 ? limit : memory_of_process(),
                                 .held = session_.held(),
                                 .transformer_bound = session_.has_transformer()};
-    batch_ = plan_memory(model_, session_.vae(), job_, memory).batch;
+    plan_ = plan_memory(model_, session_.vae(), job_, memory);
     noise_ = starting_noise(job_);
   }
 
@@ -97,7 +97,7 @@ class Generation {
 
   /// The job's pictures from `first` on, as many as are drawn at once.
   Batch batch_from(int64_t first) const {
-    const auto pictures = static_cast<size_t>(std::min(batch_, job_.count - first));
+    const auto pictures = static_cast<size_t>(std::min(plan_.batch, job_.count - first));
     Batch batch = {.grid = job_.grid, .prompts = std::vector(pictures, embeddings_[0])};
     if (job_.guided) batch.negatives = std::vector(pictures, embeddings_[1]);
     return batch;
@@ -108,10 +108,10 @@ class Generation {
     const Transformer transformer(model_.transformer, session_.transformer());
     stages_.step_done();
     Ops& ops = session_.machine().ops();
-    const int64_t batches = (job_.count + batch_ - 1) / batch_;
+    const int64_t batches = (job_.count + plan_.batch - 1) / plan_.batch;
     stages_.begin(Stage::denoise, batches * job_.steps);
     const Sampler sampler(ops, transformer, job_.sigmas, job_.cfg);
-    for (int64_t first = 0; first < job_.count; first += batch_) {
+    for (int64_t first = 0; first < job_.count; first += plan_.batch) {
       const Batch batch = batch_from(first);
       const Tensor noise = ops.upload(noise_.rows(first, first + batch.pictures()));
       const Tensor tokens =
@@ -132,10 +132,10 @@ class Generation {
     Ops& ops = session_.machine().ops();
     stages_.begin(Stage::decode, job_.count);
     for (int64_t i = 0; i < job_.count; ++i) {
-      const int64_t row = i % batch_ * job_.grid.tokens();
-      const Tensor tokens = drawn_[static_cast<size_t>(i / batch_)].rows(row, row + job_.grid.tokens());
-      const Tensor pixels = ops.download(
-          decode_tokens(ops, model_.vae, session_.vae(), tokens, job_.latents.with_first(1), model_.transformer.patch));
+      const int64_t row = i % plan_.batch * job_.grid.tokens();
+      const Tensor tokens = drawn_[static_cast<size_t>(i / plan_.batch)].rows(row, row + job_.grid.tokens());
+      const Tensor pixels = ops.download(decode_tokens(ops, {model_.vae, session_.vae(), plan_.band_rows}, tokens,
+                                                       job_.latents.with_first(1), model_.transformer.patch));
       result_.pictures.push_back(picture(i, pixels));
       stages_.step_done();
     }
@@ -165,7 +165,7 @@ class Generation {
   const Request& request_;
   Stages stages_;
   Job job_;
-  int64_t batch_ = 1;
+  MemoryPlan plan_;
   Tensor noise_;                    // (count, z, h, w)
   std::vector<Tensor> embeddings_;  // of the prompt and, if guided, the negative prompt
   std::vector<Tensor> drawn_;       // tokens of each batch

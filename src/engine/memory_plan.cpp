@@ -11,7 +11,8 @@
 namespace inkstone {
 namespace {
 
-constexpr int kCausalFrames = 3;  // of a kernel of the VAE, of which the last is kept
+constexpr int64_t kLeastBand = 4;  // rows of latents; below, the work at the edges outgrows the rest
+constexpr int kCausalFrames = 3;   // of a kernel of the VAE, of which the last is kept
 
 std::string text(size_t bytes) { return quantity(static_cast<double>(bytes), "B"); }
 
@@ -64,7 +65,14 @@ MemoryPlan plan_memory(const Model& model, const VaeWeights& vae, const Job& job
   const size_t latents = 2 * static_cast<size_t>(job.latents.count()) * sizeof(float);  // noise, and what became of it
   const StageNeed encode = {"encoding the prompt", text_encoder + (memory.transformer_bound ? all : decoder),
                             dry.encode(longest)};
-  const StageNeed decode = {"decoding a picture", all, latents + dry.decode(job)};
+  int64_t band_rows = 0;
+  const auto decoding = [&] { return StageNeed{"decoding a picture", all, latents + dry.decode(job, band_rows)}; };
+  StageNeed decode = decoding();
+  for (int64_t rows = job.latents[2] / 2; rows >= kLeastBand && !fits(decode.bytes(), memory.available_bytes);
+       rows /= 2) {
+    band_rows = rows;
+    decode = decoding();
+  }
   int64_t batch = job.count;
   const auto denoise = [&] { return StageNeed{"drawing a picture", all, latents + dry.denoise(job, batch)}; };
   StageNeed draw = denoise();
@@ -80,7 +88,7 @@ MemoryPlan plan_memory(const Model& model, const VaeWeights& vae, const Job& job
         job.height, most.name, text(most.bytes()), text(most.weights), text(memory.available_bytes),
         most.weights > most.activations ? "weights used as they are stored need next to none"
                                         : "a smaller size needs less");
-  return {.batch = batch, .needed_bytes = most.bytes()};
+  return {.batch = batch, .band_rows = band_rows, .needed_bytes = most.bytes()};
 }
 
 }  // namespace inkstone

@@ -8,6 +8,7 @@ namespace inkstone {
 
 struct MemoryPlan {
   int64_t batch = 1;        ///< pictures that are drawn at once
+  int64_t band_rows = 0;    ///< of latents that are decoded at a time; 0: all, since there is room
   size_t needed_bytes = 0;  ///< of the stage that needs most, mapped weights left out
 };
 

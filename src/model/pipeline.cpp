@@ -41,10 +41,9 @@ Tensor Sampler::run(const Batch& batch, Tensor tokens, const std::function<void(
   return tokens;
 }
 
-Tensor decode_tokens(Ops& ops, const VaeConfig& config, const VaeWeights& weights, const Tensor& tokens,
-                     const Shape& latents, int64_t patch) {
+Tensor decode_tokens(Ops& ops, const Decoder& vae, const Tensor& tokens, const Shape& latents, int64_t patch) {
   const Tensor pictures = ops.unpatchify(tokens, {latents[0], latents[2], latents[3]}, patch);
-  return ops.to_rgb8(decode(ops, config, weights, pictures));
+  return ops.to_rgb8(decode(ops, vae.config, vae.weights, pictures, vae.band_rows));
 }
 
 }  // namespace inkstone

@@ -41,9 +41,15 @@ class Sampler {
   Tensor scale_;        // (1)
 };
 
+/// A VAE, and how many rows of latents it decodes at a time (0: all).
+struct Decoder {
+  const VaeConfig& config;
+  const VaeWeights& weights;
+  int64_t band_rows = 0;
+};
+
 /// 8-bit pixels (count, H, W, image channels) of latents that are tokens (count * h/p * w/p, features); `latents` is
 /// their shape (count, z, h, w).
-Tensor decode_tokens(Ops& ops, const VaeConfig& config, const VaeWeights& weights, const Tensor& tokens,
-                     const Shape& latents, int64_t patch);
+Tensor decode_tokens(Ops& ops, const Decoder& vae, const Tensor& tokens, const Shape& latents, int64_t patch);
 
 }  // namespace inkstone

@@ -1,5 +1,9 @@
 #include "model/vae.h"
 
+#include <algorithm>
+
+#include "model/bands.h"
+
 namespace inkstone {
 namespace {
 
@@ -25,11 +29,29 @@ Tensor pointwise(Ops& ops, const Tensor& x, const Linear& layer) {
 // Pictures are taken by value, so that a caller who is done with one gives its memory back before the last
 // convolution: at full resolution a single tensor of the decoder is 384 bytes a pixel.
 
+/// A residual block that is given a picture band by band.
+class ResidualBlock {
+ public:
+  explicit ResidualBlock(const VaeResidualBlock& weights) : w_(weights) {}
+
+  Band run(Ops& ops, Band x) {
+    Band y = conv_1_.run(ops, w_.conv_1, by_row(x, [&](const Tensor& t) { return norm_silu(ops, t, w_.norm_1); }));
+    if (w_.shortcut) x = by_row(std::move(x), [&](const Tensor& t) { return pointwise(ops, t, *w_.shortcut); });
+    skipped_ = joined(ops, std::move(skipped_), std::move(x));
+    y = by_row(std::move(y), [&](const Tensor& t) { return norm_silu(ops, t, w_.norm_2); });
+    y = conv_2_.run(ops, w_.conv_2, std::move(y), skipped_);
+    skipped_ = copy_of(ops, skipped_.cut(conv_2_.next_row(), skipped_.end()));
+    return y;
+  }
+
+ private:
+  const VaeResidualBlock& w_;
+  BandedConv conv_1_, conv_2_;
+  Band skipped_;  // what the second convolution has yet to add
+};
+
 Tensor residual_block(Ops& ops, const VaeResidualBlock& w, Tensor x) {
-  Tensor y = ops.conv2d(norm_silu(ops, x, w.norm_1), w.conv_1);
-  y = norm_silu(ops, y, w.norm_2);
-  if (w.shortcut) x = pointwise(ops, x, *w.shortcut);
-  return ops.conv2d(y, w.conv_2, x);
+  return ResidualBlock(w).run(ops, whole(std::move(x))).rows;
 }
 
 Tensor attention_block(Ops& ops, const VaeAttention& w, const Tensor& x) {
@@ -48,9 +70,85 @@ Tensor middle(Ops& ops, const VaeMiddle& w, Tensor x) {
   return residual_block(ops, w.after, std::move(x));
 }
 
-Tensor stage(Ops& ops, const VaeStage& w, Tensor x) {
-  for (const VaeResidualBlock& block : w.blocks) x = residual_block(ops, block, std::move(x));
-  return w.resample ? ops.conv2d(x, *w.resample) : x;
+/// The blocks and convolutions between stages, which see at most some rows around each.
+class Stages {
+ public:
+  explicit Stages(const std::vector<VaeStage>& stages) {
+    for (const VaeStage& stage : stages) stages_.emplace_back(stage);
+  }
+
+  Band run(Ops& ops, Band x) {
+    for (OneStage& stage : stages_) x = stage.run(ops, std::move(x));
+    return x;
+  }
+
+ private:
+  struct OneStage {
+    explicit OneStage(const VaeStage& weights) : resample_weights(weights.resample) {
+      for (const VaeResidualBlock& block : weights.blocks) blocks.emplace_back(block);
+    }
+
+    Band run(Ops& ops, Band x) {
+      for (ResidualBlock& block : blocks) x = block.run(ops, std::move(x));
+      return resample_weights ? resample.run(ops, *resample_weights, std::move(x)) : x;
+    }
+
+    std::vector<ResidualBlock> blocks;
+    const std::optional<Conv2d>& resample_weights;
+    BandedConv resample;
+  };
+
+  std::vector<OneStage> stages_;
+};
+
+/// What follows the decoder's middle.
+class DecoderTail {
+ public:
+  DecoderTail(Ops& ops, const VaeDecoderWeights& weights) : ops_(ops), w_(weights), stages_(weights.stages) {}
+
+  Band run(Band x) {
+    x = stages_.run(ops_, std::move(x));
+    x = by_row(std::move(x), [&](const Tensor& t) { return norm_silu(ops_, t, w_.norm_out); });
+    return conv_out_.run(ops_, w_.conv_out, std::move(x));
+  }
+
+ private:
+  Ops& ops_;
+  const VaeDecoderWeights& w_;
+  Stages stages_;
+  BandedConv conv_out_;
+};
+
+/// What comes before the encoder's middle.
+class EncoderHead {
+ public:
+  EncoderHead(Ops& ops, const VaeEncoderWeights& weights) : ops_(ops), w_(weights), stages_(weights.stages) {}
+
+  Band run(Band x) { return stages_.run(ops_, conv_in_.run(ops_, w_.conv_in, std::move(x))); }
+
+ private:
+  Ops& ops_;
+  const VaeEncoderWeights& w_;
+  BandedConv conv_in_;
+  Stages stages_;
+};
+
+/// The result for pictures that `layers()`, fresh for each picture, are given in bands of `rows`; 0: as a whole.
+Tensor in_bands(Ops& ops, Tensor pictures, int64_t rows, const auto& layers) {
+  const int64_t count = pictures.dim(0), height = pictures.dim(1);
+  if (rows == 0 || rows >= height) return layers().run(whole(std::move(pictures))).rows;
+  std::vector<Tensor> parts;
+  for (int64_t i = 0; i < count; ++i) {
+    auto chain = layers();
+    const Band picture = whole(pictures.rows(i, i + 1));
+    for (int64_t row = 0; row < height; row += rows) {
+      const Tensor part = chain.run(picture.cut(row, std::min(row + rows, height))).rows;
+      if (part) parts.push_back(part.reshape({part.dim(1), part.dim(2), part.dim(3)}));
+    }
+  }
+  pictures = Tensor();
+  const Tensor all = ops.concat_rows(parts);
+  return all.reshape({count, all.dim(0) / count, all.dim(1), all.dim(2)});
 }
 
 VaeResidualBlock load_residual_block(WeightLoader& load, const std::string& name, int64_t in, int64_t out) {
@@ -170,19 +268,16 @@ VaeWeights load_vae(const VaeConfig& config, WeightLoader& loader) {
   return w;
 }
 
-Tensor decode(Ops& ops, const VaeConfig& config, const VaeWeights& weights, const Tensor& latents) {
+Tensor decode(Ops& ops, const VaeConfig& config, const VaeWeights& weights, const Tensor& latents, int64_t band_rows) {
   const VaeDecoderWeights& w = weights.decoder;
   Tensor x = pointwise(ops, denormalise(ops, config, latents), w.post_quant);
   x = middle(ops, w.middle, ops.conv2d(x, w.conv_in));
-  for (const VaeStage& s : w.stages) x = stage(ops, s, std::move(x));
-  x = norm_silu(ops, x, w.norm_out);
-  return ops.conv2d(x, w.conv_out);
+  return in_bands(ops, std::move(x), band_rows, [&] { return DecoderTail(ops, w); });
 }
 
-Tensor encode(Ops& ops, const VaeConfig& config, const VaeWeights& weights, const Tensor& pixels) {
+Tensor encode(Ops& ops, const VaeConfig& config, const VaeWeights& weights, const Tensor& pixels, int64_t band_rows) {
   const VaeEncoderWeights& w = weights.encoder;
-  Tensor x = ops.conv2d(pixels, w.conv_in);
-  for (const VaeStage& s : w.stages) x = stage(ops, s, std::move(x));
+  Tensor x = in_bands(ops, pixels, band_rows * config.scale(), [&] { return EncoderHead(ops, w); });
   x = norm_silu(ops, middle(ops, w.middle, std::move(x)), w.norm_out);
   return normalise(ops, config, pointwise(ops, ops.conv2d(x, w.conv_out), w.quant_mean));
 }

@@ -69,12 +69,18 @@ struct VaeWeights {
 /// Binds decoder and encoder; time_conv layers are known and not needed.
 VaeWeights load_vae(const VaeConfig& config, WeightLoader& loader);
 
+// Decoder and encoder are local but for the middle, at the resolution of the latents. So both can run in bands of rows,
+// `band_rows` of latents at a time (0: the whole picture), with the same result: what a picture's size costs is then
+// its middle alone, 12 KiB a latent at the published width.
+
 /// Latents as the sampler leaves them (count, h, w, z) to pixels (count, H, W, image channels), nominally in [-1, 1]
 /// but not clamped. H = h * config.scale().
-Tensor decode(Ops& ops, const VaeConfig& config, const VaeWeights& weights, const Tensor& latents);
+Tensor decode(Ops& ops, const VaeConfig& config, const VaeWeights& weights, const Tensor& latents,
+              int64_t band_rows = 0);
 
 /// Pixels in [-1, 1] (count, H, W, image channels) to the posterior's mean, normalised as the sampler wants it (count,
 /// h, w, z). H and W are multiples of config.scale().
-Tensor encode(Ops& ops, const VaeConfig& config, const VaeWeights& weights, const Tensor& pixels);
+Tensor encode(Ops& ops, const VaeConfig& config, const VaeWeights& weights, const Tensor& pixels,
+              int64_t band_rows = 0);
 
 }  // namespace inkstone

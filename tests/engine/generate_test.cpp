@@ -133,6 +133,27 @@ TEST_F(GenerateTest, BatchesThatMemoryForcesApartDrawTheSame) {
   for (size_t i = 0; i < 16; ++i) EXPECT_LE(greatest_difference(together.pictures[i], apart.pictures[i]), 1);
 }
 
+TEST_F(GenerateTest, PicturesThatMemoryForcesIntoBandsAreTheSame) {
+  Request request = small_request();
+  request.width = 64, request.height = 256;
+  const Model model = open_model({.model = kTiny});
+  const auto device = make_dry_device();
+  WeightLoader loader(model.vae_files, *device);
+  const VaeWeights vae = load_vae(model.vae, loader);
+  const Job job = make_job(model, request);
+  const MemoryPlan whole = plan_memory(model, vae, job, {.available_bytes = SIZE_MAX});
+  EXPECT_EQ(whole.band_rows, 0);
+  const size_t limit = whole.needed_bytes - whole.needed_bytes / 8;
+  const MemoryPlan banded = plan_memory(model, vae, job, {.available_bytes = limit});
+  ASSERT_GT(banded.band_rows, 0);
+  EXPECT_LE(banded.needed_bytes, limit);
+
+  const Result expected = tiny().generate(request);
+  const Result result = tiny({.memory_limit = limit}).generate(request);
+  EXPECT_EQ(result.pictures[0].rgb, expected.pictures[0].rgb);
+  EXPECT_LE(result.peak_bytes, limit);
+}
+
 TEST_F(GenerateTest, NoiseOfAFileReplacesTheSeeds) {
   Engine engine = tiny();
   Request request = small_request();

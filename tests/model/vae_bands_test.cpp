@@ -1,0 +1,155 @@
+// Decoding and encoding in bands of rows gives what the whole picture gives.
+#include <algorithm>
+#include <cmath>
+
+#include "model/parity.h"
+#include "model/vae.h"
+#include "ops/dry_device.h"
+#include "ops/random_tensors.h"
+#include "ops/trace.h"
+
+namespace inkstone {
+namespace {
+
+constexpr double kTolerance = 1e-5;
+
+/// The greatest difference of two numbers, over the greatest number expected.
+double greatest_error(const Tensor& got, const Tensor& expected) {
+  if (got.shape() != expected.shape()) return INFINITY;
+  double difference = 0, size = 0;
+  for (int64_t i = 0; i < expected.count(); ++i) {
+    const double e = expected.data<float>()[i];
+    difference = std::max(difference, std::abs(got.data<float>()[i] - e));
+    size = std::max(size, std::abs(e));
+  }
+  return difference / size;
+}
+
+class VaeBandsTest : public ::testing::TestWithParam<std::tuple<const char*, const char*>>, protected OnDevice {
+ protected:
+  VaeBandsTest()
+      : OnDevice(std::get<0>(GetParam())),
+        files_(open_checkpoint(test_model(std::get<1>(GetParam())) / "vae", Component::vae)) {
+    ConfigOrigin origin;
+    config_ = read_vae_config(files_, origin);
+    WeightLoader loader(files_, *device_);
+    weights_ = load_vae(config_, loader);
+  }
+
+  Checkpoint files_;
+  VaeConfig config_;
+  VaeWeights weights_;
+};
+
+struct Size {
+  int64_t count, height, width;  // of latents
+};
+
+TEST_P(VaeBandsTest, DecodeAsAWhole) {
+  for (const Size& size : {Size{1, 13, 5}, Size{1, 1, 3}, Size{1, 2, 1}, Size{2, 7, 4}}) {
+    const Tensor latents =
+        ops_.upload(random_normal({size.count, size.height, size.width, config_.latent_channels}, 1));
+    const Tensor whole = ops_.download(decode(ops_, config_, weights_, latents));
+    for (const int64_t rows : {1, 2, 3, 4, 5, 8, 12, 13, 20}) {
+      const Tensor banded = ops_.download(decode(ops_, config_, weights_, latents, rows));
+      EXPECT_LE(greatest_error(banded, whole), kTolerance) << size.height << " rows in bands of " << rows;
+    }
+  }
+}
+
+TEST_P(VaeBandsTest, EncodeAsAWhole) {
+  const int64_t scale = config_.scale();
+  for (const Size& size : {Size{1, 9, 3}, Size{1, 1, 2}, Size{2, 5, 1}}) {
+    const Tensor pixels =
+        ops_.upload(random_normal({size.count, size.height * scale, size.width * scale, config_.image_channels}, 2));
+    const Tensor whole = ops_.download(encode(ops_, config_, weights_, pixels));
+    for (const int64_t rows : {1, 2, 3, 4, 6, 9}) {
+      const Tensor banded = ops_.download(encode(ops_, config_, weights_, pixels, rows));
+      EXPECT_LE(greatest_error(banded, whole), kTolerance) << size.height << " rows in bands of " << rows;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, VaeBandsTest,
+                         ::testing::Combine(::testing::Values("reference", "cpu"),
+                                            ::testing::Values("random_a", "random_b")),
+                         [](const auto& test) {
+                           return std::string(std::get<0>(test.param)) + "_" + std::get<1>(test.param);
+                         });
+
+/// Layers of the published sizes that have no memory.
+class NoWeights final : public WeightLoader {
+ public:
+  explicit NoWeights(Device& device) : WeightLoader(no_files_, device), device_(device) {}
+
+  Linear linear(const std::vector<SlabName>& slabs, int64_t in, Bias) override {
+    Linear layer;
+    for (const SlabName& slab : slabs)
+      layer.slabs.push_back({dense_weight(nothing({slab.out, in})), nothing({slab.out})});
+    return layer;
+  }
+  Tensor vector(const std::string&, int64_t n) override { return nothing({n}); }
+  Conv2d conv2d(const std::string&, int64_t out, int64_t in) override {
+    return {.weight = nothing({out, 3, 3, in}), .bias = nothing({out})};
+  }
+
+ private:
+  static Tensor nothing(const Shape& shape) { return {std::make_shared<Buffer>(nullptr, 0), 0, shape, DType::f32}; }
+
+  Checkpoint no_files_;
+  Device& device_;
+};
+
+/// Activations and work of the published decoder on a square picture.
+class FullSizeVaeTest : public ::testing::Test {
+ protected:
+  FullSizeVaeTest() {
+    config_.latents_mean.assign(static_cast<size_t>(config_.latent_channels), 0.0);
+    config_.latents_std.assign(static_cast<size_t>(config_.latent_channels), 1.0);
+    NoWeights loader(*device_);
+    weights_ = load_vae(config_, loader);
+  }
+
+  Tensor activations(const Shape& shape) {
+    return {device_->allocate(static_cast<size_t>(shape.count()) * sizeof(float)), 0, shape, DType::f32};
+  }
+
+  struct Cost {
+    double bytes, flop;
+  };
+  template <class Run>
+  Cost cost_of(const Run& run) {
+    Trace trace;
+    Ops ops(*device_, trace);
+    device_->reset_peak();
+    run(ops);
+    return {static_cast<double>(device_->memory().peak), trace.totals().flop};
+  }
+  Cost decoding(int64_t pixels, int64_t band_rows) {
+    const Tensor latents =
+        activations({1, pixels / config_.scale(), pixels / config_.scale(), config_.latent_channels});
+    return cost_of([&](Ops& ops) { decode(ops, config_, weights_, latents, band_rows); });
+  }
+  Cost encoding(int64_t pixels, int64_t band_rows) {
+    const Tensor picture = activations({1, pixels, pixels, config_.image_channels});
+    return cost_of([&](Ops& ops) { encode(ops, config_, weights_, picture, band_rows); });
+  }
+
+  std::unique_ptr<Device> device_ = make_dry_device();
+  VaeConfig config_;
+  VaeWeights weights_;
+};
+
+TEST_F(FullSizeVaeTest, BandsNeedLittleMemoryAndLittleMoreWork) {
+  constexpr int64_t kRows = 16;  // of latents: 0.31 GB and 0.82 GB
+  for (const int64_t pixels : {1024, 2048}) {
+    const double bound = pixels == 1024 ? 0.5e9 : 0.9e9;
+    EXPECT_LE(decoding(pixels, kRows).bytes, bound) << pixels;
+    EXPECT_LE(encoding(pixels, kRows).bytes, bound) << pixels;
+    EXPECT_LE(decoding(pixels, kRows).flop, 1.1 * decoding(pixels, 0).flop) << pixels;
+    EXPECT_LE(encoding(pixels, kRows).flop, 1.1 * encoding(pixels, 0).flop) << pixels;
+  }
+}
+
+}  // namespace
+}  // namespace inkstone
