@@ -62,7 +62,7 @@ void add_picture_options(CLI::App& command, Arguments& a) {
   group(command.add_option("--cfg", a.cfg,
                            "how closely to follow the prompt; 1 takes half the time, without negative prompt"))
       ->type_name("X")
-      ->check(number_from(1));
+      ->check(number(1, kMaxCfg));
   group(command.add_option("--seed", a.seed, "the same seed gives the same picture; without it a new one each time"))
       ->type_name("N")
       ->check(seed_number());
@@ -80,7 +80,8 @@ void add_picture_options(CLI::App& command, Arguments& a) {
 void add_file_options(CLI::App& command, Arguments& a) {
   const auto group = [](CLI::Option* option) { return option->group("Files"); };
   group(command.add_option("--output", a.output,
-                           ".png, .jpg or .webp; with --count a number is added; default inkstone-SEED.png"))
+                           ".png, .jpg or .webp; with --count a number is added; default inkstone-SEED.png, or of "
+                           "noise inkstone-ITS-NAME.png"))
       ->type_name("FILE")
       ->check(not_empty("a file name"));
   group(command.add_option("--noise", a.noise, "start from tensor `noise` of this file instead of the seed's"))
@@ -117,10 +118,12 @@ Request request_of(const Arguments& a, EngineOptions& options) {
   if (a.steps) request.steps = a.steps;
   if (a.max_sequence_length) request.max_sequence_length = a.max_sequence_length;
   if (a.noise) request.noise = *a.noise;
+  if (a.seed && !a.noise) request.noise.clear();               // of --like
+  if (a.noise || a.count) request.noise_index = std::nullopt;  // of --like
   if (a.save_latents) request.save_latents = *a.save_latents;
   if (a.count) request.count = *a.count;
   if (a.seed) request.seed = *a.seed;
-  if (!a.seed && !a.like) request.seed = std::random_device()();  // 32 bits: torch's generator uses no more
+  if (!a.seed && !a.like && !a.noise) request.seed = std::random_device()();  // 32 bits: torch's generator uses no more
   return request;
 }
 
@@ -165,7 +168,7 @@ void run_generate(const Arguments& a) {
   set_up_messages(verbosity);
   EngineOptions options;
   Request request = request_of(a, options);
-  const std::vector<fs::path> paths = picture_paths(a.output, request.seed, request.count);
+  const std::vector<fs::path> paths = picture_paths(a.output, request);
   for (const fs::path& path : paths) check_output(path, request);
   run_interruptibly([&](const std::stop_token& stop) {
     request.stop = stop;
@@ -175,7 +178,7 @@ void run_generate(const Arguments& a) {
       request.progress = progress;
       return engine.generate(request);
     });
-    if (!a.seed && !a.like) spdlog::info("seed {}", request.seed);
+    if (!a.seed && !a.like && request.noise.empty()) spdlog::info("seed {}", request.seed);
     const auto write_start = std::chrono::steady_clock::now();
     write_pictures(result.pictures, paths);
     add_writing(result.times, seconds_since(write_start));

@@ -1,7 +1,6 @@
 #include "usage.h"
 
 #include <charconv>
-#include <cmath>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <limits>
@@ -80,13 +79,13 @@ CLI::Validator seed_number() {
                    fmt::format("a whole number from 0 to {}", std::numeric_limits<uint64_t>::max()));
 }
 
-CLI::Validator number_from(double least) {
+CLI::Validator number(double least, double most) {
   return validator(
-      [least](const std::string& text) {
-        const auto number = parse<double>(text);
-        return number && std::isfinite(*number) && *number >= least;
+      [least, most](const std::string& text) {
+        const auto given = parse<double>(text);
+        return given && *given >= least && *given <= most;
       },
-      fmt::format("a number of at least {}", least));
+      fmt::format("a number from {} to {}", least, most));
 }
 
 CLI::Validator one_of(std::initializer_list<const char*> words) {

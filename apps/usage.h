@@ -18,7 +18,7 @@ class UsageError : public std::runtime_error {
 /// Checks of one option's value. Each refuses with a text that names the value and what would be right.
 CLI::Validator whole_number(int64_t least, int64_t most);
 CLI::Validator seed_number();
-CLI::Validator number_from(double least);
+CLI::Validator number(double least, double most);
 CLI::Validator one_of(std::initializer_list<const char*> words);
 CLI::Validator size_text();
 CLI::Validator not_empty(const std::string& what);

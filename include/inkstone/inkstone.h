@@ -66,19 +66,21 @@ struct Progress {
 using ProgressFunction = std::function<void(const Progress&)>;
 
 constexpr int64_t kMaxPictures = 1024;  ///< of one call; all are held in memory until it returns
+constexpr double kMaxCfg = 1000;        ///< far above what any picture gains from; the published value is 4
 
 /// One call's wishes.
 struct Request {
   std::string prompt;
   std::optional<std::string> negative_prompt;  ///< with cfg > 1 and none given: a single space
-  std::optional<double> cfg;                   ///< true CFG scale; 1 runs one pass; absent: the model's default
+  std::optional<double> cfg;                   ///< true CFG scale, 1 (one pass) to kMaxCfg; absent: the model's default
   std::optional<int64_t> steps;                ///< absent: the model's default
   std::optional<int64_t> width;                ///< pixels
   std::optional<int64_t> height;
-  uint64_t seed = 0;                           ///< picture i uses seed + i
+  uint64_t seed = 0;                           ///< picture i uses seed + i; without effect beside `noise`
   int64_t count = 1;                           ///< 1 to kMaxPictures
   std::optional<int64_t> max_sequence_length;  ///< cut longer prompts to this many rows
   std::filesystem::path noise;                 ///< F32 tensor `noise` (count, z, H/f, W/f) instead of the seed's
+  std::optional<int64_t> noise_index;          ///< draw this picture of the noise file alone; count is 1 then
   std::filesystem::path save_latents;          ///< write F32 tensor `latents`, same shape, before denormalisation
   ProgressFunction progress;
   std::stop_token stop;  ///< Cancelled is thrown soon after a stop request
@@ -89,7 +91,7 @@ struct Picture {
   int64_t width = 0;
   int64_t height = 0;
   std::vector<uint8_t> rgb;
-  uint64_t seed = 0;
+  uint64_t seed = 0;     ///< 0 with noise from a file
   std::string metadata;  ///< JSON: prompt, negative_prompt, seed, steps, cfg, width, height, model, ...
 };
 

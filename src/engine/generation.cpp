@@ -1,10 +1,10 @@
 #include "engine/generation.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "core/error.h"
 #include "core/host_memory.h"
+#include "engine/finite.h"
 #include "engine/job.h"
 #include "engine/memory_plan.h"
 #include "engine/metadata.h"
@@ -121,11 +121,13 @@ class Generation {
     }
   }
 
-  /// Broken weights or a huge cfg must not pass for a picture.
-  static void check_finite(const Tensor& tokens) {
-    const auto values = tokens.span<const float>();
-    check(std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); }),
-          "the transformer's latents are not finite: its weights, or cfg, are out of range");
+  /// Broken weights or noise far out of range must not pass for a picture.
+  void check_finite(const Tensor& tokens) const {
+    if (!find_not_finite(tokens)) return;
+    refuse_not_finite(model_.transformer_files, request_.stop);
+    const auto [least, most] = std::ranges::minmax(noise_.span<const float>());
+    fail("{}: the latents are not finite after {} steps, though all its weights are: noise from {} to {}, cfg {}",
+         model_.transformer_files.path.string(), job_.steps, least, most, job_.cfg);
   }
 
   void decode() {

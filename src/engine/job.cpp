@@ -1,9 +1,7 @@
 #include "engine/job.h"
 
-#include <algorithm>
-#include <cmath>
-
 #include "core/error.h"
+#include "engine/finite.h"
 #include "io/image_codecs.h"
 #include "io/safetensors.h"
 
@@ -19,7 +17,7 @@ void check_range(const char* name, int64_t value, int64_t least, int64_t most) {
 
 void choose_numbers(Job& job, const Model& model, const Request& request) {
   job.cfg = request.cfg.value_or(model.defaults.cfg);
-  check(std::isfinite(static_cast<float>(job.cfg)), "cfg {}: a finite number is needed", job.cfg);
+  check(job.cfg >= 1 && job.cfg <= kMaxCfg, "cfg {}: 1 to {} work", job.cfg, kMaxCfg);
   job.steps = request.steps.value_or(model.defaults.steps);
   // With shift_terminal one step would divide 0 by 0 (specification 4.1).
   check_range("steps", job.steps, model.schedule.shift_terminal ? 2 : 1, kTrainTimesteps);
@@ -59,42 +57,39 @@ void choose_texts(Job& job, const Model& model, const Request& request) {
   job.negative_tokens = tokenize(job, model, "negative prompt", job.negative);
 }
 
-/// "[1, 0, 5, 7]" of the number at `flat`.
-std::string index_text(const Shape& shape, int64_t flat) {
-  std::vector<int64_t> index;
-  for (int i = shape.rank() - 1; i >= 0; --i) {
-    index.insert(index.begin(), flat % shape[i]);
-    flat /= shape[i];
-  }
-  return Shape(index).text();
-}
-
-Tensor read_noise(const std::filesystem::path& path, const Shape& shape) {
+/// The file's pictures, or the one at `index`.
+Tensor read_noise(const std::filesystem::path& path, const Shape& shape, std::optional<int64_t> index) {
   const SafetensorsFile file = read_safetensors(path);
   const StoredTensor* noise = find(file.tensors, kNoise);
   check(noise != nullptr, "{}: holds no tensor \"{}\"", path.string(), kNoise);
   const Tensor& values = noise->data;
-  check(values.dtype() == DType::f32 && values.shape() == shape, "{}: tensor \"{}\" is {} {}, F32 {} is needed",
-        path.string(), kNoise, name_of(values.dtype()), values.shape().text(), shape.text());
-  const auto span = values.span<const float>();
-  const auto bad = std::find_if(span.begin(), span.end(), [](float x) { return !std::isfinite(x); });
-  if (bad != span.end())
-    fail("{}: tensor \"{}\" holds {} at {}, finite numbers are needed", path.string(), kNoise, *bad,
-         index_text(shape, bad - span.begin()));
-  return values;
+  const bool fits =
+      values.shape().rank() == shape.rank() && values.shape() == shape.with_first(index ? values.dim(0) : shape[0]);
+  check(values.dtype() == DType::f32 && fits, "{}: tensor \"{}\" is {} {}, F32 {} is needed", path.string(), kNoise,
+        name_of(values.dtype()), values.shape().text(), shape.text());
+  if (const auto found = find_not_finite(values))
+    fail("{}: tensor \"{}\" holds {}, finite numbers are needed", path.string(), kNoise, *found);
+  if (!index) return values;
+  check(*index >= 0 && *index < values.dim(0), "{}: tensor \"{}\" is {}, but picture {} of it (from 0) is wanted",
+        path.string(), kNoise, values.shape().text(), *index);
+  return values.rows(*index, *index + 1);
 }
 
 }  // namespace
 
 Job make_job(const Model& model, const Request& request) {
-  Job job = {.seed = request.seed, .noise_file = request.noise};
+  Job job = {.seed = request.noise.empty() ? request.seed : 0,
+             .noise_file = request.noise,
+             .noise_index = request.noise.empty() ? std::nullopt : request.noise_index};
   choose_numbers(job, model, request);
+  check(!job.noise_index || job.count == 1, "count {}: 1 works with one picture of a noise file", job.count);
   choose_texts(job, model, request);
   return job;
 }
 
 Tensor starting_noise(const Job& job) {
-  return job.noise_file.empty() ? make_noise(job.seed, job.latents) : read_noise(job.noise_file, job.latents);
+  return job.noise_file.empty() ? make_noise(job.seed, job.latents)
+                                : read_noise(job.noise_file, job.latents, job.noise_index);
 }
 
 }  // namespace inkstone

@@ -18,9 +18,10 @@ struct Job {
   int64_t width = 0;
   int64_t height = 0;
   int64_t count = 1;
-  uint64_t seed = 0;
+  uint64_t seed = 0;  ///< 0 with a noise file
   std::optional<int64_t> max_sequence_length;
-  std::filesystem::path noise_file;  ///< empty: noise from the seeds
+  std::filesystem::path noise_file;    ///< empty: noise from the seeds
+  std::optional<int64_t> noise_index;  ///< of the file's pictures only this one
 
   Grid grid;
   Shape latents;  ///< (count, z, h, w)

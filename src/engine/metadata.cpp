@@ -64,7 +64,6 @@ std::string picture_metadata(const Job& job, const Model& model, const EngineOpt
   json data = {
       {"prompt", job.prompt},
       {"negative_prompt", job.guided ? json(job.negative) : json()},
-      {"seed", job.seed + static_cast<uint64_t>(index)},
       {"steps", job.steps},
       {"cfg", job.cfg},
       {"width", job.width},
@@ -76,11 +75,11 @@ std::string picture_metadata(const Job& job, const Model& model, const EngineOpt
   };
   for (const auto& [component, name] : model.replaced) data[component] = name;
   if (job.max_sequence_length) data["max_sequence_length"] = *job.max_sequence_length;
-  if (!job.noise_file.empty()) {
+  if (job.noise_file.empty()) {
+    data["seed"] = job.seed + static_cast<uint64_t>(index);
+  } else {
     data["noise"] = job.noise_file.string();
-    data["seed"] = job.seed;  // without effect; the file's pictures are told apart by `index`
-    data["index"] = index;
-    data["count"] = job.count;
+    data["index"] = job.noise_index.value_or(index);
   }
   return data.dump();
 }
@@ -94,14 +93,17 @@ Request parse_metadata(std::string_view text, const std::filesystem::path& pictu
 
   Request request = {.prompt = file.text("prompt")};
   if (file.has("negative_prompt")) request.negative_prompt = file.text("negative_prompt");
-  request.seed = read_seed(file);
+  if (file.has("noise")) {
+    request.noise = file.text("noise");
+    request.noise_index = file.integer("index", 0, kMaxPictures - 1);
+  } else {
+    request.seed = read_seed(file);
+  }
   request.steps = file.integer("steps", 1, kMost);
   request.cfg = file.number("cfg");
   request.width = file.integer("width", 1, kMost);
   request.height = file.integer("height", 1, kMost);
   if (file.has("max_sequence_length")) request.max_sequence_length = file.integer("max_sequence_length", 1, kMost);
-  request.noise = file.text_or("noise", "");
-  request.count = file.integer_or("count", 1, 1, kMaxPictures);
   return request;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/component_totals.h"
+#include "engine/finite.h"
 #include "ops/quantity.h"
 
 namespace inkstone {
@@ -64,6 +65,15 @@ Tensor Session::encode(const TextEncoderWeights& weights, const PromptTokens& to
   return ops.concat_rows({states.rows(tokens.dropped, length)});  // a copy, so that the whole need not be kept
 }
 
+/// Broken weights must not pass for a prompt.
+void Session::check_finite(const Tensor& embeddings) {
+  const auto found = find_not_finite(machine_.ops().download(embeddings));
+  if (!found) return;
+  refuse_not_finite(model_.text_encoder_files, stop_);
+  fail("{}: gives {} for this prompt, though all its weights are finite", model_.text_encoder_files.path.string(),
+       *found);
+}
+
 int64_t Session::encoding_steps(std::span<const PromptTokens> prompts) const {
   return model_.text_encoder.layers *
          std::ranges::count_if(prompts, [&](const PromptTokens& tokens) { return !prompts_.find(tokens); });
@@ -78,6 +88,7 @@ std::vector<Tensor> Session::encode(std::span<const PromptTokens> prompts, const
       WeightLoader load = loader(model_.text_encoder_files);
       if (!weights) weights = load_text_encoder(model_.text_encoder, load);
       embeddings = encode(*weights, tokens, layer_done);
+      check_finite(embeddings);
       prompts_.add(tokens, embeddings);
     }
     all.push_back(embeddings);
@@ -95,6 +106,7 @@ const TransformerWeights& Session::transformer() {
 
 const VaeWeights& Session::vae() {
   if (!vae_) {
+    refuse_not_finite(model_.vae_files, stop_);  // would pass for black pixels
     WeightLoader load = loader(model_.vae_files);
     vae_ = load_vae(model_.vae, load);
   }

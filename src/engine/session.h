@@ -52,12 +52,13 @@ class Session {
   int64_t encoding_steps(std::span<const PromptTokens> prompts) const;
 
   bool has_transformer() const { return transformer_.has_value(); }
-  /// Both stay bound once they are.
+  /// Both stay bound once they are. Weights of the VAE that are no finite numbers are an Error.
   const TransformerWeights& transformer();
   const VaeWeights& vae();
 
  private:
   Tensor encode(const TextEncoderWeights& weights, const PromptTokens& tokens, const std::function<void()>& layer_done);
+  void check_finite(const Tensor& embeddings);
   WeightLoader loader(const Checkpoint& files) { return {files, machine_.device(), held_, stop_}; }
 
   EngineOptions options_;

@@ -1,5 +1,6 @@
 """inkstone generate: pictures, their names and what they carry."""
 import re
+import resource
 import subprocess
 import unittest
 
@@ -145,6 +146,29 @@ class FaultTest(ProgramTest):
             done = subprocess.run([PROGRAM, "tokenize", "x"], stdout=full, stderr=subprocess.PIPE, check=False)
         self.assertEqual(done.returncode, 1)
         self.assertRegex(done.stderr.decode(), r"\Aerror: standard output: .*space.*\n\Z")
+
+    def test_too_little_memory(self):
+        """Whatever the bound: a picture, or one line that says so and no file."""
+        def run(mebibytes, *arguments):
+            bound = mebibytes << 20
+            return subprocess.run([PROGRAM, *arguments], cwd=self.folder, capture_output=True, check=False,
+                                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (bound, bound)))
+
+        if run(1024, "--version").returncode != 0:
+            self.skipTest("this build cannot run under a bound (a sanitizer reserves terabytes)")
+        codes = set()
+        for mebibytes in [1024, 256, 192, 160, 144, 128, 112, 96, 80]:
+            done = run(mebibytes, "generate", "--prompt", "x", *QUICK, "--dtype", "f32", "--threads", "1", "--quiet",
+                       "--output", "a.png")
+            codes.add(done.returncode)
+            if done.returncode != 0:
+                self.assertEqual((done.returncode, done.stdout, self.files()), (1, b"", []))
+                self.assertRegex(done.stderr.decode(), r"\Aerror: .*memory.*\n\Z")
+            else:
+                (self.folder / "a.png").unlink()
+        self.assertEqual(codes, {0, 1})
+        done = run(1024, "bench", "block")  # 1.4 GB of weights
+        self.assertRegex(done.stderr.decode(), r"\Aerror: .*memory.*\n\Z")
 
     def test_models_that_are_none(self):
         (self.folder / "empty").mkdir()

@@ -34,6 +34,20 @@ class NoiseTest(ProgramTest):
         for i, name in enumerate([one, two], start=1):
             self.assertEqual(png_pixels(self.draw("alone.png", "--noise", name)), png_pixels(self.folder / f"s-{i}.png"))
 
+    def test_noise_has_no_seed_and_each_of_its_pictures_is_repeated_alone(self):
+        one, two = self.noise("n1", 1), self.noise("n2", 2)
+        both = read_safetensors(self.folder / one)["noise"][1] + read_safetensors(self.folder / two)["noise"][1]
+        write_safetensors(self.folder / "start.st", "noise", latent_shape(64, 64, 2), both)
+        output, messages = self.run_program("generate", "--prompt", "a", *QUICK, "--noise", "start.st", "--count", "2")
+        self.assertEqual(output.split(), ["inkstone-start-1.png", "inkstone-start-2.png"])
+        self.assertNotIn("seed", messages)
+        for name in output.split():
+            self.assertNotIn("seed", png_metadata(self.folder / name))
+            self.run_program("generate", "--like", name, "--output", "again.png")
+            self.assertEqual((self.folder / "again.png").read_bytes(), (self.folder / name).read_bytes())
+        self.run_program("generate", "--like", name, "--seed", "3", "--output", "seeded.png")
+        self.assertEqual(png_metadata(self.folder / "seeded.png")["seed"], 3)
+
     def test_latents_are_saved_in_the_shape_of_noise(self):
         self.draw("a.png", "--save-latents", "l", "--seed", "4", "--count", "2")
         (name, (shape, numbers)), = read_safetensors(self.folder / "l").items()

@@ -51,9 +51,9 @@ TEST_F(BadRequestTest, Steps) {
 
 TEST_F(BadRequestTest, Cfg) {
   Request request = small_request();
-  for (const double cfg : {std::nan(""), HUGE_VAL, -HUGE_VAL, 1e300}) {
+  for (const double cfg : {std::nan(""), HUGE_VAL, -HUGE_VAL, 1e300, 1000.5, 0.5}) {
     request.cfg = cfg;
-    EXPECT_EQ(generate_error(request), fmt::format("cfg {}: a finite number is needed", cfg));
+    EXPECT_EQ(generate_error(request), fmt::format("cfg {}: 1 to 1000 work", cfg));
   }
 }
 
@@ -101,6 +101,20 @@ TEST_F(BadRequestTest, Noise) {
             file + ": tensor \"noise\" holds nan at [0, 1, 1, 3], finite numbers are needed");
   noise.data<float>()[0] = std::numeric_limits<float>::infinity();
   EXPECT_THAT(noise_error({{"noise", noise}}), HasSubstr("holds inf at [0, 0, 0, 0]"));
+
+  const Tensor three = host_tensor({3, 16, 8, 8}, DType::f32);
+  std::ranges::fill(three.span<float>(), 1.0f);
+  EXPECT_EQ(noise_error({{"noise", three}}),
+            file + ": tensor \"noise\" is F32 [3, 16, 8, 8], F32 [1, 16, 8, 8] is needed");
+  request.noise = file;
+  request.noise_index = 3;
+  EXPECT_EQ(generate_error(request),
+            file + ": tensor \"noise\" is [3, 16, 8, 8], but picture 3 of it (from 0) is wanted");
+  request.noise_index = 2;
+  request.count = 2;
+  EXPECT_EQ(generate_error(request), "count 2: 1 works with one picture of a noise file");
+  request.count = 1;
+  EXPECT_EQ(engine_.generate(request).pictures.size(), 1u);
 }
 
 TEST_F(BadRequestTest, UnwritableLatents) {
@@ -209,14 +223,47 @@ TEST_F(BadModelTest, SurplusMissingAndMisshapenTensors) {
 }
 
 TEST_F(BadModelTest, WeightsThatAreNotNumbers) {
+  const struct {
+    const char *component, *tensor;
+    float number;
+    const char* text;
+  } cases[] = {
+      {"transformer", "proj_out.bias", std::numeric_limits<float>::quiet_NaN(), "holds nan at [2]"},
+      {"text_encoder", "model.norm.weight", std::numeric_limits<float>::infinity(), "holds inf at [2]"},
+      {"vae", "decoder.conv_out.bias", -std::numeric_limits<float>::infinity(), "holds -inf at [2]"},
+  };
+  for (const auto& c : cases) {
+    const fs::path model = linked_model();
+    const fs::path part = own(model, c.component);
+    change_tensors(part, [&](auto& tensors) {
+      tensors[c.tensor] = to_f32(tensors.at(c.tensor));
+      tensors[c.tensor].template data<float>()[2] = c.number;
+    });
+    Engine engine = Engine::open({.model = model});
+    EXPECT_THAT(error_of([&] { engine.generate(small_request()); }),
+                AllOf(StartsWith(part.string() + "/"), HasSubstr(fmt::format("safetensors: tensor \"{}\"", c.tensor)),
+                      HasSubstr(c.text), HasSubstr("finite numbers are needed")));
+    fs::remove_all(model);
+  }
+}
+
+TEST_F(BadModelTest, LatentsThatAreNotNumbersThoughTheWeightsAre) {
   const fs::path model = linked_model();
-  change_tensors(own(model, "transformer"), [](auto& tensors) {
-    Tensor bias = host_tensor(tensors.at("proj_out.bias").shape(), DType::f32);
-    std::ranges::fill(bias.template span<float>(), std::numeric_limits<float>::quiet_NaN());
-    tensors["proj_out.bias"] = bias;
+  change_tensors(own(model, "transformer"), [](auto& tensors) {  // two layers overflow together
+    for (const char* name : {"img_in.weight", "proj_out.weight"}) {
+      tensors[name] = to_f32(tensors.at(name));
+      for (float& x : tensors[name].template span<float>()) x *= 1e30f;
+    }
   });
-  Engine engine = Engine::open({.model = model});
-  EXPECT_THAT(error_of([&] { engine.generate(small_request()); }), HasSubstr("not finite"));
+  Request request = small_request();
+  request.noise = at("noise.safetensors");
+  Tensor noise = host_tensor({1, 16, 8, 8}, DType::f32);
+  std::ranges::fill(noise.span<float>(), 1e20f);
+  noise.data<float>()[7] = -2e20f;
+  write_safetensors(request.noise, {{"noise", noise}});
+  EXPECT_THAT(error_of([&] { Engine::open({.model = model}).generate(request); }),
+              AllOf(HasSubstr((model / "transformer").string()), HasSubstr("not finite after 2 steps"),
+                    HasSubstr("noise from -2e+20 to 1e+20"), HasSubstr("cfg 4")));
 }
 
 TEST_F(BadModelTest, RoundedWeightsAreNoted) {

@@ -54,19 +54,25 @@ TEST_F(FilesTest, RequestLikeAPictureDrawsItAgain) {
   }
 }
 
-TEST_F(FilesTest, RequestLikeRepeatsGivenNoise) {
-  Tensor noise = host_tensor({2, 16, 8, 8}, DType::f32);
-  std::ranges::fill(noise.span<float>(), 0.5f);
+TEST_F(FilesTest, RequestLikeRepeatsTheOnePictureOfGivenNoise) {
+  const Tensor noise = host_tensor({2, 16, 8, 8}, DType::f32);
+  std::ranges::fill(noise.rows(0, 1).span<float>(), 0.5f);
+  std::ranges::fill(noise.rows(1, 2).span<float>(), -0.5f);
   write_safetensors(at("noise.safetensors"), {{"noise", noise}});
   Request request = small_request();
   request.noise = at("noise.safetensors");
   request.count = 2;
   EngineOptions options = {.model = kTiny};
   const Result result = Engine::open(options).generate(request);
-  save_picture(at("p.png"), result.pictures[1]);
-  const Result again = Engine::open(options).generate(request_like(at("p.png"), options));
-  ASSERT_EQ(again.pictures.size(), 2u);
-  EXPECT_EQ(again.pictures[1].rgb, result.pictures[1].rgb);
+  ASSERT_NE(result.pictures[0].rgb, result.pictures[1].rgb);
+  for (const Picture& picture : result.pictures) {
+    EXPECT_FALSE(json::parse(picture.metadata).contains("seed"));  // it would mean nothing
+    save_picture(at("p.png"), picture);
+    const Result again = Engine::open(options).generate(request_like(at("p.png"), options));
+    ASSERT_EQ(again.pictures.size(), 1u);
+    EXPECT_EQ(again.pictures[0].rgb, picture.rgb);
+    EXPECT_EQ(again.pictures[0].metadata, picture.metadata);
+  }
 }
 
 TEST_F(FilesTest, RequestLikeKnowsTheModel) {
@@ -100,6 +106,7 @@ TEST_F(FilesTest, RequestLikeRefusesForeignMetadata) {
   EXPECT_THAT(like_error(with("steps", 0).dump()), HasSubstr("field steps is 0"));
   EXPECT_THAT(like_error(with("device", "toaster").dump()), HasSubstr("field device is \"toaster\", cpu or reference"));
   EXPECT_THAT(like_error(with("noise", 3).dump()), HasSubstr("field noise is 3"));
+  EXPECT_THAT(like_error(with("noise", "n.safetensors").dump()), HasSubstr("field index is missing"));
 }
 
 TEST_F(FilesTest, ChecksWhatCanBeWritten) {
