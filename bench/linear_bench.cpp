@@ -20,14 +20,14 @@ struct Sizes {
   double flop() const { return 2.0 * static_cast<double>((img_rows + txt_rows) * in * out); }
 };
 
-Weight weight_of(MatrixKind kind, const Sizes& s, uint64_t seed) {
-  if (kind == MatrixKind::affine4 || kind == MatrixKind::affine8) return random_weight(kind, s.out, s.in, seed);
+Weight weight_of(WeightFormat kind, const Sizes& s, uint64_t seed) {
+  if (kind == WeightFormat::affine4 || kind == WeightFormat::affine8) return random_weight(kind, s.out, s.in, seed);
   const Tensor dense = repeated_normal({s.out, s.in}, seed, 0.02f);
-  if (kind == MatrixKind::f16) return dense_weight(as_f16(dense));
-  return dense_weight(kind == MatrixKind::bf16 ? as_bf16(dense) : dense);
+  if (kind == WeightFormat::f16) return dense_weight(as_f16(dense));
+  return dense_weight(kind == WeightFormat::bf16 ? as_bf16(dense) : dense);
 }
 
-void linear(benchmark::State& state, MatrixKind kind, const Sizes& s, Activation activation) {
+void linear(benchmark::State& state, WeightFormat kind, const Sizes& s, Activation activation) {
   const auto device = make_cpu_device();
   Ops ops(*device);
   const Tensor bias = repeated_normal({s.out}, 1);
@@ -67,13 +67,13 @@ void onednn(benchmark::State& state, const Sizes& s) {
 
 #define INKSTONE_LINEAR(name, activation, ...)                                                      \
   BENCHMARK_CAPTURE(onednn, name, Sizes __VA_ARGS__)->UseRealTime()->Unit(benchmark::kMillisecond); \
-  BENCHMARK_CAPTURE(linear, name##_f32, MatrixKind::f32, Sizes __VA_ARGS__, activation)             \
+  BENCHMARK_CAPTURE(linear, name##_f32, WeightFormat::f32, Sizes __VA_ARGS__, activation)           \
       ->UseRealTime()                                                                               \
       ->Unit(benchmark::kMillisecond);                                                              \
-  BENCHMARK_CAPTURE(linear, name##_bf16, MatrixKind::bf16, Sizes __VA_ARGS__, activation)           \
+  BENCHMARK_CAPTURE(linear, name##_bf16, WeightFormat::bf16, Sizes __VA_ARGS__, activation)         \
       ->UseRealTime()                                                                               \
       ->Unit(benchmark::kMillisecond);                                                              \
-  BENCHMARK_CAPTURE(linear, name##_affine4, MatrixKind::affine4, Sizes __VA_ARGS__, activation)     \
+  BENCHMARK_CAPTURE(linear, name##_affine4, WeightFormat::affine4, Sizes __VA_ARGS__, activation)   \
       ->UseRealTime()                                                                               \
       ->Unit(benchmark::kMillisecond)
 
