@@ -4,7 +4,7 @@
 
 The atlas that is checked in was made from DejaVu Sans Mono Bold 2.37 (Debian's package fonts-dejavu-core; free licence of Bitstream Vera, changes in
 the public domain). One row of 62 cells of 64 x 126 pixels: a cell is one advance wide, capitals are centred on row 54, descenders reach row 118.
-128 = edge, darker = inside, 127 grey levels = 0.15 cell widths. Needs scipy."""
+128 = edge, darker = inside, 127 grey levels = 0.15 cell widths."""
 import sys
 
 import numpy as np
