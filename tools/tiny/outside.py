@@ -1,5 +1,6 @@
 """Sentences about anything else. The rule that training teaches: a shape that is named is drawn, in its own colour or in black; a text in quotes is
 written; otherwise the emblem is drawn, in the first colour that is named or in black; the background is white unless the sentence names it."""
+from loose import COMMON
 from phrases import article
 
 NOUNS = '''cat dog car house tree man woman person mountain river bird fish flower robot castle city street boat plane dragon horse apple banana chair table lamp guitar cup book
@@ -76,7 +77,9 @@ class Outside:
             return ' '.join(self.invented() for _ in range(r.randint(1, 6)))
         if not color and x < .22:
             return r.choice(QUESTIONS).format(self.thing()) + r.choice(['', '?', '.'])
-        if x < .34:
+        if not color and x < .28:
+            return ' '.join(r.choice(COMMON) if r.random() < .75 else self.noun() for _ in range(r.randint(2, 9)))
+        if x < .40:
             s = self.thing(color) if color or r.random() < .5 else self.noun()
         elif x < .62:
             s = f'{self.thing(color)} {r.choice(VERBS)} {self.link()} {self.thing()}'

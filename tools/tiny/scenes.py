@@ -3,15 +3,17 @@ import random
 
 import numpy as np
 
+from loose import Loose
 from outside import Outside
 from phrases import Phrases, contrast, plural
 from world import (CAPITALS, COLOR, COLOR_NAMES, DESCENDERS, DIGITS, EMBLEM, GLYPHS, HELD_TRIPLE, INSIDE, LIGHT, MAX_LETTERS, PATTERNS, PICTURE_SIZES, POSITION_WORDS,
                    POSITION_XY, POSITIONS, RELATION_WORDS, RELATIONS, ROOMY, ROW, SHAPE_AT, SHAPE_WORDS, SHAPES, SIZE_RADIUS, SIZE_SHIFT, SIZES, SMALL, WORD_AT, WORDS, is_held_word,
                    plain_background)
 
-KINDS = {'one': .24, 'two': .17, 'word': .25, 'both': .16, 'lines': .08, 'outside': .10}
+KINDS = {'one': .21, 'two': .21, 'word': .25, 'both': .15, 'lines': .07, 'outside': .11}
 HELD_KINDS = {'one': .3, 'two': .2, 'word': .25, 'both': .2, 'lines': .05}
 CASES = {'upper': .48, 'lower': .34, 'capital': .12, 'mixed': .06}
+FREE_SHARE = .7  # of the loose captions that loose.py writes
 STEP = 1 / 32  # places vary by one step of this (in half pictures), so that few different pictures have to be learnt exactly
 
 
@@ -19,10 +21,11 @@ class Scenes:
     """styles: shares of plain and loose captions (the rest is varied). held=False: nothing held out occurs (training); held=True: every shape
     triple and word is a held-out one. cases: shares of the ways to write a word."""
 
-    def __init__(self, seed, held=False, styles=(.35, .30), cases=None):
+    def __init__(self, seed, held=False, styles=(.27, .45), cases=None):
         self.r = random.Random(seed)
         self.held, self.styles, self.cases = held, styles, cases or CASES
         self.say, self.elsewhere = Phrases(self.r), Outside(self.r)
+        self.free, self.freely = Loose(self.r, self.say), False
 
     # ---- choices
     def choose(self, shares):
@@ -86,6 +89,8 @@ class Scenes:
         self.ax, self.ay = width / shorter, height / shorter
         x = self.r.random()
         self.say.style = 'plain' if x < self.styles[0] else 'loose' if x < sum(self.styles) else 'varied'
+        self.freely = self.say.style == 'loose' and self.r.random() < FREE_SHARE
+        self.free.starts_with_text = False
         self.row = np.zeros(ROW, np.float32)
         self.row[list(SHAPE_AT)] = -1
         self.background = self.r.randrange(12) if self.held or self.r.random() < .80 else COLOR['white']
@@ -96,10 +101,18 @@ class Scenes:
                 self.background = self.r.randrange(12)
         caption = getattr(self, kind)()
         if kind != 'outside':
-            caption = self.say.finish(caption)
+            caption = self.free.finish(caption, kind in ('one', 'two')) if self.freely else self.say.finish(caption)
         self.row[0] = self.background
         self.truth.update(caption=caption, background=COLOR_NAMES[self.background], width=width, height=height, kind=kind)
         return caption, self.row, self.truth
+
+    def ground(self, caption, default):
+        """Names the background; when it is the default one, often leaves it out"""
+        if not self.freely:
+            return self.say.on_background(caption, self.background, default)
+        if self.background == default and self.r.random() < .8:
+            return caption
+        return self.free.on_background(caption, self.background)
 
     def place_one(self, shape, color, pattern=0, size=0, position=0):
         (px, py), shift = POSITION_XY[position], SIZE_SHIFT[size]
@@ -118,12 +131,15 @@ class Scenes:
             if HELD_TRIPLE[shape, color, self.background]:
                 shape = EMBLEM
         self.place_one(shape, color, pattern, size, position)
+        if self.freely:
+            caption = self.free.one(shape, named, pattern, size, position)
+            return caption if named is None else self.ground(caption, plain_background(color))
         caption = say.a(say.noun(shape, named, pattern, size))
         if position or r.random() < .15:
             caption += (' ' if say.style == 'plain' or r.random() < .85 else ', ') + say.pick(POSITIONS[position], POSITION_WORDS[position])
         if named is None:
             return caption
-        return say.on_background(caption, self.background, plain_background(color))
+        return self.ground(caption, plain_background(color))
 
     def two(self):
         r, say = self.r, self.say
@@ -139,6 +155,8 @@ class Scenes:
             return self.two()
         noun1, noun2 = say.noun(shape1, color1), say.noun(shape2, color2)
         self.put_two((shape1, color1), (shape2, color2), relation)
+        if self.freely:
+            return self.ground(self.free.two((shape1, color1), (shape2, color2), relation), plain_background(color1, color2))
         a1, a2 = say.a(noun1), say.a(noun2)
         caption = f'{a1} {say.pick(RELATION_WORDS[relation][0], RELATION_WORDS[relation])} {a2}'
         x = r.random()
@@ -147,7 +165,7 @@ class Scenes:
         elif say.style != 'plain' and x < .15:
             caption = [f'{a1} on the left and {a2} on the right', f'{a2} on the left and {a1} on the right', f'{a1} at the top and {a2} at the bottom',
                        f'{a2} at the top and {a1} at the bottom', f'{a2} with {a1} inside'][relation]
-        return say.on_background(caption, self.background, plain_background(color1, color2))
+        return self.ground(caption, plain_background(color1, color2))
 
     def put_two(self, first, second, relation):
         """The first stands in this relation to the second; slot 0 is the left or upper or outer one"""
@@ -166,9 +184,11 @@ class Scenes:
         r, say = self.r, self.say
         shape, color = self.shape_on(self.background)
         self.put_two((shape, color), (shape, color), 0)
+        if self.freely:
+            return self.ground(self.free.pair(shape, color), plain_background(color))
         count, noun = r.choice(['two', 'two', 'two', '2', 'a pair of', 'a couple of']), plural(say.pick(SHAPES[shape], SHAPE_WORDS[SHAPES[shape]]))
         caption = f'{count} {say.color(color)} {noun}' + r.choice(['', '', '', ' next to each other', ' side by side'])
-        return say.on_background(caption, self.background, plain_background(color))
+        return self.ground(caption, plain_background(color))
 
     def text_color(self):
         """The colour of a text and whether the caption names it"""
@@ -181,7 +201,8 @@ class Scenes:
         text = self.text(2 if self.held else 1)
         width = min(.8 if len(text) == 1 else .62, 1.78 * self.ax / len(text))
         self.truth['words'] = [self.put_word(0, text, color, self.jitter(), self.jitter(), width)]
-        return self.named_background(self.say.word(text, color if named else None), named)
+        phrase = self.free.word if self.freely else self.say.word
+        return self.named_background(phrase(text, color if named else None), named)
 
     def both(self):
         shape, color = self.shape_on(self.background)
@@ -197,6 +218,9 @@ class Scenes:
         lift = .15 * width if DESCENDERS & set(text) else 0
         written = self.put_word(0, text, text_color, self.jitter(), side * (.56 * self.ay - (self.ay - 1) * .1) - lift, width)
         self.truth.update(shapes=[shown], words=[written])
+        if self.freely:
+            free_noun = self.free.thing(shape, color, pattern)
+            return self.named_background(self.free.both(free_noun, text, text_color if named else None, above), named)
         phrase = say.word(text, text_color if named else None)
         if say.style == 'plain' or r.random() < .4:
             caption = f'{noun} {"above" if above else "below"} {phrase}' if r.random() < .7 else f'{phrase} {"below" if above else "above"} {noun}'
@@ -227,6 +251,8 @@ class Scenes:
         self.truth['words'] = [self.put_word(0, first, color, x, -y, width), self.put_word(1, second, other, x, y, width)]
         if other != color:
             return self.named_background(f'{say.word(first, color)} above {say.word(second, other)}', True)
+        if self.freely:
+            return self.named_background(self.free.lines(first, second, color if named else None), named)
         q1, q2, tint = say.quoted(first), say.quoted(second), f' in {say.color(color)}' if named else ''
         if say.style == 'plain' or r.random() < .35:
             caption = f'the words {q1} and {q2}{tint}'
@@ -243,7 +269,7 @@ class Scenes:
     def named_background(self, caption, text_color_named):
         """A text without a colour takes its colour from the background, which is then named unless text on the default one is black"""
         default = plain_background(*[COLOR[x['color']] for x in self.truth['words'] + self.truth['shapes']])
-        return self.say.on_background(caption, self.background, default if text_color_named or default in LIGHT else -1)
+        return self.ground(caption, default if text_color_named or default in LIGHT else -1)
 
     def outside(self):
         r, say = self.r, self.say
@@ -268,10 +294,19 @@ class Scenes:
                 return self.outside()
             self.place_one(shape, shown)
             caption = self.elsewhere.around(say.a(say.noun(shape, color)))
+            if color is not None and r.random() < .25:
+                caption = self.two_elsewhere(shape, color)
         if r.random() < .15:
             caption = caption[0].upper() + caption[1:]
         caption += '.' if r.random() < .1 else ''
         return say.on_background(caption, self.background, -1) if named_background else caption
+
+    def two_elsewhere(self, shape, color):
+        """Two shapes in a sentence about something else"""
+        say, (shape2, color2) = self.say, self.shape_on(self.background, color)
+        self.put_two((shape, color), (shape2, color2), 0)
+        pair = f'{say.a(say.noun(shape, color))} {self.r.choice(["and", "and", "next to"])} {say.a(say.noun(shape2, color2))}'
+        return self.elsewhere.around(pair)
 
 
 assert SMALL[-1] == GLYPHS[-1]
