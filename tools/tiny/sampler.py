@@ -1,23 +1,37 @@
-"""Draws pictures with the networks of nets.py, as diffusers' QwenImagePipeline does."""
+"""Draws pictures with the networks of nets.py, as diffusers' QwenImagePipeline, -Img2ImgPipeline and -InpaintPipeline do."""
+import dataclasses
+
+import numpy as np
 import torch
 
-from nets import masked, rope_tables, sigmas, unpack
+from nets import masked, pack, rope_tables, sigmas, unpack
 from text import EMPTY_PROMPT, TEMPLATE_TOKENS, TEXT_TOKENS
 from world import PICTURE_SIZES
 
-import numpy as np
+
+@dataclasses.dataclass
+class Start:
+    """Pictures to start from"""
+    pictures: torch.Tensor  # (n, 3, H, W) in -1..1
+    strength: float = 1.  # share of the steps
+    masks: torch.Tensor = None  # (n, tokens), 1 where to draw; the rest is kept
 
 
 @torch.no_grad()
-def generate(nets, text, captions, size, steps, cfg, seed, device):
+def generate(nets, text, captions, size, steps, cfg, seed, device, start=None):
     """nets: text encoder, transformer, VAE, latents' mean and deviation. -> (n, 3, H, W) in -1..1"""
     encoder, dit, vae, mean, std = nets
     width, height = PICTURE_SIZES[size]
     rows, columns = height // 16, width // 16
     tokens, prompt_tokens = rows * columns, TEXT_TOKENS - TEMPLATE_TOKENS
     generator = torch.Generator().manual_seed(seed)
-    x = torch.stack([torch.randn(tokens, 64, generator=generator) for _ in captions]).to(device)
-    rope, sigma = rope_tables(rows, columns, prompt_tokens, dit.axes, device), sigmas(steps, tokens)
+    noise = x = torch.stack([torch.randn(tokens, 64, generator=generator) for _ in captions]).to(device)
+    rope, sigma, first = rope_tables(rows, columns, prompt_tokens, dit.axes, device), sigmas(steps, tokens), 0
+    mean, std = (v.to(device)[None, :, None, None] for v in (mean, std))
+    if start:
+        first = steps - min(int(steps * start.strength), steps)
+        known = pack((vae.encode(start.pictures)[:, :16] - mean) / std)
+        x = (1 - sigma[first]) * known + sigma[first] * noise
 
     def states(prompts):
         ids, lengths = text(prompts)
@@ -27,7 +41,7 @@ def generate(nets, text, captions, size, steps, cfg, seed, device):
     with torch.autocast(device.split(':')[0], torch.bfloat16):
         prompt, attend = states(captions)
         empty, attend_empty = states([EMPTY_PROMPT] * len(captions))
-        for i in range(steps):
+        for i in range(first, steps):
             s = torch.full((len(captions),), float(sigma[i]), device=device)
             velocity = dit(x, prompt, s, attend, rope).float()
             if cfg > 1:
@@ -35,7 +49,9 @@ def generate(nets, text, captions, size, steps, cfg, seed, device):
                 guided = without + cfg * (velocity - without)
                 velocity = guided * (velocity.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True).clamp(min=1e-9))
             x = x + (sigma[i + 1] - sigma[i]) * velocity
-        z = unpack(x, 2 * rows, 2 * columns) * std.to(device)[None, :, None, None] + mean.to(device)[None, :, None, None]
+            if start and start.masks is not None:
+                x = torch.where(start.masks[:, :, None] > 0, x, (1 - sigma[i + 1]) * known + sigma[i + 1] * noise)
+        z = unpack(x, 2 * rows, 2 * columns) * std + mean
         return torch.cat([vae.decode(q).float() for q in z.split(32)]).clamp(-1, 1)
 
 

@@ -26,6 +26,7 @@ from nets import DIT_CFG, TE_CFG, DiT, TextEncoder, rope_tables
 from optimiser import Muon
 from pool import SHARES, Pool, work
 from text import PROMPT_TOKENS, TEMPLATE_TOKENS, TEXT_TOKENS, Text
+from variants import HALF, half_masks
 from weights import load_generator, load_vae, remap_embedding
 from world import PICTURE_SIZES
 
@@ -35,6 +36,7 @@ RANK, WORLD, LOCAL = (int(os.environ.get(k, d)) for k, d in (('RANK', 0), ('WORL
 DEVICE = f'cuda:{LOCAL}' if GPU else 'cpu'
 WARM_UP_STEPS, COMPILE_STEPS, CLOCK_STEPS = 300, 8, 20
 SHIFT = math.exp(.5)  # of the scheduler at these sizes
+START_SIGMAS = (.4, .95)  # where picture-to-picture starts, in training
 BATCH_SCALE = (1, 1, 1, .44)  # 384x384 has 2.25 times the tokens
 
 
@@ -96,6 +98,7 @@ class Loss:
         self.front, self.back, self.mix, self.encoder = compiled(self._front), compiled(self._back), compiled(self._mix), compiled(networks.encoder)
         self.rope = [rope_tables(h // 16, w // 16, PROMPT_TOKENS, dit.axes, DEVICE) for w, h in PICTURE_SIZES]
         self.text_rope = networks.encoder.rope(TEXT_TOKENS, DEVICE)
+        self.halves = [torch.tensor(half_masks(h // 16, w // 16), device=DEVICE) for w, h in PICTURE_SIZES]
 
     @staticmethod
     def _mix(latents, noise, sigma):
@@ -118,9 +121,24 @@ class Loss:
         u = torch.sigmoid(some(torch.randn)).clamp(1e-4, 1 - 1e-4)
         return torch.where(some(torch.rand) < self.uniform, some(torch.rand).clamp(1e-3, 1), SHIFT / (SHIFT + 1 / u - 1))
 
-    def __call__(self, size, latents, ids, lengths, generator):
-        sigma = self.sigmas(len(latents), generator)
-        x, velocity = self.mix(latents, torch.randn(latents.shape, device=DEVICE, generator=generator), sigma)
+    def start_elsewhere(self, size, latents, other, where, noise, sigma, generator):
+        """Picture-to-picture for the first of the batch: at a start sigma s0 the picture is another one, of which a straight path leads to the wanted one.
+        That is flow matching with noise + (1 - s0) / s0 (other - wanted) in place of the noise, for sigmas up to s0"""
+        n = len(other)
+
+        def some(*shape):
+            return torch.rand(*shape, device=DEVICE, generator=generator)
+        start = START_SIGMAS[0] + (START_SIGMAS[1] - START_SIGMAS[0]) * some(n)
+        side = self.halves[size][torch.randint(4, (n,), device=DEVICE, generator=generator)]
+        mask = torch.where((where == HALF)[:, None], side, 1.)[:, :, None]
+        noise[:n] += ((1 - start) / start)[:, None, None] * mask * (other.float() - latents[:n].float())
+        sigma[:n] = start * (1 - some(n) ** 2 * .98)  # most near the start
+
+    def __call__(self, size, batch, generator):
+        latents, ids, lengths, other, where = batch
+        sigma, noise = self.sigmas(len(latents), generator), torch.randn(latents.shape, device=DEVICE, generator=generator)
+        self.start_elsewhere(size, latents, other, where, noise, sigma, generator)
+        x, velocity = self.mix(latents, noise, sigma)
         tokens = latents.shape[1]
         mask = (torch.arange(tokens + PROMPT_TOKENS, device=DEVICE)[None] < (tokens + lengths)[:, None])[:, None, None]
         with torch.autocast(DEVICE.split(':')[0], torch.bfloat16):
@@ -210,7 +228,7 @@ def train(arguments):
             break
         size = int(order.choice(4, p=shares)) if step >= COMPILE_STEPS else step % 4
         batch = max(1, int(arguments.batch * BATCH_SCALE[size]))
-        loss = loss_of(size, *pool.draw(size, batch, generator), generator)
+        loss = loss_of(size, pool.draw(size, batch, int(batch * arguments.paired), generator), generator)
         loss.backward()
         if WORLD > 1:
             average_gradients(parameters)
@@ -250,7 +268,8 @@ def parse():
     add('--rate', type=float, default=2e-3, help='of Muon'), add('--adam_rate', type=float, default=1.2e-3), add('--hold', type=float, default=.5, help='share of the time at full rate')
     add('--pool', type=int, default=600000, help='scenes on each GPU'), add('--start', type=int, default=200000, help='of them before training starts')
     add('--refresh', type=int, default=16, help='steps for each fresh chunk of 1,024'), add('--workers', type=int, default=8)
-    add('--uniform', type=float, default=.35, help='share of uniform sigmas'), add('--log', type=int, default=400), add('--save_every', type=float, default=45)
+    add('--uniform', type=float, default=.35, help='share of uniform sigmas'), add('--paired', type=float, default=.1, help='share trained for picture-to-picture')
+    add('--log', type=int, default=400), add('--save_every', type=float, default=45)
     return p.parse_args()
 
 
