@@ -24,7 +24,7 @@ from world import COLOR_NAMES, PICTURE_SIZES, ROW, SHAPE_AT, WORD_AT
 GPU = torch.cuda.is_available()
 DEVICE = 'cuda' if GPU else 'cpu'
 WINDOW, KL_WEIGHT, WINDOW_RATE, DECODER_RATE = 192, 5e-4, 2e-3, 3e-4
-SIZE_SHARES = (.45, .2, .2, .15)
+SIZE_SHARES = (.3, .2, .35, .15)  # of the decoder's pictures; small letters in the narrow ones are the hardest
 BLOTCH_SHARE, EMPTY_SHARE = .3, .15  # of the decoder's pictures: a background of any colour again; nothing but the background
 
 
@@ -118,48 +118,70 @@ def train_windows(seconds, out):
     finish(vae, average, parameters, out, z.mean(1), z.std(1), step)
 
 
+class DecoderLoss:
+    """The decoder's loss on whole pictures, from latents as training and sampling leave them"""
+
+    def __init__(self, vae, std, random):
+        self.vae, self.std, self.random = vae, std.to(DEVICE)[None, :, None, None], random
+        self.encode, self.decode = (torch.compile(f, dynamic=False) if GPU else f for f in (vae.encode, vae.decode))
+        self.draw = Renderer(DEVICE, GPU)
+
+    def spoilt(self, pictures):
+        """Latents with the encoder's own noise, and with more of it on half of the pictures"""
+        with torch.no_grad():
+            h, u = self.encode(pictures), torch.rand(2, len(pictures), 1, 1, 1, device=DEVICE)
+            mean, log_variance = h[:, :16], h[:, 16:].clamp(-20, 10)
+            more = u[0] * .15 * (u[1] < .5) * self.std * torch.randn_like(mean)
+            return mean + .5 * torch.exp(.5 * log_variance) * torch.randn_like(mean) * (u[1] < .8) + more
+
+    def __call__(self, rows, size):
+        rows = rows.copy()
+        rows[self.random.random(len(rows)) < BLOTCH_SHARE, 0] = self.random.integers(len(COLOR_NAMES))
+        empty = self.random.random(len(rows)) < EMPTY_SHARE
+        rows[np.ix_(empty, SHAPE_AT)], rows[np.ix_(empty, WORD_AT)] = -1, 0
+        pictures = self.draw(torch.tensor(rows, device=DEVICE), *PICTURE_SIZES[size])
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
+        d = self.decode(self.spoilt(pictures)) - pictures
+        return d.abs().mean() + .5 * edge_loss(d) + 1.5 * (d ** 2).mean(), (d ** 2).mean().detach()
+
+
+def load_trained(out, model):
+    """VAE, mean and deviation of the latents of a model folder, or of OUT_DIR/vae.pt"""
+    if model:
+        return load_vae(model)
+    stored, vae = torch.load(out + '/vae.pt'), VAE(**VAE_CFG)
+    vae.load_state_dict(stored['sd'])
+    return vae, stored['mean'], stored['std']
+
+
 def train_decoder(seconds, out, model=None):
     torch.manual_seed(0)
-    if model:
-        vae, mean, std = load_vae(model)
-    else:
-        stored = torch.load(out + '/vae.pt')
-        vae, mean, std = VAE(**VAE_CFG), stored['mean'], stored['std']
-        vae.load_state_dict(stored['sd'])
+    workers, count, batch, choose = (8, 4000, 32, np.random.default_rng(0)) if GPU else (1, 10, 2, np.random.default_rng(0))
+    with multiprocessing.get_context('fork').Pool(workers) as pool:
+        rows = np.concatenate(pool.starmap(rows_of, [(4242 + i, count) for i in range(workers)]), 1)
+    vae, mean, std = load_trained(out, model)
     vae.to(DEVICE).to(memory_format=torch.channels_last)
     vae.requires_grad_(False)
-    parameters = [*vae.post_quant_conv.parameters(), *vae.decoder.parameters()]
-    for p in parameters:
-        p.requires_grad_(True)
     print('before: held-out dB', json.dumps(held_out_psnr(vae)), flush=True)
-    average, optimiser = [p.detach().clone() for p in parameters], torch.optim.AdamW(parameters, lr=DECODER_RATE, betas=(.9, .95), weight_decay=0.)
-    draw, scenes, choose, batch, step, start, recent = Renderer(DEVICE), Scenes(4242), np.random.default_rng(0), 32 if GPU else 2, 0, time.time(), []
+    parameters = [p.requires_grad_(True) for p in (*vae.post_quant_conv.parameters(), *vae.decoder.parameters())]
+    average, step, recent = [p.detach().clone() for p in parameters], 0, []
+    optimiser = torch.optim.AdamW(parameters, lr=DECODER_RATE, betas=(.9, .95), weight_decay=0.)
+    loss_of, start = DecoderLoss(vae, std, choose), time.time()
     while time.time() - start < seconds:
         for g in optimiser.param_groups:
-            g['lr'] = DECODER_RATE * min(1, (step + 1) / 20) * (.5 + .5 * math.cos(math.pi * (time.time() - start) / seconds))
+            share = (time.time() - start) / seconds
+            g['lr'] = DECODER_RATE * min(1, (step + 1) / 20) * (.5 + .5 * math.cos(math.pi * share))
         size = int(choose.choice(4, p=SIZE_SHARES))
-        rows = np.stack([scenes.next(size)[1] for _ in range(batch)])
-        rows[choose.random(batch) < BLOTCH_SHARE, 0] = choose.integers(len(COLOR_NAMES))
-        empty = choose.random(batch) < EMPTY_SHARE
-        rows[np.ix_(empty, SHAPE_AT)], rows[np.ix_(empty, WORD_AT)] = -1, 0
-        with torch.no_grad():
-            x = draw(torch.tensor(rows, device=DEVICE), *PICTURE_SIZES[size]).contiguous(memory_format=torch.channels_last)
-            h, u = vae.encode(x), torch.rand(2, batch, 1, 1, 1, device=DEVICE)
-            mu, log_variance = h[:, :16], h[:, 16:].clamp(-20, 10)
-            noise = u[0] * .15 * (u[1] < .5) * std.to(DEVICE)[None, :, None, None] * torch.randn_like(mu)
-            z = mu + .5 * torch.exp(.5 * log_variance) * torch.randn_like(mu) * (u[1] < .8) + noise
-        d = vae.decode(z) - x
-        loss = d.abs().mean() + .5 * edge_loss(d) + 1.5 * (d ** 2).mean()
+        loss, squared = loss_of(rows[size, choose.integers(rows.shape[1], size=batch)], size)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, .3)
         optimiser.step()
-        step += 1
-        recent = (recent + [(d ** 2).mean().item()])[-50:]
+        step, recent = step + 1, (recent + [squared])[-50:]
         with torch.no_grad():
-            torch._foreach_lerp_(average, parameters, 1 - min(.98, step / (step + 5)))
-        if step % 100 == 0:
-            print(f'decoder {step} dB {psnr(float(np.mean(recent))):.2f}', flush=True)
+            torch._foreach_lerp_(average, parameters, 1 - min(.995, step / (step + 5)))
+        if step % 250 == 0:
+            print(f'decoder {step} dB {psnr(torch.stack(recent).mean().item()):.2f}', flush=True)
     finish(vae, average, parameters, out, mean, std, step)
 
 
