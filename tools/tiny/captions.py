@@ -1,10 +1,11 @@
-"""Writes the four lists of captions that training never saw, with what each picture should show.
+"""Writes the lists of captions that training never saw, with what each picture should show.
 
     python captions.py WORLD.json OUT_DIR
 
 world.json: the 200 of version 1 (WORLD.json gives them), words as they are written; case.json: 100 with words in small, capital and mixed letters; loose.json:
-50 as people write them (loose.txt); outside.json: 100 about other things (outside.txt); large.json: 60 in 384x384. All shape triples and words of world,
-case and large are held out of training; loose and outside were written by hand.
+50 as people write them (loose.txt); outside.json: 100 about other things (outside.txt); large.json: 60 in 384x384; two.json: 60 naming two shapes, many of
+them loosely; loose_unseen.json, outside_unseen.json: as loose and outside, but in no form that the generator writes (unseen.py). All shape triples and words
+of world, case, two and large are held out of training; the others were written by hand.
 A line of loose.txt is CAPTION | BACKGROUND | SHAPE COLOUR [PATTERN|SIZE|_]... [POSITION NUMBER], ... | WORD COLOUR; of outside.txt CAPTION | SHAPE COLOUR | WORD."""
 import json
 import os
@@ -26,8 +27,8 @@ def as_written(truth):
     return truth
 
 
-def generated(count, seed, kinds, sizes, cases):
-    scenes, found = Scenes(seed, held=True, styles=(.6, 0), cases=cases), {}
+def generated(count, seed, kinds, sizes, cases, styles=(.6, 0)):
+    scenes, found = Scenes(seed, held=True, styles=styles, cases=cases), {}
     while len(found) < count:
         i = len(found)
         _, _, truth = scenes.next(sizes(i), kinds[i % len(kinds)])
@@ -50,7 +51,7 @@ def by_hand(file):
     truths = []
     for i, line in enumerate(open(os.path.join(HERE, file), encoding='utf8')):
         caption, *fields = [x.strip() for x in line.split('|')]
-        outside = file == 'outside.txt'
+        outside = file.startswith('outside')
         if outside:
             fields = ['white', *(fields or ['drop black'])]
         background, shapes, words, *_ = fields + [''] * 3
@@ -69,10 +70,13 @@ def main(version1, out):
     lists = {'world': [as_written(t) for t in json.load(open(version1))],
              'case': generated(100, 20261125, word_kinds, size_of_index, CASES),
              'loose': by_hand('loose.txt'), 'outside': by_hand('outside.txt'),
+             'loose_unseen': by_hand('loose_unseen.txt'), 'outside_unseen': by_hand('outside_unseen.txt'),
+             'two': generated(60, 222, ('two',), size_of_index, None, (.4, .4)),
              'large': generated(60, 384, ('word', 'both', 'one', 'word', 'two', 'lines'), lambda i: 3, {'upper': .6, 'lower': .4})}
     os.makedirs(out, exist_ok=True)
     for name, truths in lists.items():
-        json.dump(truths, open(f'{out}/{name}.json', 'w'), indent=1, ensure_ascii=False)
+        with open(f'{out}/{name}.json', 'w', encoding='utf8') as file:
+            file.write('[' + ',\n'.join(json.dumps(t, ensure_ascii=False, separators=(',', ':')) for t in truths) + ']\n')
         print(name, len(truths))
 
 

@@ -1,0 +1,52 @@
+"""Checks that hand-written captions are none of those the generator of the training captions can write.
+
+    python unseen.py [COUNT]                 COUNT generated captions to compare with (default 1,000,000; five minutes on one core)
+
+Captions are compared by their form: small letters, no punctuation at the ends, names of colours, shapes, patterns and sizes and the words that are to be
+written replaced by one letter each, and in sentences about other things the nouns, adjectives and verbs of outside.py. Exits with 1 if a form occurs."""
+import re
+import sys
+
+from captions import by_hand
+from outside import ADJECTIVES, NOUNS, VERBS
+from scenes import Scenes
+from world import COLOR_NAMES, COLOR_WORDS, PATTERN_WORDS, PATTERNS, SHAPE_WORDS, SHAPES, SIZE_WORDS, SIZES
+
+LISTS = ('loose_unseen.txt', 'outside_unseen.txt')
+
+
+def alternatives(*groups):
+    words = {w for g in groups for x in g for w in ([x] if isinstance(x, str) else x) if w}
+    return '|'.join(sorted(map(re.escape, words), key=len, reverse=True))
+
+
+NAMES = [('C', re.compile(rf'\b({alternatives(COLOR_NAMES, COLOR_WORDS.values())})\b')),
+         ('S', re.compile(rf'\b({alternatives(SHAPES, SHAPE_WORDS.values())})(?=e?s?\b)')),
+         ('P', re.compile(rf'\b({alternatives(PATTERNS, PATTERN_WORDS)})\b')), ('Z', re.compile(rf'\b({alternatives(SIZES, SIZE_WORDS)})\b')),
+         ('N', re.compile(rf'\b({alternatives(NOUNS)})\b')), ('A', re.compile(rf'\b({alternatives(ADJECTIVES)})\b')), ('V', re.compile(rf'\b({alternatives(VERBS)})\b'))]
+
+
+def form(caption, words):
+    for w in words:
+        caption = re.sub(rf'(?<!\w){re.escape(w["text"])}(?!\w)', 'W', caption, count=1)
+    caption = ' '.join(caption.replace('W', '\0').lower().split())
+    for letter, pattern in NAMES:
+        caption = pattern.sub(letter, caption)
+    return re.sub(r'\b(a|an)\b', 'a', caption).strip(' .,!?')
+
+
+def main(count=1000000):
+    written = {form(t['caption'], t['words']): (name, t['caption']) for name in LISTS for t in by_hand(name)}
+    scenes, met = Scenes(20261126), set()
+    for i in range(int(count)):
+        _, _, truth = scenes.next(i % 4)
+        made = form(truth['caption'], truth['words'])
+        if made in written and made not in met:
+            met.add(made)
+            print(*written[made], '| made:', truth['caption'], flush=True)
+    print(f'{len(met)} of {len(written)} captions have a form that occurs among {count} generated ones')
+    sys.exit(1 if met else 0)
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])
