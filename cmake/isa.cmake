@@ -3,6 +3,7 @@
 set(isa_folder ${PROJECT_SOURCE_DIR}/src/cpu/isa)
 set(isa_avx2_options -mavx2 -mfma -mf16c)
 set(isa_avx512_options ${isa_avx2_options} -mavx512f -mavx512bw -mavx512dq -mavx512vl)
+set(int8_avx512_options -mavx512vnni)
 
 set(isa_names scalar)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
@@ -14,8 +15,10 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   list(APPEND isa_avx512_options -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()
 foreach(name ${isa_names})
-  target_sources(inkstone_cpu PRIVATE ${isa_folder}/isa_${name}.cpp)
+  target_sources(inkstone_cpu PRIVATE ${isa_folder}/isa_${name}.cpp ${isa_folder}/int8_${name}.cpp)
   # Products and sums fuse where the algorithm says so, not where a compiler likes to.
   set_source_files_properties(${isa_folder}/isa_${name}.cpp
                               PROPERTIES COMPILE_OPTIONS "-ffp-contract=off;${isa_${name}_options}")
+  set_source_files_properties(${isa_folder}/int8_${name}.cpp
+                              PROPERTIES COMPILE_OPTIONS "-ffp-contract=off;${isa_${name}_options};${int8_${name}_options}")
 endforeach()

@@ -4,74 +4,14 @@
 #include <cstring>
 
 #include "cpu/rounding.h"
-#include "cpu/sequence_vectors.h"
 #include "cpu/weight_panel.h"
 
 namespace inkstone {
 namespace {
 
-constexpr int64_t kTasksPerWorker = 8;            // enough that the last ones end together
-constexpr int64_t kLeastTask = int64_t{4} << 20;  // multiply-adds; smaller tiles spend too much on packing
-constexpr int64_t kMostRows = 1088;               // of a tile
-constexpr int64_t kMostColumns = 384;             // of a tile: its panel of weights fits the second cache
-constexpr int64_t kMostDepth = 384;               // of a panel: rows of a tile and what it reads fit the first cache
-
-/// Rows and outputs of one product.
-struct TileTask {
-  size_t product = 0;
-  int64_t row_begin = 0;
-  int64_t row_end = 0;
-  int64_t out_begin = 0;
-  int64_t out_end = 0;
-
-  int64_t area() const { return (row_end - row_begin) * (out_end - out_begin); }
-};
-
-/// The side of equal blocks of at most `most` that `n` divides into.
-int64_t even_side(int64_t n, int64_t most, int64_t unit) {
-  return round_up(divide_up(n, divide_up(n, std::max(most, unit))), unit);
-}
-
-struct TileSides {
-  int64_t rows = 0;
-  int64_t columns = 0;
-};
-
-/// The longer side is halved until a tile is small enough: packing costs 1 / rows and reading the left 1 / columns.
-TileSides tile_sides(const MatrixProduct& p, const VectorOps& vector, int64_t most_work) {
-  const int64_t unit = strip_width(vector);
-  TileSides most = {kMostRows, kMostColumns};
-  while (true) {
-    const TileSides sides = {even_side(p.rows, most.rows, vector.tile_rows),
-                             even_side(p.weight->out, most.columns, unit)};
-    const bool cut_rows = sides.rows > sides.columns && sides.rows > vector.tile_rows;
-    if (sides.rows * sides.columns * p.weight->in <= most_work || (!cut_rows && sides.columns <= unit)) return sides;
-    if (cut_rows)
-      most.rows = sides.rows / 2;
-    else
-      most.columns = sides.columns / 2;
-  }
-}
-
-/// Large tiles first, so that small ones fill the gaps at the end.
-std::vector<TileTask> plan(std::span<const MatrixProduct> products, const VectorOps& vector, int threads) {
-  int64_t work = 0;
-  for (const MatrixProduct& p : products) work += p.rows * p.weight->in * p.weight->out;
-  const int64_t most_work = std::max(kLeastTask, work / (threads * kTasksPerWorker));
-
-  std::vector<TileTask> tasks;
-  for (size_t i = 0; i < products.size(); ++i) {
-    const int64_t rows = products[i].rows, out = products[i].weight->out;
-    if (rows == 0) continue;
-    const TileSides sides = tile_sides(products[i], vector, most_work);
-    for (int64_t column = 0; column < out; column += sides.columns)
-      for (int64_t row = 0; row < rows; row += sides.rows)
-        tasks.push_back({i, row, std::min(row + sides.rows, rows), column, std::min(column + sides.columns, out)});
-  }
-  std::stable_sort(tasks.begin(), tasks.end(),
-                   [](const TileTask& a, const TileTask& b) { return a.area() > b.area(); });
-  return tasks;
-}
+constexpr int64_t kMostRows = 1088;    // of a tile
+constexpr int64_t kMostColumns = 384;  // of a tile: its panel of weights fits the second cache
+constexpr int64_t kMostDepth = 384;    // of a panel: rows of a tile and what it reads fit the first cache
 
 /// The length of partial sums: equal parts of a run.
 int64_t depth_of(const MatrixProduct& p) {
@@ -81,11 +21,11 @@ int64_t depth_of(const MatrixProduct& p) {
 /// One task in one worker's memory.
 class TileRunner {
  public:
-  TileRunner(const MatrixProduct& product, const TileTask& task, const VectorOps& vector)
+  TileRunner(const MatrixProduct& product, const Tile& tile, const VectorOps& vector)
       : p_(product),
-        t_(task),
+        t_(tile),
         vector_(vector),
-        columns_(task.out_end - task.out_begin),
+        columns_(tile.columns()),
         width_(strip_width(vector)),
         depth_(depth_of(product)) {}
 
@@ -103,7 +43,7 @@ class TileRunner {
       for (LeftRange strip = strip_at(t_.row_begin, begin, end); strip.rows > 0;) {
         const LeftRange next = strip_at(strip.row + strip.rows, begin, end);
         multiply_strip(strip, next);
-        if (end == in) finish(strip, gates);
+        if (end == in) finish_rows(p_, {strip.row, strip.row + strip.rows, t_.out_begin, t_.out_end}, vector_, gates);
         strip = next;
       }
     }
@@ -149,20 +89,8 @@ class TileRunner {
     }
   }
 
-  void finish(const LeftRange& strip, SequenceVectors& gates) {
-    const Epilogue& e = *p_.epilogue;
-    int64_t at = p_.result.at(strip.row) + t_.out_begin;
-    for (int64_t row = strip.row; row < strip.row + strip.rows; ++row, at += p_.result.stride) {
-      const RowEpilogue here = {.bias = p_.bias == nullptr ? nullptr : p_.bias + t_.out_begin,
-                                .activation = e.activation,
-                                .gate = e.gate ? gates.at(row) + p_.gate_column + t_.out_begin : nullptr,
-                                .residual = e.residual ? e.residual.data<const float>() + at : nullptr};
-      vector_.epilogue(p_.y + at, here, columns_, p_.y + at);
-    }
-  }
-
   const MatrixProduct& p_;
-  const TileTask& t_;
+  const Tile& t_;
   const VectorOps& vector_;
   int64_t columns_;  // of the tile
   int64_t width_;    // of a strip of the panel
@@ -173,12 +101,30 @@ class TileRunner {
 
 }  // namespace
 
+void finish_rows(const MatrixProduct& p, const Tile& tile, const VectorOps& vector, SequenceVectors& gates) {
+  const Epilogue& e = *p.epilogue;
+  int64_t at = p.result.at(tile.row_begin) + tile.out_begin;
+  for (int64_t row = tile.row_begin; row < tile.row_end; ++row, at += p.result.stride) {
+    const RowEpilogue here = {.bias = p.bias == nullptr ? nullptr : p.bias + tile.out_begin,
+                              .activation = e.activation,
+                              .gate = e.gate ? gates.at(row) + p.gate_column + tile.out_begin : nullptr,
+                              .residual = e.residual ? e.residual.data<const float>() + at : nullptr};
+    vector.epilogue(p.y + at, here, tile.columns(), p.y + at);
+  }
+}
+
 void run_products(std::span<const MatrixProduct> products, ThreadPool& pool, const VectorOps& vector,
                   WorkerScratch& scratch) {
-  const std::vector<TileTask> tasks = plan(products, vector, pool.threads());
+  std::vector<ProductSize> sizes;
+  for (const MatrixProduct& p : products) sizes.push_back(p.size());
+  const TileLimits limits = {.row_unit = vector.tile_rows,
+                             .column_unit = strip_width(vector),
+                             .most_rows = kMostRows,
+                             .most_columns = kMostColumns};
+  const std::vector<TileTask> tasks = plan_tiles(sizes, limits, pool.threads());
   pool.run(static_cast<int64_t>(tasks.size()), [&](int64_t index, int worker) {
     const TileTask& task = tasks[static_cast<size_t>(index)];
-    TileRunner runner(products[task.product], task, vector);
+    TileRunner runner(products[task.product], task.tile, vector);
     runner.run(scratch.floats(worker, runner.scratch()));
   });
 }

@@ -3,6 +3,8 @@
 #include <span>
 
 #include "core/thread_pool.h"
+#include "cpu/sequence_vectors.h"
+#include "cpu/tile_plan.h"
 #include "cpu/vector_ops.h"
 #include "cpu/worker_scratch.h"
 #include "ops/kernels.h"
@@ -63,7 +65,12 @@ struct MatrixProduct {
   int64_t gate_column = 0;  ///< of the gates: output 0 of the weight
   float* y = nullptr;       ///< the whole result, shaped like the epilogue's residual
   ResultRows result;
+
+  ProductSize size() const { return {rows, weight->in, weight->out}; }
 };
+
+/// What the epilogue does to sums that are in the result, for rows of one line. `gates` is of the epilogue's gate.
+void finish_rows(const MatrixProduct& product, const Tile& tile, const VectorOps& vector, SequenceVectors& gates);
 
 /// Cuts all products into one list of tiles, so that workers share them well. A number of a result depends on its row
 /// and its output alone, not on how the work was cut.

@@ -1,22 +1,10 @@
 // Products of rows with packed weights. INKSTONE_ISA names the instruction set.
 #pragma once
 #include "cpu/isa/tile.inl"
+#include "cpu/isa/transpose.inl"
 
 namespace inkstone::INKSTONE_ISA {
 namespace {
-
-/// A square of kLanes x kLanes. Each round takes the row number's lowest bit for the lane number's highest; after as
-/// many rounds as either has bits they have changed places.
-inline void transpose(Floats (&square)[kLanes]) {
-  for (int64_t round = 1; round < kLanes; round *= 2) {
-    Floats next[kLanes];
-    for (int64_t i = 0; i < kLanes / 2; ++i) {
-      next[i] = even_lanes(square[2 * i], square[2 * i + 1]);
-      next[i + kLanes / 2] = odd_lanes(square[2 * i], square[2 * i + 1]);
-    }
-    for (int64_t i = 0; i < kLanes; ++i) square[i] = next[i];
-  }
-}
 
 void pack_lanes(const float* w, int64_t stride, int64_t outputs, int64_t depth, float* panel, int64_t panel_stride) {
   for_vectors(depth, [=](int64_t k, int64_t width) {

@@ -1,0 +1,78 @@
+// Products of 8-bit numbers, compiled once per instruction set and picked when the program starts.
+//
+// Numbers are whole ones in [-127, 127] times a scale that a group of inputs shares. Sums over a group are exact in
+// every instruction set; between groups they are f32. As vector_ops.h, this header names no std template.
+#pragma once
+#include "cpu/vector_ops.h"
+
+namespace inkstone {
+
+/// Inputs that share a scale; the last group of a row may be shorter. Fewer follow outliers better, more cost less: a
+/// group ends with two multiply-adds for each sum, which take the place of 2 / (kInt8Group / 4) of the products.
+constexpr int64_t kInt8Group = 128;
+
+/// Groups of a panel of weights whose numbers take a byte: a strip of it and the rows it meets fit the caches.
+constexpr int64_t kInt8Groups = 12;
+
+/// Greatest magnitude of a code.
+constexpr int kInt8Greatest = 127;
+
+/// Some rows by a strip of packed weights: y (rows, columns) = x (rows, depth) panel (depth, columns).
+struct Int8Tile {
+  const void* rows = nullptr;         ///< as prepare_rows leaves them
+  const float* row_scales = nullptr;  ///< of group g of row r: [r * row_scales_stride + g]; `rows_count` rows
+  int64_t row_scales_stride = 0;
+  const void* panel = nullptr;          ///< as pack_lanes leaves it
+  const float* panel_scales = nullptr;  ///< of group g: [g * columns rounded up to whole vectors]
+  float* y = nullptr;
+  int64_t y_stride = 0;
+  int64_t rows_count = 0;  ///< at most tile_rows
+  int64_t columns = 0;     ///< at most panel_vectors vectors
+  int64_t depth = 0;
+  bool accumulate = false;  ///< y += instead of y =
+};
+
+/// Weights of up to `lanes` outputs, on their way into a panel.
+struct Int8Lanes {
+  const float* w = nullptr;  ///< (outputs, depth), `stride` numbers apart
+  int64_t stride = 0;
+  int64_t outputs = 0;
+  int64_t depth = 0;        ///< of one group
+  int64_t vectors = 0;      ///< of the panel's strip
+  void* panel = nullptr;    ///< of the group: where the first lane's numbers go
+  float* scales = nullptr;  ///< (lanes)
+};
+
+struct Int8Ops {
+  const char* name;
+  int64_t lanes;          ///< outputs in a vector
+  int64_t tile_rows;      ///< most rows of a tile
+  int64_t panel_vectors;  ///< most vectors of a tile's columns
+  int64_t most_depth;     ///< of a panel, in whole groups
+  int64_t code_bytes;     ///< of a number in a panel
+  int64_t strip_bytes;    ///< that prepare_rows needs
+  int64_t depth_unit;     ///< inputs side by side in a lane: a group's depth is rounded up to these
+
+  /// A row of n numbers as codes and a scale per group: scale = greatest magnitude / 127, code = x / scale to nearest,
+  /// ties to even. A group with NaN or infinity has the scale NaN.
+  void (*quantize)(const float* x, int64_t n, int8_t* codes, float* scales);
+
+  /// Inputs of up to tile_rows rows of codes as the kernel reads them; missing rows are zeros. At most most_depth of
+  /// them.
+  void (*prepare_rows)(const int8_t* codes, int64_t stride, int64_t rows, int64_t depth, void* to);
+
+  /// Rounds one group of weights as quantize() does, to a column of vectors of a panel.
+  void (*pack_lanes)(const Int8Lanes& lanes);
+
+  void (*multiply_tile)(const Int8Tile& tile);
+
+  /// Independent chains of products in registers, for measuring what the processor can do.
+  int32_t (*multiply_add_chains)(int64_t rounds, int8_t start);
+  int64_t multiply_adds_per_round;
+};
+
+/// The best that an instruction set and this processor have. AVX-512 without VNNI has no 8-bit products and gives the
+/// AVX2 ones. Throws Error if the processor lacks the instruction set.
+const Int8Ops& int8_ops(Isa isa);
+
+}  // namespace inkstone

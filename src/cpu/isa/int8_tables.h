@@ -1,0 +1,17 @@
+// The tables of 8-bit products that the instruction sets' files define; int8_ops.cpp chooses among them.
+#pragma once
+#include "cpu/int8_ops.h"
+
+namespace inkstone {
+
+namespace scalar {
+extern const Int8Ops kInt8Ops;
+}
+namespace avx2 {
+extern const Int8Ops kInt8Ops;
+}
+namespace avx512 {
+extern const Int8Ops kInt8Ops;
+}
+
+}  // namespace inkstone

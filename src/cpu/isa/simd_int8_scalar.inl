@@ -1,0 +1,34 @@
+// Whole numbers in f32, which every processor multiplies well: sums of a group stay below 2^24 and so are exact.
+#pragma once
+#include "cpu/isa/simd_scalar.inl"
+
+namespace inkstone::scalar {
+namespace {
+
+using Code = float;  // of a weight
+using RowCode = float;
+using Wholes = Floats;
+constexpr const char* kInt8Name = "scalar";
+constexpr int64_t kStep = 1;
+constexpr int32_t kOffset = 0;
+constexpr int kInt8Rows = 4;
+constexpr int kInt8Vectors = 2;
+
+inline Wholes splat_int(int32_t x) { return splat(static_cast<float>(x)); }
+inline Wholes load_step(const Code* p) { return load(p); }
+inline Wholes splat_step(const RowCode* p) { return splat(*p); }
+inline Wholes add_products(Wholes sum, Wholes weights, Wholes row) { return fma(weights, row, sum); }
+inline Floats to_floats(Wholes x) { return x; }
+inline int32_t first_lane(Wholes x) { return static_cast<int32_t>(x[0]); }
+
+inline void store_codes(Code* p, Floats whole) { store(p, whole); }
+inline void store_signed(int8_t* p, Floats whole) {
+  for (int i = 0; i < kLanes; ++i) p[i] = static_cast<int8_t>(whole[i]);
+}
+
+inline void widen_row(const int8_t* codes, int64_t n, RowCode* to) {
+  for (int64_t i = 0; i < n; ++i) to[i] = codes[i];
+}
+
+}  // namespace
+}  // namespace inkstone::scalar

@@ -1,0 +1,46 @@
+// How products of matrices are cut into tasks for the workers.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace inkstone {
+
+/// A product (rows, in) x (in, out).
+struct ProductSize {
+  int64_t rows = 0;
+  int64_t in = 0;
+  int64_t out = 0;
+};
+
+/// Rows and outputs of a product.
+struct Tile {
+  int64_t row_begin = 0;
+  int64_t row_end = 0;
+  int64_t out_begin = 0;
+  int64_t out_end = 0;
+
+  int64_t rows() const { return row_end - row_begin; }
+  int64_t columns() const { return out_end - out_begin; }
+};
+
+struct TileTask {
+  size_t product = 0;
+  Tile tile;
+};
+
+/// Of a task. Sides are multiples of the units, or end with the product.
+struct TileLimits {
+  int64_t row_unit = 1;
+  int64_t column_unit = 1;
+  int64_t most_rows = 0;
+  int64_t most_columns = 0;
+};
+
+/// The side of equal blocks of at most `most` that `n` divides into, rounded up to whole units.
+int64_t even_side(int64_t n, int64_t most, int64_t unit);
+
+/// All products as one list of tasks, large ones first, so that small ones fill the gaps at the end.
+std::vector<TileTask> plan_tiles(std::span<const ProductSize> products, const TileLimits& limits, int threads);
+
+}  // namespace inkstone

@@ -1,0 +1,176 @@
+// The 8-bit functions of every instruction set against plain loops over the same whole numbers.
+#include "cpu/int8_ops.h"
+
+#include <gmock/gmock.h>
+
+#include "ops/cpu_under_test.h"
+
+namespace inkstone {
+namespace {
+
+class Int8OpsTest : public testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (!supports(GetParam())) GTEST_SKIP() << "this processor lacks it";
+    ops = &int8_ops(GetParam());
+  }
+  const Int8Ops* ops = nullptr;
+};
+INKSTONE_FOR_EVERY_ISA(Int8OpsTest);
+
+int64_t groups_of(int64_t n) { return (n + kInt8Group - 1) / kInt8Group; }
+
+/// Rows as quantize() must leave them.
+struct Codes {
+  std::vector<int8_t> codes;
+  std::vector<float> scales;
+};
+
+Codes plain_codes(const Tensor& x) {
+  const int64_t n = x.dim(1);
+  Codes all;
+  for (int64_t row = 0; row < x.dim(0); ++row)
+    for (int64_t begin = 0; begin < n; begin += kInt8Group) {
+      const float* from = x.data<const float>() + row * n + begin;
+      const int64_t depth = std::min(kInt8Group, n - begin);
+      float greatest = 0;
+      for (int64_t i = 0; i < depth; ++i) greatest = std::max(greatest, std::abs(from[i]));
+      const float inverse = greatest > 0 ? 127 / greatest : 0;
+      for (int64_t i = 0; i < depth; ++i) all.codes.push_back(static_cast<int8_t>(std::nearbyint(from[i] * inverse)));
+      all.scales.push_back(greatest / 127);
+    }
+  return all;
+}
+
+Codes codes_by(const Int8Ops& ops, const Tensor& x) {
+  const int64_t n = x.dim(1);
+  Codes all = {std::vector<int8_t>(static_cast<size_t>(x.count())),
+               std::vector<float>(static_cast<size_t>(x.dim(0) * groups_of(n)))};
+  for (int64_t row = 0; row < x.dim(0); ++row)
+    ops.quantize(x.data<const float>() + row * n, n, all.codes.data() + row * n,
+                 all.scales.data() + row * groups_of(n));
+  return all;
+}
+
+TEST_P(Int8OpsTest, QuantizeRoundsEachGroupToItsGreatest) {
+  for (const int64_t n : {1, 3, 16, 100, 127, 128, 129, 192, 300, 1536}) {
+    const Tensor x = random_normal({5, n}, static_cast<uint64_t>(n));
+    const Codes actual = codes_by(*ops, x), expected = plain_codes(x);
+    EXPECT_EQ(actual.codes, expected.codes) << n;
+    EXPECT_EQ(actual.scales, expected.scales) << n;
+  }
+}
+
+TEST_P(Int8OpsTest, QuantizeKeepsZerosAndTellsWhatIsNotFinite) {
+  Tensor x = random_normal({1, 3 * kInt8Group}, 1);
+  std::fill_n(x.data<float>(), kInt8Group, 0.0f);
+  for (const float broken : {NAN, INFINITY, -INFINITY}) {
+    x.data<float>()[kInt8Group + 5] = broken;
+    const Codes actual = codes_by(*ops, x);
+    EXPECT_EQ(actual.scales[0], 0);
+    EXPECT_THAT(std::vector(actual.codes.begin(), actual.codes.begin() + kInt8Group), testing::Each(0));
+    EXPECT_TRUE(std::isnan(actual.scales[1]));
+    EXPECT_GT(actual.scales[2], 0);
+  }
+}
+
+/// A panel of one strip.
+struct Panel {
+  Panel(const Int8Ops& ops, const Tensor& w)
+      : width((w.dim(0) + ops.lanes - 1) / ops.lanes * ops.lanes),
+        codes(static_cast<size_t>((w.dim(1) + ops.depth_unit) * width * ops.code_bytes)),
+        scales(static_cast<size_t>(groups_of(w.dim(1)) * width)) {
+    const int64_t n = w.dim(1);
+    for (int64_t i = 0; i < w.dim(0); i += ops.lanes)
+      for (int64_t group = 0; group < n; group += kInt8Group)
+        ops.pack_lanes({.w = w.data<const float>() + i * n + group,
+                        .stride = n,
+                        .outputs = std::min(ops.lanes, w.dim(0) - i),
+                        .depth = std::min(kInt8Group, n - group),
+                        .vectors = width / ops.lanes,
+                        .panel = codes.data() + (group * width + i * ops.depth_unit) * ops.code_bytes,
+                        .scales = scales.data() + group / kInt8Group * width + i});
+  }
+
+  int64_t width;
+  std::vector<std::byte> codes;
+  std::vector<float> scales;
+};
+
+/// The same with sums in whole numbers and f64.
+double plain_product(const Codes& x, const Codes& w, int64_t row, int64_t out, int64_t n) {
+  double y = 0;
+  for (int64_t g = 0; g < groups_of(n); ++g) {
+    int64_t sum = 0;
+    for (int64_t k = g * kInt8Group; k < std::min(n, (g + 1) * kInt8Group); ++k)
+      sum += x.codes[static_cast<size_t>(row * n + k)] * w.codes[static_cast<size_t>(out * n + k)];
+    y += static_cast<double>(sum) * x.scales[static_cast<size_t>(row * groups_of(n) + g)] *
+         w.scales[static_cast<size_t>(out * groups_of(n) + g)];
+  }
+  return y;
+}
+
+struct TileSize {
+  int64_t rows, columns, depth;
+};
+
+void expect_product(const Int8Ops& ops, const TileSize& size, const Tensor& x, const Tensor& w) {
+  const Codes rows = codes_by(ops, x), weights = plain_codes(w);
+  const Panel panel(ops, w);
+  std::vector<std::byte> strip(static_cast<size_t>(ops.strip_bytes));
+  ops.prepare_rows(rows.codes.data(), size.depth, size.rows, size.depth, strip.data());
+  constexpr float kBefore = 1000;
+  const int64_t stride = size.columns + 3;
+  for (const bool accumulate : {false, true}) {
+    std::vector<float> y(static_cast<size_t>(size.rows * stride), kBefore);
+    ops.multiply_tile({.rows = strip.data(),
+                       .row_scales = rows.scales.data(),
+                       .row_scales_stride = groups_of(size.depth),
+                       .panel = panel.codes.data(),
+                       .panel_scales = panel.scales.data(),
+                       .y = y.data(),
+                       .y_stride = stride,
+                       .rows_count = size.rows,
+                       .columns = size.columns,
+                       .depth = size.depth,
+                       .accumulate = accumulate});
+    for (int64_t row = 0; row < size.rows; ++row)
+      for (int64_t i = 0; i < stride; ++i) {
+        const float actual = y[static_cast<size_t>(row * stride + i)];
+        if (i >= size.columns) {
+          EXPECT_EQ(actual, kBefore) << "beside the tile";
+          continue;
+        }
+        const double expected = plain_product(rows, weights, row, i, size.depth) + (accumulate ? kBefore : 0);
+        // Whole sums are exact; each group's scaling and addition round, as does adding what was there.
+        EXPECT_NEAR(actual, expected, 4 * (accumulate ? kBefore : 20) * kRounding)
+            << size.rows << " rows, " << size.columns << " columns, " << size.depth << " deep, at " << row << ", " << i;
+      }
+  }
+}
+
+TEST_P(Int8OpsTest, TilesOfEverySizeEqualPlainSums) {
+  for (const int64_t rows : {int64_t{1}, ops->tile_rows - 1, ops->tile_rows})
+    for (const int64_t columns :
+         {int64_t{1}, ops->lanes, ops->lanes + 1, ops->lanes * ops->panel_vectors - 1, ops->lanes * ops->panel_vectors})
+      for (const int64_t depth : {1, 2, 5, 64, 127, 128, 130, 192, 256, 384}) {
+        const Tensor x = random_normal({rows, depth}, 1), w = random_normal({columns, depth}, 2);
+        const float size = 1 / std::sqrt(static_cast<float>(depth));
+        for (float& v : w.span<float>()) v *= size;
+        expect_product(*ops, {rows, columns, depth}, x, w);
+      }
+}
+
+TEST_P(Int8OpsTest, TheGreatestCodesDoNotOverflow) {
+  const TileSize size = {ops->tile_rows, ops->lanes, kInt8Group};
+  for (const float sign : {1.0f, -1.0f}) {
+    const Tensor x = host_tensor({size.rows, size.depth}, DType::f32),
+                 w = host_tensor({size.columns, size.depth}, DType::f32);
+    std::fill_n(x.data<float>(), x.count(), 1.0f);
+    std::fill_n(w.data<float>(), w.count(), sign / kInt8Group);
+    expect_product(*ops, size, x, w);
+  }
+}
+
+}  // namespace
+}  // namespace inkstone
