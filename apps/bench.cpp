@@ -19,7 +19,7 @@ constexpr double kPercent = 100;
 
 constexpr const char* kFooter =
     R"(Runs parts of Qwen-Image-2512 in full size on random weights at least five times and gives the median. The share of the
-peak is of the f32 rate that this machine reached in the same run.
+peak is of the f32 (with --arithmetic int8: 8-bit) rate that this machine reached in the same run.
 
 Examples:
   inkstone bench block --size 512
@@ -29,7 +29,7 @@ struct Arguments {
   std::string kind;
   BenchOptions options;
   std::optional<int64_t> layers;
-  std::optional<std::string> device;
+  std::optional<std::string> device, arithmetic;
   std::optional<int> threads;
   bool as_json = false;
 };
@@ -43,6 +43,7 @@ void print_json(const Arguments& a, const BenchResult& result) {
   const nlohmann::ordered_json json = {{"bench", a.kind},
                                        {"size", a.options.size},
                                        {"format", a.options.format},
+                                       {"arithmetic", a.arithmetic.value_or("f32")},
                                        {"device", a.device.value_or("cpu")},
                                        {"median_s", result.median_s},
                                        {"gflops", result.gflops},
@@ -58,6 +59,7 @@ void run_bench_command(const Arguments& a) {
     throw UsageError(fmt::format("--layers {}: the vae is measured whole; block or encoder takes it", *a.layers));
   options.layers = a.layers.value_or(options.layers);
   if (a.device) options.device = device_named(*a.device);
+  if (a.arithmetic) options.arithmetic = arithmetic_named(*a.arithmetic);
   options.threads = a.threads.value_or(0);
   BenchResult result;
   run_interruptibly([&](const std::stop_token& stop) {
@@ -68,8 +70,9 @@ void run_bench_command(const Arguments& a) {
     });
   });
   if (a.as_json) return print_json(a, result);
-  fmt::print("{} at {}x{} pixels, {} weights, {}: {}, {:.1f} GFLOP/s, {:.0f} % of the machine's peak, at most {}\n",
-             a.kind, options.size, options.size, options.format, a.device.value_or("cpu"),
+  fmt::print("{} at {}x{} pixels, {} weights, {}{}: {}, {:.1f} GFLOP/s, {:.0f} % of the machine's peak, at most {}\n",
+             a.kind, options.size, options.size, options.format,
+             options.arithmetic == Arithmetic::int8 ? "int8 arithmetic (lossy), " : "", a.device.value_or("cpu"),
              seconds_text(result.median_s), result.gflops, kPercent * result.peak_fraction,
              bytes_text(result.peak_bytes));
 }
@@ -100,6 +103,7 @@ void add_bench(CLI::App& app, Run& run) {
       ->check(one_of({"f32", "bf16", "int8", "int4"}));
   command.add_flag("--json", arguments->as_json, "print JSON");
   add_device_option(command, arguments->device);
+  add_arithmetic_option(command, arguments->arithmetic);
   add_threads_option(command, arguments->threads);
   command.footer(kFooter);
   command.callback([arguments, &run] { run = [arguments] { run_bench_command(*arguments); }; });

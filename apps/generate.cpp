@@ -31,6 +31,9 @@ Examples:
   inkstone generate --like star.png --steps 30 --output finer.png                 the same picture with more steps
   inkstone generate --model ~/Qwen-Image-2512 --prompt "a quiet harbour at dawn" --size 1328x1328 --output harbour.webp)";
 
+constexpr const char* kLossyArithmetic =
+    "arithmetic int8, lossy: the transformer's blocks multiply in 8 bits; pictures differ a little from those of f32";
+
 struct Arguments {
   ModelArguments model;
   std::optional<std::string> like, prompt, negative_prompt, size, output, noise, save_latents;
@@ -170,6 +173,7 @@ void run_generate(const Arguments& a) {
   Request request = request_of(a, options);
   const std::vector<fs::path> paths = picture_paths(a.output, request);
   for (const fs::path& path : paths) check_output(path, request);
+  if (options.arithmetic == Arithmetic::int8) spdlog::info("{}", kLossyArithmetic);
   run_interruptibly([&](const std::stop_token& stop) {
     request.stop = stop;
     Engine engine = Engine::open(options);

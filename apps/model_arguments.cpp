@@ -32,6 +32,15 @@ CLI::Option* add_device_option(CLI::App& command, std::optional<std::string>& de
       ->group(kRunGroup);
 }
 
+CLI::Option* add_arithmetic_option(CLI::App& command, std::optional<std::string>& arithmetic) {
+  return command
+      .add_option("--arithmetic", arithmetic,
+                  "f32 (default), or int8: the transformer's blocks multiply in 8 bits, faster and lossy")
+      ->type_name("NAME")
+      ->check(one_of({"f32", "int8"}))
+      ->group(kRunGroup);
+}
+
 CLI::Option* add_threads_option(CLI::App& command, std::optional<int>& threads) {
   return command.add_option("--threads", threads, "threads to compute with; without it all that the machine allows")
       ->type_name("N")
@@ -52,6 +61,7 @@ void add_model_options(CLI::App& command, ModelArguments& arguments, Components 
       ->type_name("TYPE")
       ->check(one_of({"f32", "bf16"}))
       ->group(kRunGroup);
+  if (components == Components::all) add_arithmetic_option(command, arguments.arithmetic);
   add_threads_option(command, arguments.threads);
   command.add_option("--compare", arguments.compare, "run every op on this device too; stop at the first that differs")
       ->type_name("NAME")
@@ -62,6 +72,8 @@ void add_model_options(CLI::App& command, ModelArguments& arguments, Components 
   command.add_flag("--verbose", arguments.verbose, "say which device, threads, components and formats are used")
       ->group(kRunGroup);
 }
+
+Arithmetic arithmetic_named(const std::string& name) { return name == "int8" ? Arithmetic::int8 : Arithmetic::f32; }
 
 DeviceKind device_named(const std::string& name) {
   return name == "reference" ? DeviceKind::reference : DeviceKind::cpu;
@@ -75,6 +87,7 @@ void apply(const ModelArguments& arguments, EngineOptions& options) {
   if (arguments.tokenizer) options.tokenizer = *arguments.tokenizer;
   if (arguments.device) options.device = device_named(*arguments.device);
   if (arguments.dtype) options.held_as = *arguments.dtype == "f32" ? HeldAs::f32 : HeldAs::bf16;
+  if (arguments.arithmetic) options.arithmetic = arithmetic_named(*arguments.arithmetic);
   if (arguments.threads) options.threads = *arguments.threads;
   if (arguments.compare) options.compare = device_named(*arguments.compare);
 }

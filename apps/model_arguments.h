@@ -13,7 +13,7 @@ namespace inkstone::cli {
 /// What the user gave; what is absent stays as it is.
 struct ModelArguments {
   std::optional<std::string> model, transformer, text_encoder, vae, tokenizer;
-  std::optional<std::string> device, dtype, compare;
+  std::optional<std::string> device, dtype, arithmetic, compare;
   std::optional<int> threads;
   bool quiet = false;
   bool verbose = false;
@@ -27,11 +27,13 @@ void add_model_options(CLI::App& command, ModelArguments& arguments, Components 
 CLI::Option* add_model_option(CLI::App& command, std::optional<std::string>& model);
 CLI::Option* add_tokenizer_option(CLI::App& command, std::optional<std::string>& tokenizer);
 CLI::Option* add_device_option(CLI::App& command, std::optional<std::string>& device);
+CLI::Option* add_arithmetic_option(CLI::App& command, std::optional<std::string>& arithmetic);
 CLI::Option* add_threads_option(CLI::App& command, std::optional<int>& threads);
 
 /// Overwrites what the user gave.
 void apply(const ModelArguments& arguments, EngineOptions& options);
 
+Arithmetic arithmetic_named(const std::string& name);
 DeviceKind device_named(const std::string& name);
 Verbosity verbosity_of(const ModelArguments& arguments);
 

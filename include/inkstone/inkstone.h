@@ -22,11 +22,17 @@ INKSTONE_API std::string version();
 
 enum class DeviceKind : uint8_t { cpu, reference };
 
-/// What weights are held in while running. Arithmetic on the CPU is f32 either way.
+/// What weights are held in while running.
 enum class HeldAs : uint8_t {
   stored,  ///< as the files have them
   f32,     ///< every format dequantised exactly
   bf16,    ///< f32 weights rounded to bf16: lossy
+};
+
+/// What the linear layers of the transformer's blocks multiply. All else is f32 either way.
+enum class Arithmetic : uint8_t {
+  f32,
+  int8,  ///< activations and weights rounded to 8 bits, whatever the weights are held in: faster, lossy; cpu only
 };
 
 /// What an engine is for. It opens what that takes and looks at nothing else.
@@ -44,6 +50,7 @@ struct EngineOptions {
   std::filesystem::path tokenizer;
   DeviceKind device = DeviceKind::cpu;
   HeldAs held_as = HeldAs::stored;
+  Arithmetic arithmetic = Arithmetic::f32;
   int threads = 0;                    ///< 0: as many as the machine and the container allow
   size_t memory_limit = 0;            ///< bytes for activations and converted weights; 0: what is available
   bool profile = false;               ///< time every op; see Result::profile
@@ -182,9 +189,9 @@ INKSTONE_API void check_writable_file(const std::filesystem::path& path);
 INKSTONE_API std::optional<std::string> read_picture_metadata(const std::filesystem::path& path);
 
 /// What made a picture, as a request: every field that its metadata has. Set the model and components in `options`
-/// first: if the picture was made by others, an Error names them. Device and held_as become the picture's; a caller who
-/// wants others sets them afterwards, as well as fields of the request. Throws Error for a picture without metadata and
-/// for metadata that cannot be read, naming the file and the field.
+/// first: if the picture was made by others, an Error names them. Device, held_as and arithmetic become the picture's;
+/// a caller who wants others sets them afterwards, as well as fields of the request. Throws Error for a picture without
+/// metadata and for metadata that cannot be read, naming the file and the field.
 INKSTONE_API Request request_like(const std::filesystem::path& picture, EngineOptions& options);
 
 /// What a folder or file is, as JSON: {"path", "components": [{"component", "path", "format", "scheme", "files",
@@ -202,6 +209,7 @@ struct BenchOptions {
   int64_t band_rows = 0;       ///< rows of latents that the VAE decodes at a time; 0: the whole picture
   std::string format = "f32";  ///< of the weights: f32, bf16, int4, int8
   DeviceKind device = DeviceKind::cpu;
+  Arithmetic arithmetic = Arithmetic::f32;
   int threads = 0;
   ProgressFunction progress;  ///< Stage::load while weights are made, then one step for each run
   std::stop_token stop;       ///< as in Request
@@ -211,7 +219,7 @@ struct BenchOptions {
 struct BenchResult {
   double median_s = 0;
   double gflops = 0;
-  double peak_fraction = 0;  ///< of the f32 rate that this machine reached in the same run
+  double peak_fraction = 0;  ///< of the rate that this machine reached in the same run with the arithmetic asked for
   size_t peak_bytes = 0;     ///< of the device's memory pool plus the weights
 };
 INKSTONE_API BenchResult run_bench(const BenchOptions& options);

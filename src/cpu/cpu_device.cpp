@@ -8,11 +8,16 @@ namespace {
 
 class CpuDevice final : public Device {
  public:
-  CpuDevice(int threads, size_t memory_limit) : memory_(memory_limit), pool_(threads), kernels_(pool_) {}
+  CpuDevice(int threads, const CpuOptions& options)
+      : memory_(options.memory_limit == 0 ? available_memory() : options.memory_limit),
+        pool_(threads),
+        int8_(options.int8 ? &int8_ops(vector_ops().isa) : nullptr),
+        kernels_(pool_, vector_ops(), int8_) {}
 
   std::string name() const override { return "cpu"; }
   std::string describe() const override {
-    return fmt::format("cpu: {} threads, {}", pool_.threads(), name_of(vector_ops().isa));
+    return fmt::format("cpu: {} threads, {}{}", pool_.threads(), name_of(vector_ops().isa),
+                       int8_ == nullptr ? "" : fmt::format(", 8-bit products with {}", int8_->name));
   }
   DType activation_type() const override { return DType::f32; }
   Kernels& kernels() override { return kernels_; }
@@ -27,6 +32,7 @@ class CpuDevice final : public Device {
  private:
   HostMemory memory_;
   ThreadPool pool_;
+  const Int8Ops* int8_;
   CpuKernels kernels_;
 };
 
@@ -34,8 +40,7 @@ class CpuDevice final : public Device {
 
 std::unique_ptr<Device> make_cpu_device(const CpuOptions& options) {
   check(options.threads >= 0, "threads: {} given, at least 1 is needed (0 for all)", options.threads);
-  return std::make_unique<CpuDevice>(options.threads == 0 ? usable_processors() : options.threads,
-                                     options.memory_limit == 0 ? available_memory() : options.memory_limit);
+  return std::make_unique<CpuDevice>(options.threads == 0 ? usable_processors() : options.threads, options);
 }
 
 }  // namespace inkstone

@@ -9,9 +9,10 @@ namespace inkstone {
 struct CpuOptions {
   int threads = 0;          ///< 0: as many as the processor and the container allow
   size_t memory_limit = 0;  ///< bytes of the device's pool; 0: what is available when the device is made
+  bool int8 = false;        ///< multiply 8-bit numbers in tolerant linear layers: lossy
 };
 
-/// f32 activations in host memory; weights of any format are expanded tile by tile.
+/// f32 activations in host memory; weights of any format are expanded, or rounded, tile by tile.
 std::unique_ptr<Device> make_cpu_device(const CpuOptions& options = {});
 
 }  // namespace inkstone

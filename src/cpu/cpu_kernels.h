@@ -1,6 +1,7 @@
-// The CPU's kernels: f32 arithmetic, work cut into tasks for the device's own threads.
+// The CPU's kernels: f32 arithmetic, 8-bit where that was asked for, work cut into tasks for the device's own threads.
 #pragma once
 #include "core/thread_pool.h"
+#include "cpu/int8_product.h"
 #include "cpu/vector_ops.h"
 #include "cpu/worker_scratch.h"
 #include "ops/kernels.h"
@@ -10,9 +11,9 @@ namespace inkstone {
 /// Every method is one family's file in this folder.
 class CpuKernels final : public Kernels {
  public:
-  /// `pool` must outlive the kernels; `vector` chooses the instruction set.
-  explicit CpuKernels(ThreadPool& pool, const VectorOps& vector = vector_ops())
-      : pool_(pool), vector_(vector), scratch_(pool.threads()) {}
+  /// `pool` must outlive the kernels; `vector` chooses the instruction set, `int8` asks for tolerant layers in 8 bits.
+  explicit CpuKernels(ThreadPool& pool, const VectorOps& vector = vector_ops(), const Int8Ops* int8 = nullptr)
+      : pool_(pool), vector_(vector), int8_(int8), scratch_(pool.threads()) {}
 
   void embed(Tensor& out, const Weight& table, const Tensor& ids) override;
   void linear(std::span<Tensor> out, std::span<const LinearPart> parts) override;
@@ -33,9 +34,21 @@ class CpuKernels final : public Kernels {
   void from_rgb8(Tensor& out, const Tensor& x) override;
 
  private:
+  bool uses_int8(const Linear* layer) const;
+  void linear_int8(std::span<Tensor> out, std::span<const LinearPart> parts);
+  /// Whether a result that feeds `layer` is written in 8 bits.
+  bool rounds_for(const Linear* layer, const Tensor& out) const;
+  /// Makes a result a tensor of I8 in the same memory.
+  static Int8Rows as_int8(Tensor& tensor);
+  /// Activations in 8 bits, in `memory` that is kept for the next call.
+  Int8Rows rounded(const Tensor& x, const Int8Factors& factors, Tensor& memory);
+
   ThreadPool& pool_;
   const VectorOps& vector_;
+  const Int8Ops* int8_;
   WorkerScratch scratch_;
+  Int8FactorCache factors_;
+  std::vector<Tensor> rounded_;  // of the parts of a linear step that nobody rounded before
 };
 
 }  // namespace inkstone

@@ -20,8 +20,9 @@ constexpr int kInt8Greatest = 127;
 /// Some rows by a strip of packed weights: y (rows, columns) = x (rows, depth) panel (depth, columns).
 struct Int8Tile {
   const void* rows = nullptr;         ///< as prepare_rows leaves them
-  const float* row_scales = nullptr;  ///< of group g of row r: [r * row_scales_stride + g]; `rows_count` rows
-  int64_t row_scales_stride = 0;
+  const float* row_scales = nullptr;  ///< of group g of row r: [r * groups_stride + g]; `rows_count` rows
+  const int32_t* row_sums = nullptr;  ///< likewise
+  int64_t groups_stride = 0;
   const void* panel = nullptr;          ///< as pack_lanes leaves it
   const float* panel_scales = nullptr;  ///< of group g: [g * columns rounded up to whole vectors]
   float* y = nullptr;
@@ -34,13 +35,27 @@ struct Int8Tile {
 
 /// Weights of up to `lanes` outputs, on their way into a panel.
 struct Int8Lanes {
-  const float* w = nullptr;  ///< (outputs, depth), `stride` numbers apart
+  const float* w = nullptr;        ///< (outputs, depth), `stride` numbers apart
+  const float* factors = nullptr;  ///< (depth): of the inputs, or null
   int64_t stride = 0;
   int64_t outputs = 0;
   int64_t depth = 0;        ///< of one group
   int64_t vectors = 0;      ///< of the panel's strip
   void* panel = nullptr;    ///< of the group: where the first lane's numbers go
   float* scales = nullptr;  ///< (lanes)
+};
+
+/// A row of numbers and, unless null, what each is multiplied with before it is rounded.
+struct Int8Source {
+  const float* x = nullptr;
+  const float* factors = nullptr;
+};
+
+/// A row of codes, and a scale and the sum of the codes of each group.
+struct Int8Target {
+  int8_t* codes = nullptr;
+  float* scales = nullptr;
+  int32_t* sums = nullptr;
 };
 
 struct Int8Ops {
@@ -54,8 +69,8 @@ struct Int8Ops {
   int64_t depth_unit;     ///< inputs side by side in a lane: a group's depth is rounded up to these
 
   /// A row of n numbers as codes and a scale per group: scale = greatest magnitude / 127, code = x / scale to nearest,
-  /// ties to even. A group with NaN or infinity has the scale NaN.
-  void (*quantize)(const float* x, int64_t n, int8_t* codes, float* scales);
+  /// ties to even. A group with NaN or infinity has such a scale, and what it takes part in becomes NaN.
+  void (*quantize)(const Int8Source& source, int64_t n, const Int8Target& to);
 
   /// Inputs of up to tile_rows rows of codes as the kernel reads them; missing rows are zeros. At most most_depth of
   /// them.

@@ -1,20 +1,24 @@
 // Products of rows that are held in 8 bits with weights of any format.
 #pragma once
-#include "cpu/int8_ops.h"
+#include "cpu/int8_panel.h"
 #include "cpu/matrix_product.h"
+#include "cpu/rounding.h"
 
 namespace inkstone {
 
-/// Rows as codes and scales, a scale for every kInt8Group inputs; both lie row after row without gaps.
+/// Rows as codes, and scales and sums of every kInt8Group of them; each lies row after row without gaps.
 struct Int8Rows {
   int8_t* codes = nullptr;  ///< (rows, width)
   float* scales = nullptr;  ///< (rows, groups)
+  int32_t* sums = nullptr;  ///< (rows, groups)
   int64_t width = 0;
 
-  int64_t groups() const { return (width + kInt8Group - 1) / kInt8Group; }
+  int64_t groups() const { return divide_up(width, kInt8Group); }
+  /// Of a row from a column on, where a group begins.
+  Int8Target at(int64_t row, int64_t column = 0) const;
 };
 
-/// Bytes of so many rows, codes first.
+/// Bytes of so many rows.
 int64_t int8_bytes(int64_t rows, int64_t width);
 
 /// Rows in memory of int8_bytes(), aligned for f32.
@@ -23,12 +27,9 @@ Int8Rows int8_rows(void* memory, int64_t rows, int64_t width);
 struct Int8Product {
   MatrixProduct product;  ///< without a left factor; its result's rows are of one line
   Int8Rows left;
-};
-
-/// The instruction set's functions, for numbers of 32 and of 8 bits.
-struct Int8Functions {
-  const VectorOps& vector;
-  const Int8Ops& int8;
+  const Int8Factors* factors = nullptr;  ///< of the layer's inputs; `left` was multiplied with them
+  Int8Rows rounded = {};                 ///< where the result goes in 8 bits; without: to the product's result
+  const Int8Factors* next = nullptr;     ///< of the layer that the rounded result feeds
 };
 
 /// Rounds the weights to 8 bits, panel by panel, and multiplies whole numbers. As with run_products(), a number of a

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 
 #include "cpu/cpu_kernels.h"
@@ -38,25 +39,33 @@ class DenseRows final : public LeftMatrix {
 
 }  // namespace
 
+std::vector<MatrixProduct> products_of(const LinearPart& part, const Tensor& out) {
+  std::vector<MatrixProduct> products;
+  int64_t column = 0;
+  for (const Slab& slab : part.layer->slabs) {
+    products.push_back({.rows = part.x.dim(0),
+                        .weight = &slab.weight,
+                        .bias = slab.bias ? slab.bias.data<const float>() : nullptr,
+                        .epilogue = &part.epilogue,
+                        .gate_column = column,
+                        .y = out.data<float>(),
+                        .result = {.first = column, .stride = out.dim(1), .rows_of_line = part.x.dim(0)}});
+    column += slab.weight.out;
+  }
+  return products;
+}
+
 void CpuKernels::linear(std::span<Tensor> out, std::span<const LinearPart> parts) {
+  if (std::all_of(parts.begin(), parts.end(), [this](const LinearPart& part) { return uses_int8(part.layer); }))
+    return linear_int8(out, parts);
   std::vector<DenseRows> rows;
   for (const LinearPart& part : parts) rows.emplace_back(part.x);
-
   std::vector<MatrixProduct> products;
-  for (size_t p = 0; p < parts.size(); ++p) {
-    int64_t column = 0;
-    for (const Slab& slab : parts[p].layer->slabs) {
-      products.push_back({.left = &rows[p],
-                          .rows = parts[p].x.dim(0),
-                          .weight = &slab.weight,
-                          .bias = slab.bias ? slab.bias.data<const float>() : nullptr,
-                          .epilogue = &parts[p].epilogue,
-                          .gate_column = column,
-                          .y = out[p].data<float>(),
-                          .result = {.first = column, .stride = out[p].dim(1), .rows_of_line = parts[p].x.dim(0)}});
-      column += slab.weight.out;
+  for (size_t p = 0; p < parts.size(); ++p)
+    for (MatrixProduct& product : products_of(parts[p], out[p])) {
+      product.left = &rows[p];
+      products.push_back(product);
     }
-  }
   run_products(products, pool_, vector_, scratch_);
 }
 

@@ -116,11 +116,8 @@ void finish_rows(const MatrixProduct& p, const Tile& tile, const VectorOps& vect
 void run_products(std::span<const MatrixProduct> products, ThreadPool& pool, const VectorOps& vector,
                   WorkerScratch& scratch) {
   std::vector<ProductSize> sizes;
-  for (const MatrixProduct& p : products) sizes.push_back(p.size());
-  const TileLimits limits = {.row_unit = vector.tile_rows,
-                             .column_unit = strip_width(vector),
-                             .most_rows = kMostRows,
-                             .most_columns = kMostColumns};
+  for (const MatrixProduct& p : products) sizes.push_back(p.size(strip_width(vector)));
+  const TileLimits limits = {.row_unit = vector.tile_rows, .most_rows = kMostRows, .most_columns = kMostColumns};
   const std::vector<TileTask> tasks = plan_tiles(sizes, limits, pool.threads());
   pool.run(static_cast<int64_t>(tasks.size()), [&](int64_t index, int worker) {
     const TileTask& task = tasks[static_cast<size_t>(index)];

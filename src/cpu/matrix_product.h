@@ -66,11 +66,14 @@ struct MatrixProduct {
   float* y = nullptr;       ///< the whole result, shaped like the epilogue's residual
   ResultRows result;
 
-  ProductSize size() const { return {rows, weight->in, weight->out}; }
+  ProductSize size(int64_t column_unit) const { return {rows, weight->in, weight->out, column_unit}; }
 };
 
 /// What the epilogue does to sums that are in the result, for rows of one line. `gates` is of the epilogue's gate.
 void finish_rows(const MatrixProduct& product, const Tile& tile, const VectorOps& vector, SequenceVectors& gates);
+
+/// A product for each slab of a linear layer, without its left factor.
+std::vector<MatrixProduct> products_of(const LinearPart& part, const Tensor& out);
 
 /// Cuts all products into one list of tiles, so that workers share them well. A number of a result depends on its row
 /// and its output alone, not on how the work was cut.

@@ -7,4 +7,7 @@ namespace inkstone {
 /// several short runs. Takes about a tenth of a second.
 double measure_f32_peak(int threads);
 
+/// The same for 8-bit products of whole numbers.
+double measure_int8_peak(int threads);
+
 }  // namespace inkstone

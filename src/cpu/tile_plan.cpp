@@ -15,15 +15,14 @@ struct TileSides {
   int64_t columns = 0;
 };
 
-/// The longer side is halved until a tile is small enough: packing costs 1 / rows and reading the left 1 / columns.
+/// A side is halved until a tile is small enough: packing costs 1 / rows and reading the left 1 / columns.
 TileSides tile_sides(const ProductSize& p, const TileLimits& limits, int64_t most_work) {
   TileSides most = {limits.most_rows, limits.most_columns};
   while (true) {
     const TileSides sides = {even_side(p.rows, most.rows, limits.row_unit),
-                             even_side(p.out, most.columns, limits.column_unit)};
-    const bool cut_rows = sides.rows > sides.columns && sides.rows > limits.row_unit;
-    if (sides.rows * sides.columns * p.in <= most_work || (!cut_rows && sides.columns <= limits.column_unit))
-      return sides;
+                             even_side(p.out, most.columns, p.column_unit)};
+    const bool cut_rows = sides.rows > limits.packing * sides.columns && sides.rows > limits.row_unit;
+    if (sides.rows * sides.columns * p.in <= most_work || (!cut_rows && sides.columns <= p.column_unit)) return sides;
     if (cut_rows)
       most.rows = sides.rows / 2;
     else

@@ -11,6 +11,7 @@ struct ProductSize {
   int64_t rows = 0;
   int64_t in = 0;
   int64_t out = 0;
+  int64_t column_unit = 1;  ///< columns of its tiles are multiples of this, or end with the product
 };
 
 /// Rows and outputs of a product.
@@ -29,12 +30,12 @@ struct TileTask {
   Tile tile;
 };
 
-/// Of a task. Sides are multiples of the units, or end with the product.
+/// Of a task.
 struct TileLimits {
-  int64_t row_unit = 1;
-  int64_t column_unit = 1;
+  int64_t row_unit = 1;  ///< as ProductSize::column_unit
   int64_t most_rows = 0;
   int64_t most_columns = 0;
+  int64_t packing = 1;  ///< what packing a weight costs, beside reading a number of the left factor
 };
 
 /// The side of equal blocks of at most `most` that `n` divides into, rounded up to whole units.

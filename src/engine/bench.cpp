@@ -171,7 +171,7 @@ BenchResult run_bench(const BenchOptions& options) {
   const int threads = options.device == DeviceKind::reference ? 1
                       : options.threads > 0                   ? options.threads
                                                               : usable_processors();
-  Machine machine({.device = options.device, .threads = options.threads});
+  Machine machine({.device = options.device, .arithmetic = options.arithmetic, .threads = options.threads});
   machine.watch(options.stop);
   Stages stages(options.progress);
   stages.begin(Stage::load);
@@ -179,11 +179,12 @@ BenchResult run_bench(const BenchOptions& options) {
   const auto work = make_work(machine.ops(), random, options);
   machine.device().reset_peak();
 
-  const double peak_before = measure_f32_peak(threads);
+  const auto measure_peak = options.arithmetic == Arithmetic::int8 ? measure_int8_peak : measure_f32_peak;
+  const double peak_before = measure_peak(threads);
   const int64_t runs = runs_for(seconds_of(*work, machine.ops()));  // the first run pays for page faults
   stages.begin(stage_of(options.kind), runs);
   BenchResult result = {.median_s = median_seconds(*work, machine.ops(), runs, [&] { stages.step_done(); })};
-  const double peak = std::max(peak_before, measure_f32_peak(threads));  // other work may have disturbed one of them
+  const double peak = std::max(peak_before, measure_peak(threads));  // other work may have disturbed one of them
   const double rate = flop_of(*work) / result.median_s;
   result.gflops = rate / 1e9;
   result.peak_fraction = rate / peak;

@@ -16,7 +16,15 @@ constexpr double kTolerance = 2e-5;
 
 std::unique_ptr<Device> make_device(DeviceKind kind, const EngineOptions& options) {
   if (kind == DeviceKind::reference) return make_reference_device();
-  return make_cpu_device({.threads = options.threads, .memory_limit = options.memory_limit});
+  return make_cpu_device({.threads = options.threads,
+                          .memory_limit = options.memory_limit,
+                          .int8 = options.arithmetic == Arithmetic::int8});
+}
+
+void check_arithmetic(const EngineOptions& options) {
+  if (options.arithmetic == Arithmetic::f32) return;
+  check(options.device == DeviceKind::cpu, "arithmetic int8: the reference device has none, cpu has");
+  check(!options.compare, "arithmetic int8: it rounds, so no op would agree with another device; f32 can be compared");
 }
 
 /// Makes a stop request take effect within a step.
@@ -40,7 +48,9 @@ class StopPoint final : public Interceptor {
 
 /// Kernels from the outermost inwards: stop, profile, compare, compute.
 struct Machine::Parts {
-  explicit Parts(const EngineOptions& options) : device(make_device(options.device, options)) {
+  explicit Parts(const EngineOptions& options) {
+    check_arithmetic(options);
+    device = make_device(options.device, options);
     Kernels* kernels = &device->kernels();
     if (options.compare) {
       other = make_device(*options.compare, options);

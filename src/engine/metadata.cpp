@@ -15,6 +15,7 @@ template <class T, size_t n>
 using Names = std::array<std::pair<std::string_view, T>, n>;
 
 constexpr Names<HeldAs, 3> kHeldAs = {{{"stored", HeldAs::stored}, {"f32", HeldAs::f32}, {"bf16", HeldAs::bf16}}};
+constexpr Names<Arithmetic, 2> kArithmetics = {{{"f32", Arithmetic::f32}, {"int8", Arithmetic::int8}}};
 constexpr Names<DeviceKind, 2> kDevices = {{{"cpu", DeviceKind::cpu}, {"reference", DeviceKind::reference}}};
 
 /// Options that replace a component, and the field that names what replaced it.
@@ -70,6 +71,7 @@ std::string picture_metadata(const Job& job, const Model& model, const EngineOpt
       {"height", job.height},
       {"model", model.name},
       {"dtype", name_in(kHeldAs, options.held_as)},
+      {"arithmetic", name_in(kArithmetics, options.arithmetic)},
       {"device", name_in(kDevices, options.device)},
       {"versions", {{"inkstone", version()}}},
   };
@@ -90,6 +92,7 @@ Request parse_metadata(std::string_view text, const std::filesystem::path& pictu
   check_model(file, options);
   options.held_as = value_in(kHeldAs, file, "dtype");
   options.device = value_in(kDevices, file, "device");
+  options.arithmetic = file.has("arithmetic") ? value_in(kArithmetics, file, "arithmetic") : Arithmetic::f32;
 
   Request request = {.prompt = file.text("prompt")};
   if (file.has("negative_prompt")) request.negative_prompt = file.text("negative_prompt");

@@ -12,6 +12,11 @@ void Arguments::activation(const char* name, const Tensor& t, int rank) const {
   need(t.shape().rank() == rank, "{} is {}, a tensor of rank {} is needed", name, t.shape(), rank);
 }
 
+void Arguments::layer_input(const char* name, const Tensor& t) const {
+  if (!t || t.dtype() != DType::i8) return activation(name, t, 2);
+  need(t.shape().rank() == 2, "{} is {}, a tensor of rank 2 is needed", name, t.shape());
+}
+
 void Arguments::activation(const char* name, const Tensor& t, const Shape& shape) const {
   tensor(name, t, shape, activation_);
 }

@@ -18,6 +18,8 @@ class Arguments {
   /// An activation of any rank but 0, or of the given one.
   void activation(const char* name, const Tensor& t) const;
   void activation(const char* name, const Tensor& t, int rank) const;
+  /// An activation of rank 2, or the form of 8 bits that a device gave to what feeds a layer.
+  void layer_input(const char* name, const Tensor& t) const;
   /// An activation of this very shape.
   void activation(const char* name, const Tensor& t, const Shape& shape) const;
   /// A tensor of this very shape and type.

@@ -8,7 +8,7 @@ namespace {
 const Shape kScalar = {1};
 
 void check_part(const Arguments& arguments, const LinearPart& part) {
-  arguments.activation("x", part.x, 2);
+  arguments.layer_input("x", part.x);
   arguments.need(part.layer != nullptr, "x {} has no layer", part.x.shape());
   arguments.layer(*part.layer, part.x.dim(1));
   const Epilogue& e = part.epilogue;

@@ -49,6 +49,7 @@ struct Slab {
 /// matrices, without copying them.
 struct Linear {
   std::vector<Slab> slabs;
+  bool tolerant = false;  ///< of rounding: a device that was asked for lossy arithmetic may use it here
 
   int64_t in() const { return slabs.front().weight.in; }
   int64_t out() const;

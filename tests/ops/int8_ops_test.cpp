@@ -24,41 +24,56 @@ int64_t groups_of(int64_t n) { return (n + kInt8Group - 1) / kInt8Group; }
 struct Codes {
   std::vector<int8_t> codes;
   std::vector<float> scales;
+  std::vector<int32_t> sums;
 };
 
-Codes plain_codes(const Tensor& x) {
+Codes plain_codes(const Tensor& x, const std::vector<float>& factors = {}) {
   const int64_t n = x.dim(1);
   Codes all;
   for (int64_t row = 0; row < x.dim(0); ++row)
     for (int64_t begin = 0; begin < n; begin += kInt8Group) {
-      const float* from = x.data<const float>() + row * n + begin;
       const int64_t depth = std::min(kInt8Group, n - begin);
+      const float* x_begin = x.data<const float>() + row * n + begin;
+      std::vector<float> from(x_begin, x_begin + depth);
+      for (int64_t i = 0; i < depth && !factors.empty(); ++i)
+        from[static_cast<size_t>(i)] *= factors[static_cast<size_t>(begin + i)];
       float greatest = 0;
-      for (int64_t i = 0; i < depth; ++i) greatest = std::max(greatest, std::abs(from[i]));
+      for (const float v : from) greatest = std::max(greatest, std::abs(v));
       const float inverse = greatest > 0 ? 127 / greatest : 0;
-      for (int64_t i = 0; i < depth; ++i) all.codes.push_back(static_cast<int8_t>(std::nearbyint(from[i] * inverse)));
+      for (const float v : from) all.codes.push_back(static_cast<int8_t>(std::nearbyint(v * inverse)));
       all.scales.push_back(greatest / 127);
+      all.sums.push_back(std::accumulate(all.codes.end() - depth, all.codes.end(), 0));
     }
   return all;
 }
 
-Codes codes_by(const Int8Ops& ops, const Tensor& x) {
-  const int64_t n = x.dim(1);
+Codes codes_by(const Int8Ops& ops, const Tensor& x, const std::vector<float>& factors = {}) {
+  const int64_t n = x.dim(1), groups = groups_of(n);
   Codes all = {std::vector<int8_t>(static_cast<size_t>(x.count())),
-               std::vector<float>(static_cast<size_t>(x.dim(0) * groups_of(n)))};
+               std::vector<float>(static_cast<size_t>(x.dim(0) * groups)),
+               std::vector<int32_t>(static_cast<size_t>(x.dim(0) * groups))};
   for (int64_t row = 0; row < x.dim(0); ++row)
-    ops.quantize(x.data<const float>() + row * n, n, all.codes.data() + row * n,
-                 all.scales.data() + row * groups_of(n));
+    ops.quantize({x.data<const float>() + row * n, factors.empty() ? nullptr : factors.data()}, n,
+                 {all.codes.data() + row * n, all.scales.data() + row * groups, all.sums.data() + row * groups});
   return all;
 }
 
+/// One for each of n inputs.
+std::vector<float> some_factors(int64_t n) {
+  std::vector<float> factors;
+  for (int64_t i = 0; i < n; ++i) factors.push_back(std::exp2(-static_cast<float>(i % 7)));
+  return factors;
+}
+
 TEST_P(Int8OpsTest, QuantizeRoundsEachGroupToItsGreatest) {
-  for (const int64_t n : {1, 3, 16, 100, 127, 128, 129, 192, 300, 1536}) {
-    const Tensor x = random_normal({5, n}, static_cast<uint64_t>(n));
-    const Codes actual = codes_by(*ops, x), expected = plain_codes(x);
-    EXPECT_EQ(actual.codes, expected.codes) << n;
-    EXPECT_EQ(actual.scales, expected.scales) << n;
-  }
+  for (const int64_t n : {1, 3, 16, 100, 127, 128, 129, 192, 300, 1536, 2200})
+    for (const auto& factors : {std::vector<float>(), some_factors(n)}) {
+      const Tensor x = random_normal({5, n}, static_cast<uint64_t>(n));
+      const Codes actual = codes_by(*ops, x, factors), expected = plain_codes(x, factors);
+      EXPECT_EQ(actual.codes, expected.codes) << n;
+      EXPECT_EQ(actual.scales, expected.scales) << n;
+      EXPECT_EQ(actual.sums, expected.sums) << n;
+    }
 }
 
 TEST_P(Int8OpsTest, QuantizeKeepsZerosAndTellsWhatIsNotFinite) {
@@ -69,14 +84,14 @@ TEST_P(Int8OpsTest, QuantizeKeepsZerosAndTellsWhatIsNotFinite) {
     const Codes actual = codes_by(*ops, x);
     EXPECT_EQ(actual.scales[0], 0);
     EXPECT_THAT(std::vector(actual.codes.begin(), actual.codes.begin() + kInt8Group), testing::Each(0));
-    EXPECT_TRUE(std::isnan(actual.scales[1]));
+    EXPECT_FALSE(std::isfinite(actual.scales[1]));
     EXPECT_GT(actual.scales[2], 0);
   }
 }
 
 /// A panel of one strip.
 struct Panel {
-  Panel(const Int8Ops& ops, const Tensor& w)
+  Panel(const Int8Ops& ops, const Tensor& w, const std::vector<float>& factors)
       : width((w.dim(0) + ops.lanes - 1) / ops.lanes * ops.lanes),
         codes(static_cast<size_t>((w.dim(1) + ops.depth_unit) * width * ops.code_bytes)),
         scales(static_cast<size_t>(groups_of(w.dim(1)) * width)) {
@@ -84,6 +99,7 @@ struct Panel {
     for (int64_t i = 0; i < w.dim(0); i += ops.lanes)
       for (int64_t group = 0; group < n; group += kInt8Group)
         ops.pack_lanes({.w = w.data<const float>() + i * n + group,
+                        .factors = factors.data() + group,
                         .stride = n,
                         .outputs = std::min(ops.lanes, w.dim(0) - i),
                         .depth = std::min(kInt8Group, n - group),
@@ -115,8 +131,9 @@ struct TileSize {
 };
 
 void expect_product(const Int8Ops& ops, const TileSize& size, const Tensor& x, const Tensor& w) {
-  const Codes rows = codes_by(ops, x), weights = plain_codes(w);
-  const Panel panel(ops, w);
+  const std::vector<float> factors = some_factors(size.depth);
+  const Codes rows = codes_by(ops, x), weights = plain_codes(w, factors);
+  const Panel panel(ops, w, factors);
   std::vector<std::byte> strip(static_cast<size_t>(ops.strip_bytes));
   ops.prepare_rows(rows.codes.data(), size.depth, size.rows, size.depth, strip.data());
   constexpr float kBefore = 1000;
@@ -125,7 +142,8 @@ void expect_product(const Int8Ops& ops, const TileSize& size, const Tensor& x, c
     std::vector<float> y(static_cast<size_t>(size.rows * stride), kBefore);
     ops.multiply_tile({.rows = strip.data(),
                        .row_scales = rows.scales.data(),
-                       .row_scales_stride = groups_of(size.depth),
+                       .row_sums = rows.sums.data(),
+                       .groups_stride = groups_of(size.depth),
                        .panel = panel.codes.data(),
                        .panel_scales = panel.scales.data(),
                        .y = y.data(),

@@ -13,46 +13,93 @@ constexpr int64_t kMostDepth = kMostGroups * kInt8Group;
 struct Strip {
   static constexpr int64_t kStride = kMostDepth + 64 / sizeof(RowCode);
   RowCode codes[kInt8Rows * kStride];
-  int32_t first[kMostGroups * kInt8Rows];  // what the sums of a row and a group start with
 };
 
 constexpr int64_t round_to(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 constexpr int64_t lesser_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/// The greatest magnitude of a group, NaN if any number is not finite.
-inline float greatest_of(const float* x, int64_t n) {
-  Floats greatest = splat(0), nan = splat(0);
-  for_vectors(n, [&](int64_t i, int64_t width) {
-    const Floats v = load_some(x + i, width);
-    greatest = greater(greater(v, -v), greatest);
-    nan = fma(v, splat(0), nan);  // 0, or NaN
-  });
-  float lanes[kLanes], most = 0;
-  store(lanes, greatest);
-  for (int64_t i = 0; i < kLanes; ++i) most = most > lanes[i] ? most : lanes[i];
-  return most + sum(nan);
-}
+/// Up to kLanes groups of numbers that are rounded together: a lane for each.
+struct Groups {
+  const float* x;
+  const float* factors;  // of the numbers of a group, or null
+  int64_t stride;        // from group to group, of x
+  int64_t factor_stride;
+  int64_t count;
+  int64_t depth;
 
-/// Calls each(i, width, whole numbers) for the vectors of a group; gives the scale.
-template <class Each>
-inline float round_group(const float* x, int64_t n, const Each& each) {
-  const float greatest = greatest_of(x, n);
-  const float inverse = greatest > 0 ? kInt8Greatest / greatest : 0.0f;  // also 0 for NaN
-  for_vectors(n, [&](int64_t i, int64_t width) { each(i, width, nearest(load_some(x + i, width) * splat(inverse))); });
-  return greatest / kInt8Greatest;
-}
-
-void quantize(const float* x, int64_t n, int8_t* codes, float* scales) {
-  for (int64_t begin = 0; begin < n; begin += kInt8Group) {
-    const int64_t depth = lesser_of(kInt8Group, n - begin);
-    *scales++ = round_group(x + begin, depth, [=](int64_t i, int64_t width, Floats whole) {
-      int8_t* to = codes + begin + i;
-      if (width == kLanes) return store_signed(to, whole);
-      int8_t last[kLanes];
-      store_signed(last, whole);
-      for (int64_t j = 0; j < width; ++j) to[j] = last[j];
-    });
+  Floats numbers(int64_t group, int64_t i, int64_t width) const {
+    const Floats v = load_some(x + group * stride + i, width);
+    return factors == nullptr ? v : v * load_some(factors + group * factor_stride + i, width);
   }
+};
+
+/// Lane i: the sum of the lanes of rows[i], where add(a, b) gives the sum of two numbers.
+template <class Add>
+inline Floats sums_of_rows(Floats (&rows)[kLanes], const Add& add) {
+  transpose(rows);
+  for (int64_t n = kLanes / 2; n > 0; n /= 2)
+    for (int64_t i = 0; i < n; ++i) rows[i] = add(rows[i], rows[i + n]);
+  return rows[0];
+}
+
+/// A scale for each group; `each(group, i, whole numbers)` gets the vectors of a group, the last one with zeros beyond
+/// its depth.
+template <class Each>
+inline Floats round_groups(const Groups& g, const Each& each) {
+  Floats rows[kLanes];
+  for (int64_t group = 0; group < kLanes; ++group) {
+    Floats most = splat(0);
+    if (group < g.count)
+      for_vectors(g.depth,
+                  [&](int64_t i, int64_t width) { most = greater_magnitude(most, g.numbers(group, i, width)); });
+    rows[group] = most;
+  }
+  const Floats greatest = sums_of_rows(rows, [](Floats a, Floats b) { return greater_magnitude(a, b); });
+  float inverse[kLanes];
+  // A least divisor keeps groups of zeros from 0 / 0; below it numbers become zeros.
+  store(inverse, splat(kInt8Greatest) / greater(splat(0x1p-100f), greatest));
+  for (int64_t group = 0; group < g.count; ++group) {
+    const Floats factor = splat(inverse[group]);
+    for_vectors(g.depth,
+                [&](int64_t i, int64_t width) { each(group, i, nearest(g.numbers(group, i, width) * factor)); });
+  }
+  return greatest / splat(kInt8Greatest);
+}
+
+/// 0 for NaN.
+inline int32_t whole_of(float x) { return x == x ? static_cast<int32_t>(x) : 0; }
+
+void quantize_groups(const Groups& g, int8_t* codes, float* scales, int32_t* sums) {
+  Floats rows[kLanes];
+  for (Floats& row : rows) row = splat(0);
+  const Floats scale = round_groups(g, [&](int64_t group, int64_t i, Floats whole) {
+    rows[group] = rows[group] + whole;
+    int8_t* to = codes + group * kInt8Group + i;
+    const int64_t width = lesser_of(kLanes, g.depth - i);
+    if (width == kLanes) return store_signed(to, whole);
+    int8_t last[kLanes];
+    store_signed(last, whole);
+    for (int64_t j = 0; j < width; ++j) to[j] = last[j];
+  });
+  float all[kLanes];
+  store_some(scales, scale, g.count);
+  store(all, sums_of_rows(rows, [](Floats a, Floats b) { return a + b; }));
+  for (int64_t group = 0; group < g.count; ++group) sums[group] = whole_of(all[group]);
+}
+
+void quantize(const Int8Source& source, int64_t n, const Int8Target& to) {
+  const int64_t whole = n / kInt8Group, rest = n % kInt8Group;
+  const auto groups_at = [&](int64_t group) {
+    const float* factors = source.factors == nullptr ? nullptr : source.factors + group * kInt8Group;
+    return Groups{source.x + group * kInt8Group, factors, kInt8Group, kInt8Group, 1, rest};
+  };
+  for (int64_t group = 0; group < whole; group += kLanes) {
+    Groups g = groups_at(group);
+    g.count = lesser_of(kLanes, whole - group);
+    g.depth = kInt8Group;
+    quantize_groups(g, to.codes + group * kInt8Group, to.scales + group, to.sums + group);
+  }
+  if (rest > 0) quantize_groups(groups_at(whole), to.codes + whole * kInt8Group, to.scales + whole, to.sums + whole);
 }
 
 void prepare_rows(const int8_t* codes, int64_t stride, int64_t rows, int64_t depth, void* to) {
@@ -62,30 +109,19 @@ void prepare_rows(const int8_t* codes, int64_t stride, int64_t rows, int64_t dep
     const int64_t given = r < rows ? depth : 0;
     widen_row(codes + r * stride, given, row);
     for (int64_t i = given; i < round_to(depth, kStep); ++i) row[i] = 0;
-    if constexpr (kOffset != 0) {
-      for (int64_t g = 0; g * kInt8Group < depth; ++g) {
-        Wholes total = splat_int(0);
-        const int64_t end = round_to(lesser_of(depth - g * kInt8Group, kInt8Group), kStep);
-        for (int64_t k = 0; k < end; k += kStep)
-          total = add_products(total, splat_int(0x01010101), splat_step(row + g * kInt8Group + k));
-        strip.first[g * kInt8Rows + r] = -kOffset * first_lane(total);
-      }
-    }
   }
 }
 
 void pack_lanes(const Int8Lanes& l) {
   static_assert(sizeof(Code) * kStep == sizeof(float));
   constexpr int64_t kWords = kInt8Group / kStep;
-  alignas(64) Code rows[kLanes * kInt8Group] = {};
-  for (int64_t o = 0; o < kLanes; ++o) {
-    Code* row = rows + o * kInt8Group;
-    const int64_t depth = o < l.outputs ? l.depth : 0;
-    l.scales[o] =
-        round_group(l.w + o * l.stride, depth, [=](int64_t i, int64_t, Floats whole) { store_codes(row + i, whole); });
-    if constexpr (kOffset != 0)
-      for (int64_t i = depth; i < round_to(l.depth, kStep); ++i) row[i] = kOffset;
-  }
+  alignas(64) Code rows[kLanes * kInt8Group];
+  if (l.outputs < kLanes || l.depth < kInt8Group)
+    for (Code& code : rows) code = kOffset;
+  const Floats scales =
+      round_groups({l.w, l.factors, l.stride, 0, l.outputs, l.depth},
+                   [&](int64_t o, int64_t i, Floats whole) { store_codes(rows + o * kInt8Group + i, whole); });
+  store(l.scales, scales);
   const int64_t words = round_to(l.depth, kStep) / kStep;
   for (int64_t word = 0; word < words; word += kLanes) {
     Floats square[kLanes];
@@ -102,11 +138,18 @@ struct Products {
   Wholes at[kInt8Rows][vectors];
 };
 
+/// How far ahead a panel is fetched; what the hardware does by itself stops at the end of a page.
+constexpr int64_t kPrefetchSteps = 16;
+
 template <int vectors>
 inline void multiply_group(Products<vectors>& sums, const RowCode* rows, const Code* panel, int64_t depth) {
   for (int64_t k = 0; k < depth; k += kStep) {
     Wholes w[vectors];
-    for (int v = 0; v < vectors; ++v) w[v] = load_step(panel + (k * vectors + v * kStep) * kLanes);
+    for (int v = 0; v < vectors; ++v) {
+      const Code* from = panel + (k * vectors + v * kStep) * kLanes;
+      __builtin_prefetch(from + kPrefetchSteps * vectors * kStep * kLanes);
+      w[v] = load_step(from);
+    }
     for (int row = 0; row < kInt8Rows; ++row) {
       const Wholes x = splat_step(rows + row * Strip::kStride + k);
       for (int v = 0; v < vectors; ++v) sums.at[row][v] = add_products(sums.at[row][v], w[v], x);
@@ -122,15 +165,17 @@ void multiply_tile_with(const Int8Tile& t) {
   const Strip& strip = *static_cast<const Strip*>(t.rows);
   const Code* panel = static_cast<const Code*>(t.panel);
   alignas(64) float y[kInt8Rows * kWidth] = {};
+  // Rows that are missing compute what nobody reads.
+  const auto at = [&](int64_t row, int64_t g) { return (row < t.rows_count ? row : 0) * t.groups_stride + g; };
   for (int64_t g = 0, begin = 0; begin < t.depth; ++g, begin += kInt8Group) {
     const int64_t depth = round_to(lesser_of(kInt8Group, t.depth - begin), kStep);
     Products<vectors> sums;
     for (int row = 0; row < kInt8Rows; ++row)
       for (int v = 0; v < vectors; ++v)
-        sums.at[row][v] = splat_int(kOffset == 0 ? 0 : strip.first[g * kInt8Rows + row]);
+        sums.at[row][v] = splat_int(kOffset == 0 ? 0 : -kOffset * t.row_sums[at(row, g)]);
     multiply_group<vectors>(sums, strip.codes + begin, panel + begin * kWidth, depth);
     for (int row = 0; row < kInt8Rows; ++row) {
-      const Floats scale = splat(t.row_scales[(row < t.rows_count ? row : 0) * t.row_scales_stride + g]);
+      const Floats scale = splat(t.row_scales[at(row, g)]);
       for (int v = 0; v < vectors; ++v) {
         float* to = y + row * kWidth + v * kLanes;
         store(to, fma(to_floats(sums.at[row][v]), scale * load(t.panel_scales + g * kWidth + v * kLanes), load(to)));

@@ -28,6 +28,11 @@ inline Wholes splat_step(const RowCode* p) {
 inline Wholes add_products(Wholes sum, Wholes weights, Wholes row) {
   return _mm256_add_epi32(sum, _mm256_madd_epi16(weights, row));
 }
+/// The number of greater magnitude without its sign; NaN counts as greatest.
+inline Floats greater_magnitude(Floats a, Floats b) {
+  const __m256i mask = _mm256_set1_epi32(0x7fffffff);
+  return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a) & mask, _mm256_castps_si256(b) & mask));
+}
 inline Floats to_floats(Wholes x) { return _mm256_cvtepi32_ps(x); }
 inline int32_t first_lane(Wholes x) { return _mm256_cvtsi256_si32(x); }
 

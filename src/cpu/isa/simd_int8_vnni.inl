@@ -29,6 +29,11 @@ inline Wholes add_products(Wholes sum, Wholes weights, Wholes row) {
   asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(row));
   return sum;
 }
+/// The number of greater magnitude without its sign; NaN counts as greatest.
+inline Floats greater_magnitude(Floats a, Floats b) {
+  const __m512i mask = _mm512_set1_epi32(0x7fffffff);
+  return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a) & mask, _mm512_castps_si512(b) & mask));
+}
 inline Floats to_floats(Wholes x) { return _mm512_cvtepi32_ps(x); }
 inline int32_t first_lane(Wholes x) { return _mm512_cvtsi512_si32(x); }
 

@@ -1,0 +1,59 @@
+#include "cpu/int8_factors.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "cpu/rounding.h"
+
+namespace inkstone {
+namespace {
+
+constexpr int64_t kRowsOfTask = 64;
+constexpr double kMostHalvings = 10;  // weights that are zero would ask for any number
+
+/// The sum over a weight's outputs of the squares of each input's numbers, added to `sums` in the same order always.
+void add_squares(const Weight& w, ThreadPool& pool, const VectorOps& vector, std::vector<double>& sums) {
+  const auto in = static_cast<size_t>(w.in);
+  const int64_t tasks = divide_up(w.out, kRowsOfTask);
+  std::vector<std::vector<float>> of_task(static_cast<size_t>(tasks), std::vector<float>(in));
+  pool.run(tasks, [&](int64_t task, int) {
+    std::vector<float>& squares = of_task[static_cast<size_t>(task)];
+    std::vector<float> row(in);
+    for (int64_t o = task * kRowsOfTask; o < std::min(w.out, (task + 1) * kRowsOfTask); ++o) {
+      expand_row(w, vector.expander, o, 0, w.in, row.data());
+      for (size_t i = 0; i < in; ++i) squares[i] += row[i] * row[i];
+    }
+  });
+  for (const std::vector<float>& squares : of_task)
+    for (size_t i = 0; i < in; ++i) sums[i] += squares[i];
+}
+
+Int8Factors factors_of(const Linear& layer, ThreadPool& pool, const VectorOps& vector) {
+  std::vector<double> squares(static_cast<size_t>(layer.in()));
+  for (const Slab& slab : layer.slabs) add_squares(slab.weight, pool, vector, squares);
+  std::vector<double> sorted = squares;
+  const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
+  std::nth_element(sorted.begin(), middle, sorted.end());
+  Int8Factors factors;
+  for (const double square : squares) {
+    const double halvings = std::round(std::log2(*middle / square) / 2);
+    const bool weak = halvings > 0;  // not if it is no number
+    factors.of_input.push_back(weak ? std::exp2(-static_cast<float>(std::min(halvings, kMostHalvings))) : 1.0f);
+    factors.of_weight.push_back(1 / factors.of_input.back());
+  }
+  return factors;
+}
+
+}  // namespace
+
+const Int8Factors& Int8FactorCache::of(const Linear& layer, ThreadPool& pool, const VectorOps& vector) {
+  const Tensor& data = layer.slabs.front().weight.data;
+  Entry& entry = entries_[data.data<void>()];
+  if (entry.factors == nullptr || entry.weights.lock() != data.buffer()) {
+    entry.weights = data.buffer();
+    entry.factors = std::make_unique<Int8Factors>(factors_of(layer, pool, vector));
+  }
+  return *entry.factors;
+}
+
+}  // namespace inkstone

@@ -1,0 +1,59 @@
+// Linear layers in 8 bits: rows are rounded once, weights panel by panel. What feeds such a layer is rounded where it
+// is made; a tensor of I8 has its scales and sums behind its codes.
+#include "cpu/cpu_kernels.h"
+#include "cpu/row_blocks.h"
+
+namespace inkstone {
+namespace {
+
+Int8Rows rows_of(const Tensor& rounded) { return int8_rows(rounded.data<void>(), rounded.dim(0), rounded.dim(1)); }
+
+}  // namespace
+
+bool CpuKernels::uses_int8(const Linear* layer) const {
+  return int8_ != nullptr && layer != nullptr && layer->tolerant;
+}
+
+bool CpuKernels::rounds_for(const Linear* layer, const Tensor& out) const {
+  return uses_int8(layer) && int8_bytes(out.dim(0), out.dim(1)) <= static_cast<int64_t>(out.bytes());
+}
+
+Int8Rows CpuKernels::as_int8(Tensor& tensor) {
+  tensor = Tensor(tensor.buffer(), tensor.offset(), tensor.shape(), DType::i8);
+  return rows_of(tensor);
+}
+
+Int8Rows CpuKernels::rounded(const Tensor& x, const Int8Factors& factors, Tensor& memory) {
+  const int64_t n = x.dim(0), d = x.dim(1);
+  if (!memory || memory.count() < int8_bytes(n, d)) memory = host_tensor({int8_bytes(n, d)}, DType::u8);
+  const Int8Rows rows = int8_rows(memory.data<void>(), n, d);
+  for_row_blocks(pool_, n, d, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      int8_->quantize({x.data<const float>() + i * d, factors.of_input.data()}, d, rows.at(i));
+  });
+  return rows;
+}
+
+void CpuKernels::linear_int8(std::span<Tensor> out, std::span<const LinearPart> parts) {
+  if (rounded_.size() < parts.size()) rounded_.resize(parts.size());
+  std::vector<Int8Product> products;
+  for (size_t p = 0; p < parts.size(); ++p) {
+    const LinearPart& part = parts[p];
+    const Int8Factors& factors = factors_.of(*part.layer, pool_, vector_);
+    const bool was_fed = part.x.dtype() == DType::i8;
+    Int8Product all = {.left = was_fed ? rows_of(part.x) : rounded(part.x, factors, rounded_[p]), .factors = &factors};
+    const Linear* next = part.epilogue.feeds;
+    const std::vector<MatrixProduct> slabs = products_of(part, out[p]);
+    if (slabs.size() == 1 && rounds_for(next, out[p])) {
+      all.rounded = as_int8(out[p]);
+      all.next = &factors_.of(*next, pool_, vector_);
+    }
+    for (const MatrixProduct& product : slabs) {
+      all.product = product;
+      products.push_back(all);
+    }
+  }
+  run_products(products, pool_, {vector_, *int8_}, scratch_);
+}
+
+}  // namespace inkstone
