@@ -83,8 +83,7 @@ void add_picture_options(CLI::App& command, Arguments& a) {
 void add_file_options(CLI::App& command, Arguments& a) {
   const auto group = [](CLI::Option* option) { return option->group("Files"); };
   group(command.add_option("--output", a.output,
-                           ".png, .jpg or .webp; with --count a number is added; default inkstone-SEED.png, or of "
-                           "noise inkstone-ITS-NAME.png"))
+                           ".png, .jpg or .webp; --count adds numbers; default inkstone-SEED.png (or -NOISE.png)"))
       ->type_name("FILE")
       ->check(not_empty("a file name"));
   group(command.add_option("--noise", a.noise, "start from tensor `noise` of this file instead of the seed's"))
@@ -173,10 +172,10 @@ void run_generate(const Arguments& a) {
   Request request = request_of(a, options);
   const std::vector<fs::path> paths = picture_paths(a.output, request);
   for (const fs::path& path : paths) check_output(path, request);
-  if (options.arithmetic == Arithmetic::int8) spdlog::info("{}", kLossyArithmetic);
   run_interruptibly([&](const std::stop_token& stop) {
     request.stop = stop;
     Engine engine = Engine::open(options);
+    if (options.arithmetic == Arithmetic::int8) spdlog::info("{}", kLossyArithmetic);
     for (const std::string& line : engine.describe()) spdlog::debug("{}", line);
     Result result = with_progress(shows_progress(verbosity), [&](const ProgressFunction& progress) {
       request.progress = progress;

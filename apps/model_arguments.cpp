@@ -34,8 +34,7 @@ CLI::Option* add_device_option(CLI::App& command, std::optional<std::string>& de
 
 CLI::Option* add_arithmetic_option(CLI::App& command, std::optional<std::string>& arithmetic) {
   return command
-      .add_option("--arithmetic", arithmetic,
-                  "f32 (default), or int8: the transformer's blocks multiply in 8 bits, faster and lossy")
+      .add_option("--arithmetic", arithmetic, "f32 (default), or int8: the transformer multiplies in 8 bits, lossy")
       ->type_name("NAME")
       ->check(one_of({"f32", "int8"}))
       ->group(kRunGroup);

@@ -1,7 +1,5 @@
 // A whole block of the full-size transformer, attention and norms included, beside what oneDNN needs for the block's
 // matrix products alone. The two take turns, so that both see the same machine.
-#include <chrono>
-
 #include "cpu/cpu_device.h"
 #include "engine/random_weights.h"
 #include "model/transformer.h"
@@ -35,6 +33,25 @@ struct BlockRun {
     return Transformer(config, weights).block(ops, 0, {.txt = condition.txt, .img = img}, condition, tables, rows);
   }
 
+  /// each(layer, rows) for the linear layers of both streams.
+  void for_layers(const auto& each) const {
+    const auto stream = [&](const StreamWeights& w, int64_t stream_rows) {
+      for (const Linear* layer : {&w.qkv, &w.out, &w.up, &w.down}) each(*layer, stream_rows);
+    };
+    stream(weights.blocks[0].txt, kTextTokens);
+    stream(weights.blocks[0].img, img.dim(0));
+  }
+
+  int64_t widest() const { return weights.blocks[0].img.down.in(); }
+
+  double flop() const {
+    double linear = 0;
+    for_layers(
+        [&](const Linear& layer, int64_t n) { linear += 2.0 * static_cast<double>(n * layer.in() * layer.out()); });
+    const auto n = static_cast<double>(img.dim(0) + kTextTokens);
+    return linear + 4 * n * n * static_cast<double>(config.width());
+  }
+
   Ops& ops;
   TransformerConfig config;
   TransformerWeights weights;
@@ -44,8 +61,15 @@ struct BlockRun {
   Tensor img;
 };
 
+/// All products of a block by the peer, on numbers that need not be the block's.
+class Peer {
+ public:
+  virtual ~Peer() = default;
+  virtual void run() = 0;
+};
+
 /// The products of a layer's slabs, into the columns of one result.
-double multiply(const Linear& layer, int64_t rows, const Tensor& x, const Tensor& y) {
+void multiply(const Linear& layer, int64_t rows, const Tensor& x, const Tensor& y) {
   int64_t column = 0;
   for (const Slab& slab : layer.slabs) {
     gemm({.m = rows,
@@ -59,66 +83,82 @@ double multiply(const Linear& layer, int64_t rows, const Tensor& x, const Tensor
           .y_stride = layer.out()});
     column += slab.weight.out;
   }
-  return 2.0 * static_cast<double>(rows * layer.in() * layer.out());
 }
 
-/// All products of a block; gives their operations.
-double multiply(const BlockRun& block, const Tensor& x, const Tensor& y) {
-  double flop = 0;
-  const auto stream = [&](const StreamWeights& w, int64_t rows) {
-    for (const Linear* layer : {&w.qkv, &w.out, &w.up, &w.down}) flop += multiply(*layer, rows, x, y);
-  };
-  stream(block.weights.blocks[0].txt, kTextTokens);
-  stream(block.weights.blocks[0].img, block.img.dim(0));
-  return flop;
-}
+class F32Peer final : public Peer {
+ public:
+  F32Peer(Device& device, Ops& ops, int64_t size)
+      : random_(device, RandomFormat::f32, usable_processors()),
+        block_(ops, random_, size),
+        x_(random_.activations({block_.img.dim(0), block_.widest()})),
+        y_(host_tensor(x_.shape(), DType::f32)) {}
 
-double seconds_of(const auto& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
+  void run() override {
+    block_.for_layers([&](const Linear& layer, int64_t rows) { multiply(layer, rows, x_, y_); });
+  }
 
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
+ private:
+  RandomWeights random_;
+  BlockRun block_;
+  Tensor x_, y_;
+};
 
-void block(benchmark::State& state, RandomFormat format) {
-  const auto device = make_cpu_device();
+class Int8Peer final : public Peer {
+ public:
+  explicit Int8Peer(const BlockRun& block) {
+    block.for_layers([&](const Linear& layer, int64_t rows) {
+      for (const Slab& slab : layer.slabs)
+        products_.push_back(std::make_unique<OneDnnInt8Product>(rows, slab.weight.out, layer.in()));
+    });
+  }
+
+  void run() override {
+    for (const auto& product : products_) product->run();
+  }
+
+ private:
+  std::vector<std::unique_ptr<OneDnnInt8Product>> products_;
+};
+
+void block(benchmark::State& state, RandomFormat format, bool int8) {
+  const auto device = make_cpu_device({.int8 = int8});
   Ops ops(*device);
   RandomWeights random(*device, format, usable_processors());
   const BlockRun run(ops, random, state.range(0));
-  RandomWeights random_f32(*device, RandomFormat::f32, usable_processors());
-  const BlockRun f32 = format == RandomFormat::f32 ? run : BlockRun(ops, random_f32, state.range(0));
-  const int64_t widest = f32.weights.blocks[0].img.down.in();
-  const Tensor x = random.activations({f32.img.dim(0), widest}), y = host_tensor({f32.img.dim(0), widest}, DType::f32);
+  std::unique_ptr<Peer> onednn;
+  if (int8)
+    onednn = std::make_unique<Int8Peer>(run);
+  else
+    onednn = std::make_unique<F32Peer>(*device, ops, state.range(0));
 
   const OneDnnThreads threads(usable_processors());
-  double flop = multiply(f32, x, y);
+  onednn->run();
   run.run();
   std::vector<double> ours, peer;
-  const double peak = measure_f32_peak(usable_processors());
+  const auto measure_peak = int8 ? measure_int8_peak : measure_f32_peak;
+  const double peak = measure_peak(usable_processors());
   for (auto _ : state) {
     ours.push_back(seconds_of([&] { benchmark::DoNotOptimize(run.run()); }));
-    peer.push_back(seconds_of([&] { flop = multiply(f32, x, y); }));
+    peer.push_back(seconds_of([&] { onednn->run(); }));
     state.SetIterationTime(ours.back());
   }
-  const auto n = static_cast<double>(f32.img.dim(0) + kTextTokens);
-  flop += 4 * n * n * static_cast<double>(f32.config.width());
-  report(state, flop, peak);
+  report(state, run.flop(), peak, measure_peak);
   state.counters["median_s"] = median(ours);
   state.counters["onednn_s"] = median(peer);
   state.counters["ratio"] = median(ours) / median(peer);
 }
 
-#define INKSTONE_BLOCK(name) \
-  BENCHMARK_CAPTURE(block, name, RandomFormat::name)->UseManualTime()->Unit(benchmark::kMillisecond)->Iterations(7)
+#define INKSTONE_BLOCK(name, format, int8)                   \
+  BENCHMARK_CAPTURE(block, name, RandomFormat::format, int8) \
+      ->UseManualTime()                                      \
+      ->Unit(benchmark::kMillisecond)                        \
+      ->Iterations(7)
 
-INKSTONE_BLOCK(f32)->Arg(512)->Arg(1024);
-INKSTONE_BLOCK(bf16)->Arg(512);
-INKSTONE_BLOCK(int4)->Arg(512);
+INKSTONE_BLOCK(f32, f32, false)->Arg(512)->Arg(1024);
+INKSTONE_BLOCK(bf16, bf16, false)->Arg(512);
+INKSTONE_BLOCK(int4, int4, false)->Arg(512);
+INKSTONE_BLOCK(int8_by_int8, int8, true)->Arg(512)->Arg(1024);
+INKSTONE_BLOCK(int4_by_int8, int4, true)->Arg(512);
 
 }  // namespace
 }  // namespace inkstone

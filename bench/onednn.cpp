@@ -1,5 +1,6 @@
 #include "onednn.h"
 
+#include <cstring>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <unordered_map>
 
@@ -62,6 +63,41 @@ OneDnnConvolution::~OneDnnConvolution() = default;
 
 void OneDnnConvolution::run() {
   state_->convolution.execute(state_->stream, state_->arguments);
+  state_->stream.wait();
+}
+
+struct OneDnnInt8Product::State {
+  dnnl::engine engine{dnnl::engine::kind::cpu, 0};
+  dnnl::stream stream{engine};
+  dnnl::matmul product;
+  std::unordered_map<int, dnnl::memory> arguments;
+};
+
+OneDnnInt8Product::OneDnnInt8Product(int64_t m, int64_t n, int64_t k) : state_(std::make_unique<State>()) {
+  using dnnl::memory;
+  constexpr float kScale = 0.01f;
+  constexpr int kCode = 3;
+  State& s = *state_;
+  const memory::desc x({m, k}, memory::data_type::u8, memory::format_tag::ab),
+      w({k, n}, memory::data_type::s8, memory::format_tag::any),
+      y({m, n}, memory::data_type::f32, memory::format_tag::ab);
+  dnnl::primitive_attr attributes;
+  attributes.set_output_scales(0, {kScale});
+  const dnnl::matmul::primitive_desc description({x, w, y}, attributes, s.engine);
+  s.product = dnnl::matmul(description);
+  s.arguments = {{DNNL_ARG_SRC, memory(x, s.engine)},
+                 {DNNL_ARG_WEIGHTS, memory(description.weights_desc(), s.engine)},
+                 {DNNL_ARG_DST, memory(y, s.engine)}};
+  for (const int argument : {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS}) {
+    const memory& codes = s.arguments.at(argument);
+    std::memset(codes.get_data_handle(), kCode, codes.get_desc().get_size());
+  }
+}
+
+OneDnnInt8Product::~OneDnnInt8Product() = default;
+
+void OneDnnInt8Product::run() {
+  state_->product.execute(state_->stream, state_->arguments);
   state_->stream.wait();
 }
 

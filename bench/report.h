@@ -2,6 +2,8 @@
 #pragma once
 #include <algorithm>
 #include <benchmark/benchmark.h>
+#include <chrono>
+#include <vector>
 
 #include "core/thread_pool.h"
 #include "cpu/peak.h"
@@ -9,9 +11,23 @@
 
 namespace inkstone {
 
+/// For work that takes turns with other work.
+inline double seconds_of(const auto& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+inline double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
 /// Reports operations a second and their share of the peak, taken as the better of before and after.
-inline void report(benchmark::State& state, double flop, double peak_before) {
-  const double peak = std::max(peak_before, measure_f32_peak(usable_processors()));
+inline void report(benchmark::State& state, double flop, double peak_before,
+                   double (*measure_peak)(int threads) = measure_f32_peak) {
+  const double peak = std::max(peak_before, measure_peak(usable_processors()));
   state.counters["FLOP/s"] = benchmark::Counter(flop, benchmark::Counter::kIsIterationInvariantRate);
   state.counters["of_peak"] = benchmark::Counter(flop / peak, benchmark::Counter::kIsIterationInvariantRate);
   state.counters["peak"] = peak;

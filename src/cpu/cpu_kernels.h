@@ -35,7 +35,8 @@ class CpuKernels final : public Kernels {
 
  private:
   bool uses_int8(const Linear* layer) const;
-  void linear_int8(std::span<Tensor> out, std::span<const LinearPart> parts);
+  /// A product for each slab of a tolerant layer; `part_number` tells parts of one call apart.
+  std::vector<Int8Product> int8_products(size_t part_number, const LinearPart& part, Tensor& out);
   /// Whether a result that feeds `layer` is written in 8 bits.
   bool rounds_for(const Linear* layer, const Tensor& out) const;
   /// Makes a result a tensor of I8 in the same memory.

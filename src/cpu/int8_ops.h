@@ -69,7 +69,7 @@ struct Int8Ops {
   int64_t depth_unit;     ///< inputs side by side in a lane: a group's depth is rounded up to these
 
   /// A row of n numbers as codes and a scale per group: scale = greatest magnitude / 127, code = x / scale to nearest,
-  /// ties to even. A group with NaN or infinity has such a scale, and what it takes part in becomes NaN.
+  /// ties to even. A group with NaN or infinity has such a scale, and what it takes part in is not finite.
   void (*quantize)(const Int8Source& source, int64_t n, const Int8Target& to);
 
   /// Inputs of up to tile_rows rows of codes as the kernel reads them; missing rows are zeros. At most most_depth of

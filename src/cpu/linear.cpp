@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <cstring>
 
 #include "cpu/cpu_kernels.h"
@@ -56,17 +55,24 @@ std::vector<MatrixProduct> products_of(const LinearPart& part, const Tensor& out
 }
 
 void CpuKernels::linear(std::span<Tensor> out, std::span<const LinearPart> parts) {
-  if (std::all_of(parts.begin(), parts.end(), [this](const LinearPart& part) { return uses_int8(part.layer); }))
-    return linear_int8(out, parts);
   std::vector<DenseRows> rows;
-  for (const LinearPart& part : parts) rows.emplace_back(part.x);
-  std::vector<MatrixProduct> products;
-  for (size_t p = 0; p < parts.size(); ++p)
-    for (MatrixProduct& product : products_of(parts[p], out[p])) {
-      product.left = &rows[p];
-      products.push_back(product);
+  rows.reserve(parts.size());  // products point at them
+  std::vector<MatrixProduct> exact;
+  std::vector<Int8Product> rounded;
+  for (size_t p = 0; p < parts.size(); ++p) {
+    if (uses_int8(parts[p].layer)) {
+      const auto products = int8_products(p, parts[p], out[p]);
+      rounded.insert(rounded.end(), products.begin(), products.end());
+      continue;
     }
-  run_products(products, pool_, vector_, scratch_);
+    rows.emplace_back(parts[p].x);
+    for (MatrixProduct& product : products_of(parts[p], out[p])) {
+      product.left = &rows.back();
+      exact.push_back(product);
+    }
+  }
+  if (!exact.empty()) run_products(exact, pool_, vector_, scratch_);
+  if (!rounded.empty()) run_products(rounded, pool_, {vector_, *int8_}, scratch_);
 }
 
 }  // namespace inkstone

@@ -34,26 +34,21 @@ Int8Rows CpuKernels::rounded(const Tensor& x, const Int8Factors& factors, Tensor
   return rows;
 }
 
-void CpuKernels::linear_int8(std::span<Tensor> out, std::span<const LinearPart> parts) {
-  if (rounded_.size() < parts.size()) rounded_.resize(parts.size());
-  std::vector<Int8Product> products;
-  for (size_t p = 0; p < parts.size(); ++p) {
-    const LinearPart& part = parts[p];
-    const Int8Factors& factors = factors_.of(*part.layer, pool_, vector_);
-    const bool was_fed = part.x.dtype() == DType::i8;
-    Int8Product all = {.left = was_fed ? rows_of(part.x) : rounded(part.x, factors, rounded_[p]), .factors = &factors};
-    const Linear* next = part.epilogue.feeds;
-    const std::vector<MatrixProduct> slabs = products_of(part, out[p]);
-    if (slabs.size() == 1 && rounds_for(next, out[p])) {
-      all.rounded = as_int8(out[p]);
-      all.next = &factors_.of(*next, pool_, vector_);
-    }
-    for (const MatrixProduct& product : slabs) {
-      all.product = product;
-      products.push_back(all);
-    }
+std::vector<Int8Product> CpuKernels::int8_products(size_t part_number, const LinearPart& part, Tensor& out) {
+  if (rounded_.size() <= part_number) rounded_.resize(part_number + 1);
+  const Int8Factors& factors = factors_.of(*part.layer, pool_, vector_);
+  const bool was_fed = part.x.dtype() == DType::i8;
+  Int8Product all = {.left = was_fed ? rows_of(part.x) : rounded(part.x, factors, rounded_[part_number]),
+                     .factors = &factors};
+  const Linear* next = part.epilogue.feeds;
+  const std::vector<MatrixProduct> slabs = products_of(part, out);
+  if (slabs.size() == 1 && rounds_for(next, out)) {
+    all.rounded = as_int8(out);
+    all.next = &factors_.of(*next, pool_, vector_);
   }
-  run_products(products, pool_, {vector_, *int8_}, scratch_);
+  std::vector<Int8Product> products(slabs.size(), all);
+  for (size_t i = 0; i < slabs.size(); ++i) products[i].product = slabs[i];
+  return products;
 }
 
 }  // namespace inkstone

@@ -41,8 +41,6 @@ std::vector<std::string> notes_of(const Session& session, const Job& job) {
   for (const Checkpoint* files : model.files())
     if (session.held() == DType::bf16 && rounds_weights(*files))
       notes.push_back(fmt::format("the {}'s weights are rounded to bf16", name_of(files->component)));
-  if (session.options().arithmetic == Arithmetic::int8)
-    notes.push_back("the transformer's linear layers were computed in 8 bits");
   if (const size_t bytes = mapped_bytes(model.transformer_files); bytes > memory_of_process())
     notes.push_back(
         fmt::format("the transformer's weights ({}) do not fit into memory and are read from the disk in "

@@ -4,7 +4,7 @@ import unittest
 
 from program import ProgramTest
 
-KEYS = ["bench", "size", "format", "device", "median_s", "gflops", "peak_fraction", "peak_bytes"]
+KEYS = ["bench", "size", "format", "arithmetic", "device", "median_s", "gflops", "peak_fraction", "peak_bytes"]
 
 
 class BenchTest(ProgramTest):
@@ -13,14 +13,18 @@ class BenchTest(ProgramTest):
         self.assertEqual(messages, "")
         result = json.loads(output)
         self.assertEqual(list(result), KEYS)
-        self.assertEqual([result[key] for key in KEYS[:4]], ["vae", 32, "f32", "cpu"])
-        for key in KEYS[4:]:
+        self.assertEqual([result[key] for key in KEYS[:5]], ["vae", 32, "f32", "f32", "cpu"])
+        for key in KEYS[5:]:
             self.assertGreater(result[key], 0, key)
 
     def test_text_for_people(self):
         output, _ = self.run_program("bench", "vae", "--size", "32", "--threads", "1")
         for word in ["vae", "32x32", "GFLOP/s", "%"]:
             self.assertIn(word, output)
+
+    def test_says_that_8_bits_are_lossy(self):
+        output, _ = self.run_program("bench", "vae", "--size", "32", "--threads", "1", "--arithmetic", "int8")
+        self.assertIn("lossy", output)
 
     def test_faults(self):
         self.assertIn("33", self.error_of("bench", "block", "--size", "33"))

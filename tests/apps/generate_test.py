@@ -4,7 +4,7 @@ import resource
 import subprocess
 import unittest
 
-from program import MODEL, PROGRAM, QUICK, ProgramTest, png_metadata, png_pixels, png_size
+from program import MODEL, PROGRAM, QUICK, ProgramTest, png_metadata, png_pixels, png_size, read_safetensors
 
 
 class PictureTest(ProgramTest):
@@ -85,6 +85,20 @@ class PictureTest(ProgramTest):
         for options in other:
             self.assertNotEqual(png_pixels(self.draw("b.png", "--seed", "1", *options)), usual, options)
 
+    def test_8_bit_arithmetic_is_named_first_and_costs_little(self):
+        latents = []
+        for arithmetic in ["f32", "int8"]:
+            _, messages = self.run_program("generate", "--prompt", "a red star", *QUICK, "--seed", "1", "--arithmetic", arithmetic,
+                                           "--output", f"{arithmetic}.png", "--save-latents", "latents.safetensors")
+            self.assertEqual("lossy" in messages.splitlines()[0], arithmetic == "int8")
+            self.assertEqual(png_metadata(self.folder / f"{arithmetic}.png")["arithmetic"], arithmetic)
+            latents.append(read_safetensors(self.folder / "latents.safetensors")["latents"][1])
+        difference = sum((a - b) ** 2 for a, b in zip(*latents)) / sum(x * x for x in latents[0])
+        self.assertGreater(difference, 0)
+        self.assertLess(difference, 0.1 ** 2)
+        self.run_program("generate", "--like", "int8.png", "--output", "again.png")
+        self.assertEqual((self.folder / "again.png").read_bytes(), (self.folder / "int8.png").read_bytes())
+
     def test_profile_prints_a_table(self):
         _, messages = self.run_program("generate", "--prompt", "x", *QUICK, "--profile")
         for op in ["linear", "attention", "conv2d", "layer_norm_modulate"]:
@@ -131,6 +145,10 @@ class LikeTest(ProgramTest):
 class FaultTest(ProgramTest):
     def error(self, *arguments, output="star.png"):
         return self.error_of("generate", "--prompt", "x", *QUICK, "--output", output, *arguments)
+
+    def test_8_bit_arithmetic_is_the_cpus(self):
+        self.assertIn("reference", self.error("--arithmetic", "int8", "--device", "reference"))
+        self.assertIn("compared", self.error("--arithmetic", "int8", "--compare", "reference"))
 
     def test_unwritable_output_fails_before_the_work(self):
         (self.folder / "folder.png").mkdir()

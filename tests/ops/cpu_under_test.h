@@ -12,10 +12,16 @@ namespace inkstone {
 /// Half the distance between 1 and the next f32: what one rounding may cost.
 inline constexpr double kRounding = 0x1p-24;
 
+/// What tolerant layers multiply.
+enum class Products : uint8_t { f32, int8 };
+
 class CpuUnderTest {
  public:
-  explicit CpuUnderTest(Isa isa, int threads = 2)
-      : pool_(threads), kernels_(pool_, vector_ops(isa)), cpu(*device_, kernels_), reference(*device_) {}
+  explicit CpuUnderTest(Isa isa, int threads = 2, Products products = Products::f32)
+      : pool_(threads),
+        kernels_(pool_, vector_ops(isa), products == Products::int8 ? &int8_ops(isa) : nullptr),
+        cpu(*device_, kernels_),
+        reference(*device_) {}
 
  private:
   std::unique_ptr<Device> device_ = make_reference_device();  // both read host memory

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include "ops/cpu_under_test.h"
+#include "ops/int8_plain.h"
 
 namespace inkstone {
 namespace {
@@ -17,35 +18,6 @@ class Int8OpsTest : public testing::TestWithParam<Isa> {
   const Int8Ops* ops = nullptr;
 };
 INKSTONE_FOR_EVERY_ISA(Int8OpsTest);
-
-int64_t groups_of(int64_t n) { return (n + kInt8Group - 1) / kInt8Group; }
-
-/// Rows as quantize() must leave them.
-struct Codes {
-  std::vector<int8_t> codes;
-  std::vector<float> scales;
-  std::vector<int32_t> sums;
-};
-
-Codes plain_codes(const Tensor& x, const std::vector<float>& factors = {}) {
-  const int64_t n = x.dim(1);
-  Codes all;
-  for (int64_t row = 0; row < x.dim(0); ++row)
-    for (int64_t begin = 0; begin < n; begin += kInt8Group) {
-      const int64_t depth = std::min(kInt8Group, n - begin);
-      const float* x_begin = x.data<const float>() + row * n + begin;
-      std::vector<float> from(x_begin, x_begin + depth);
-      for (int64_t i = 0; i < depth && !factors.empty(); ++i)
-        from[static_cast<size_t>(i)] *= factors[static_cast<size_t>(begin + i)];
-      float greatest = 0;
-      for (const float v : from) greatest = std::max(greatest, std::abs(v));
-      const float inverse = greatest > 0 ? 127 / greatest : 0;
-      for (const float v : from) all.codes.push_back(static_cast<int8_t>(std::nearbyint(v * inverse)));
-      all.scales.push_back(greatest / 127);
-      all.sums.push_back(std::accumulate(all.codes.end() - depth, all.codes.end(), 0));
-    }
-  return all;
-}
 
 Codes codes_by(const Int8Ops& ops, const Tensor& x, const std::vector<float>& factors = {}) {
   const int64_t n = x.dim(1), groups = groups_of(n);
@@ -112,19 +84,6 @@ struct Panel {
   std::vector<std::byte> codes;
   std::vector<float> scales;
 };
-
-/// The same with sums in whole numbers and f64.
-double plain_product(const Codes& x, const Codes& w, int64_t row, int64_t out, int64_t n) {
-  double y = 0;
-  for (int64_t g = 0; g < groups_of(n); ++g) {
-    int64_t sum = 0;
-    for (int64_t k = g * kInt8Group; k < std::min(n, (g + 1) * kInt8Group); ++k)
-      sum += x.codes[static_cast<size_t>(row * n + k)] * w.codes[static_cast<size_t>(out * n + k)];
-    y += static_cast<double>(sum) * x.scales[static_cast<size_t>(row * groups_of(n) + g)] *
-         w.scales[static_cast<size_t>(out * groups_of(n) + g)];
-  }
-  return y;
-}
 
 struct TileSize {
   int64_t rows, columns, depth;

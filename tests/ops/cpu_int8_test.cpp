@@ -1,0 +1,202 @@
+// Tolerant layers in 8 bits: against products of whole numbers as plain loops, and against f32 for what rounding costs.
+//
+// A number that is rounded in a group of 128 normal ones is off by about 0.6 % of their size: the greatest is 2.7 times
+// that, a step is a 127th of it, and the error of a step is 1 / sqrt(12) of it. Inputs and weights together: 0.9 %.
+#include <gmock/gmock.h>
+
+#include "ops/cpu_under_test.h"
+#include "ops/int8_plain.h"
+
+namespace inkstone {
+namespace {
+
+constexpr double kLeastError = 1e-4;  // less is not 8 bits
+constexpr double kMostError = 0.012;
+
+class CpuInt8Test : public testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (!supports(GetParam())) GTEST_SKIP() << "this processor lacks it";
+    device = std::make_unique<CpuUnderTest>(GetParam(), 2, Products::int8);
+  }
+  Ops& cpu() { return device->cpu; }
+  Ops& reference() { return device->reference; }
+
+  std::unique_ptr<CpuUnderTest> device;
+};
+INKSTONE_FOR_EVERY_ISA(CpuInt8Test);
+
+Linear tolerant(WeightFormat format, const std::vector<int64_t>& outs, int64_t in, uint64_t seed) {
+  Linear layer;
+  for (const int64_t out : outs) {
+    const uint64_t s = seed + 10 * layer.slabs.size();
+    layer.slabs.push_back({random_weight(format, out, in, s), random_normal({out}, s + 5)});
+  }
+  layer.tolerant = true;
+  return layer;
+}
+
+Linear strict(Linear layer) {
+  layer.tolerant = false;
+  return layer;
+}
+
+/// Every number of a weight.
+Tensor dense(Ops& reference, const Weight& w) {
+  std::vector<int32_t> rows(static_cast<size_t>(w.out));
+  std::iota(rows.begin(), rows.end(), 0);
+  return reference.embed(w, host_tensor(rows));
+}
+
+Tensor plain_linear(CpuUnderTest& device, const Tensor& x, const Linear& layer) {
+  ThreadPool pool(1);
+  Int8FactorCache cache;
+  const Int8Factors& factors = cache.of(layer, pool, vector_ops(Isa::scalar));
+  const Codes rows = plain_codes(x, factors.of_input);
+  Tensor y = host_tensor({x.dim(0), layer.out()}, DType::f32);
+  int64_t column = 0;
+  for (const Slab& slab : layer.slabs) {
+    const Codes weights = plain_codes(dense(device.reference, slab.weight), factors.of_weight);
+    for (int64_t row = 0; row < x.dim(0); ++row)
+      for (int64_t o = 0; o < slab.weight.out; ++o)
+        y.data<float>()[row * layer.out() + column + o] =
+            static_cast<float>(plain_product(rows, weights, row, o, layer.in())) + slab.bias.data<float>()[o];
+    column += slab.weight.out;
+  }
+  return y;
+}
+
+// Rows, inputs and outputs below, at and above the sizes of vectors, groups, tiles and panels of every instruction set.
+struct LinearSize {
+  int64_t rows, in;
+  std::vector<int64_t> outs;
+};
+const LinearSize kSizes[] = {
+    {1, 1, {1}},           {1, 32, {3}},    {2, 15, {17}},        {3, 64, {16, 1}}, {8, 128, {48}},
+    {9, 192, {49, 47, 1}}, {17, 385, {95}}, {65, 128, {97, 200}}, {5, 1536, {49}},  {3, 1792, {17}},
+};
+
+TEST_P(CpuInt8Test, EveryFormatEqualsProductsOfWholeNumbers) {
+  for (const LinearSize& size : kSizes)
+    for (const WeightFormat format : every_weight_format()) {
+      if (size.in % random_unit(format) != 0) continue;
+      const Linear layer = tolerant(format, size.outs, size.in, 3);
+      const Tensor x = random_normal({size.rows, size.in}, 1);
+      // A group's sum is exact; scaling and adding it round.
+      EXPECT_LT(relative_l2(cpu().linear(x, layer), plain_linear(*device, x, layer)), 10 * kRounding)
+          << fmt::format("{} rows, {} in, {}", size.rows, size.in, layout_of(format).name);
+    }
+}
+
+TEST_P(CpuInt8Test, RoundingCostsWhatItMust) {
+  for (const WeightFormat format : every_weight_format()) {
+    const Linear layer = tolerant(format, {150}, 768, 3);
+    const Tensor x = random_normal({40, 768}, 1);
+    const double error = relative_l2(cpu().linear(x, layer), reference().linear(x, layer));
+    EXPECT_GT(error, kLeastError) << layout_of(format).name;
+    EXPECT_LT(error, 1.5 * kMostError) << layout_of(format).name;  // blocks' numbers are no normal ones
+  }
+}
+
+TEST_P(CpuInt8Test, OtherLayersStayExact) {
+  const Linear layer = strict(tolerant(WeightFormat::f32, {150}, 768, 3)),
+               rounded = tolerant(WeightFormat::f32, {9}, 64, 4);
+  const Tensor x = random_normal({40, 768}, 1), other = random_normal({5, 64}, 2);
+  const Tensor expected = reference().linear(x, layer);
+  EXPECT_LT(relative_l2(cpu().linear(x, layer), expected), 30 * kRounding);
+  const auto mixed = cpu().linear(std::vector<LinearPart>{{other, &rounded}, {x, &layer}});
+  EXPECT_LT(relative_l2(mixed[1], expected), 30 * kRounding) << "beside a tolerant one";
+  EXPECT_EQ(values_of(mixed[0]), values_of(cpu().linear(other, rounded))) << "beside an exact one";
+}
+
+TEST_P(CpuInt8Test, EveryEpilogueOnSeveralParts) {
+  const Linear txt = tolerant(WeightFormat::f32, {70, 30}, 64, 3), img = tolerant(WeightFormat::bf16, {60, 40}, 96, 4);
+  const Sequences txt_lengths(std::vector<int64_t>{5, 0, 1, 20}), img_lengths(std::vector<int64_t>{100, 30, 1, 2});
+  const Tensor table = random_normal({12, 100}, 8), row = random_indices(4, 9, 9);
+  const Tensor txt_x = random_normal({26, 64}, 1), img_x = random_normal({133, 96}, 2);
+  for (const Activation activation : {Activation::none, Activation::silu, Activation::gelu_tanh})
+    for (const bool gated : {false, true})
+      for (const bool added : {false, true}) {
+        Epilogue a = {.activation = activation}, b = {.activation = activation};
+        if (gated) a.gate = {table, row, 2, &txt_lengths}, b.gate = {table, row, 2, &img_lengths};
+        if (added) a.residual = random_normal({26, 100}, 5), b.residual = random_normal({133, 100}, 6);
+        const std::vector<LinearPart> parts = {{txt_x, &txt, a}, {img_x, &img, b}};
+        const auto actual = cpu().linear(parts), expected = reference().linear(parts);
+        for (size_t p = 0; p < parts.size(); ++p) EXPECT_LT(relative_l2(actual[p], expected[p]), kMostError) << p;
+      }
+}
+
+TEST_P(CpuInt8Test, WhatFeedsALayerIsRoundedAsTheLayerWould) {
+  for (const int64_t d : {2, 20, 192, 700}) {
+    const Linear up = tolerant(WeightFormat::f32, {2 * d}, d, 3), down = tolerant(WeightFormat::f32, {d}, 2 * d, 4);
+    const Sequences lengths(std::vector<int64_t>{30, 7});
+    const Tensor table = random_normal({8, d}, 8), row = random_indices(2, 4, 9);
+    const auto run = [&](const Linear* feeds_up, const Linear* feeds_down) {
+      const ModulatePart part = {
+          random_normal({37, d}, 1), {table, row, 0, &lengths}, {table, row, 1, &lengths}, feeds_up};
+      const auto normed = cpu().layer_norm_modulate(std::vector{part}, 1e-6f);
+      const Epilogue epilogue = {.activation = Activation::gelu_tanh, .feeds = feeds_down};
+      const auto wide = cpu().linear(std::vector<LinearPart>{{normed[0], &up, epilogue}});
+      return values_of(cpu().linear(wide[0], down));
+    };
+    EXPECT_EQ(run(&up, &down), run(nullptr, nullptr)) << d;
+  }
+}
+
+TEST_P(CpuInt8Test, LargeChannelsWithSmallWeightsCostNothing) {
+  constexpr int64_t kIn = 768, kOut = 150, kSpacing = 64;
+  const auto error = [&](float size) {
+    const Linear layer = tolerant(WeightFormat::f32, {kOut}, kIn, 3);
+    const Tensor x = random_normal({40, kIn}, 1), &w = layer.slabs[0].weight.data;
+    for (int64_t i = 5; i < kIn; i += kSpacing) {
+      for (int64_t r = 0; r < x.dim(0); ++r) x.data<float>()[r * kIn + i] *= size;
+      for (int64_t o = 0; o < kOut; ++o) w.data<float>()[o * kIn + i] /= size;
+    }
+    return relative_l2(cpu().linear(x, layer), reference().linear(x, layer));
+  };
+  EXPECT_LT(error(128), 1.05 * error(1));
+}
+
+TEST_P(CpuInt8Test, ResultsDoNotDependOnTheNumberOfThreads) {
+  const Linear wide = tolerant(WeightFormat::bf16, {500, 200}, 800, 3),
+               narrow = tolerant(WeightFormat::f32, {100}, 64, 4);
+  const std::vector<LinearPart> parts = {{random_normal({20, 800}, 1), &wide}, {random_normal({300, 64}, 2), &narrow}};
+  const auto expected = cpu().linear(parts);
+  for (const int threads : {1, 5, 16}) {
+    CpuUnderTest other(GetParam(), threads, Products::int8);
+    const auto actual = other.cpu.linear(parts);
+    for (size_t p = 0; p < parts.size(); ++p) EXPECT_EQ(values_of(actual[p]), values_of(expected[p])) << threads;
+  }
+}
+
+TEST_P(CpuInt8Test, ARowsResultDoesNotDependOnItsNeighbours) {
+  const Linear layer = tolerant(WeightFormat::f32, {100}, 500, 3);
+  const Tensor x = random_normal({300, 500}, 1);
+  const Tensor all = cpu().linear(x, layer);
+  for (const int64_t row : {0, 150, 299})
+    EXPECT_EQ(values_of(cpu().linear(x.rows(row, row + 1), layer)), values_of(all.rows(row, row + 1))) << row;
+}
+
+TEST_P(CpuInt8Test, NaNAndInfinityStayInTheirRow) {
+  const Linear layer = tolerant(WeightFormat::f32, {50}, 40, 3);
+  for (const float broken : {NAN, INFINITY}) {
+    Tensor x = random_normal({20, 40}, 1);
+    x.data<float>()[7 * 40 + 3] = broken;
+    const Tensor y = cpu().linear(x, layer);
+    for (int64_t row = 0; row < 20; ++row)
+      for (const float v : values_of(y.rows(row, row + 1))) EXPECT_EQ(!std::isfinite(v), row == 7);
+  }
+}
+
+TEST_P(CpuInt8Test, AnotherLayerWhereAFreedOneLayHasItsOwnFactors) {
+  const Tensor x = random_normal({40, 256}, 1);
+  for (uint64_t seed = 3; seed < 6; ++seed) {
+    const Linear layer = tolerant(WeightFormat::f32, {80}, 256, seed);
+    for (int64_t i = static_cast<int64_t>(seed); i < 256; i += 64)
+      for (int64_t o = 0; o < 80; ++o) layer.slabs[0].weight.data.data<float>()[o * 256 + i] /= 128;
+    EXPECT_LT(relative_l2(cpu().linear(x, layer), plain_linear(*device, x, layer)), 10 * kRounding);
+  }
+}
+
+}  // namespace
+}  // namespace inkstone
