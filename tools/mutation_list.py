@@ -1,5 +1,5 @@
-"""The mistakes that tools/mutations.py makes. Numbers after # are rows of table 10.1 in the model's specification, where
-another implementation of the model makes them; the rest are traps that the sources name."""
+"""The mistakes that tools/mutations.py makes: those that other implementations of the model were found to make, and
+traps that the sources name."""
 from dataclasses import dataclass
 
 
@@ -15,7 +15,7 @@ def one(mistake, file, old, new):
 
 
 SCHEDULE = [
-    one('no stretch to shift_terminal (#1)', 'src/model/schedule.cpp', 'if (config.shift_terminal) stretch(', 'if (false) stretch('),
+    one('no stretch to shift_terminal', 'src/model/schedule.cpp', 'if (config.shift_terminal) stretch(', 'if (false) stretch('),
     one("scheduler defaults of diffusers' code, for a folder without the file", 'src/model/schedule.h',
         'double max_shift = 0.9;', 'double max_shift = 1.15;'),
     one('Euler step in the wrong direction', 'src/model/pipeline.cpp',
@@ -25,7 +25,7 @@ SCHEDULE = [
 ]
 
 NOISE = [
-    one('noise drawn as packed tokens (#7)', 'src/engine/generation.cpp', 'ops.patchify(noise, model_.transformer.patch)',
+    one('noise drawn as packed tokens', 'src/engine/generation.cpp', 'ops.patchify(noise, model_.transformer.patch)',
         'noise.reshape({noise.count() / model_.transformer.in_channels, model_.transformer.in_channels})'),
     one('every picture of a batch from one seed', 'src/model/latents.cpp', 'seed + static_cast<uint64_t>(i)', 'seed'),
     one('features of a token by place, then channel', 'src/reference/latents.cpp',
@@ -34,8 +34,8 @@ NOISE = [
 ]
 
 POSITIONS = [
-    one('odd grids split at floor(g/2) (#2), rows', 'src/model/rope.cpp', 'grid.height - grid.height / 2;', 'grid.height / 2;'),
-    one('odd grids split at floor(g/2) (#2), columns', 'src/model/rope.cpp', 'grid.width - grid.width / 2;', 'grid.width / 2;'),
+    one('odd grids split at floor(g/2), rows', 'src/model/rope.cpp', 'grid.height - grid.height / 2;', 'grid.height / 2;'),
+    one('odd grids split at floor(g/2), columns', 'src/model/rope.cpp', 'grid.width - grid.width / 2;', 'grid.width / 2;'),
     one('text positions from 0', 'src/model/rope.cpp', 'start = std::max(grid.height / 2, grid.width / 2)', 'start = 0'),
     one('text positions from half of the rows', 'src/model/rope.cpp', 'start = std::max(grid.height / 2, grid.width / 2)',
         'start = grid.height / 2'),
@@ -47,7 +47,7 @@ POSITIONS = [
 ]
 
 PROMPT = [
-    one('prompts cut to 77 tokens (#5)', 'src/model/prompt.cpp', 'if (limit && tokens.kept() > *limit) {',
+    one('prompts cut to 77 tokens', 'src/model/prompt.cpp', 'if (limit && tokens.kept() > *limit) {',
         'limit = std::min<int64_t>(77, limit.value_or(77));\n  if (tokens.kept() > *limit) {'),
     one('33 template tokens dropped', 'src/model/prompt.cpp', 'static_cast<int64_t>(tokenizer.encode(kHead).size())',
         'static_cast<int64_t>(tokenizer.encode(kHead).size()) - 1'),
@@ -70,9 +70,9 @@ TEXT_ENCODER = [
 ]
 
 TRANSFORMER = [
-    one('final norm without mean subtraction (#3)', 'src/reference/norm.cpp', 'mean = sum / static_cast<double>(d)', 'mean = 0'),
-    one("txt_norm's eps 1e-5 (#4)", 'src/model/transformer.cpp', 'kEps = 1e-6f', 'kEps = 1e-5f'),
-    one('no txt_norm (#17)', 'src/model/transformer.cpp',
+    one('final norm without mean subtraction', 'src/reference/norm.cpp', 'mean = sum / static_cast<double>(d)', 'mean = 0'),
+    one("txt_norm's eps 1e-5", 'src/model/transformer.cpp', 'kEps = 1e-6f', 'kEps = 1e-5f'),
+    one('no txt_norm', 'src/model/transformer.cpp',
         'ops.linear(ops.rms_norm(embeddings, weights_.txt_norm, {.eps = kEps}), weights_.txt_in)',
         'ops.linear(embeddings, weights_.txt_in)'),
     one('blocks: scale before shift', 'src/model/transformer.cpp', '{ kShift1, kScale1, kGate1, kShift2, kScale2, kGate2,',
@@ -99,7 +99,7 @@ TRANSFORMER = [
 ]
 
 GUIDANCE = [
-    one('no rescale to the norm of the conditional (#17)', 'src/reference/pointwise.cpp',
+    one('no rescale to the norm of the conditional', 'src/reference/pointwise.cpp',
         'squares > 0 ? std::sqrt(cond_squares / squares) : 0', '1'),
     one('rescale to the norm of the unconditional', 'src/reference/pointwise.cpp',
         'cond_squares += double{c[j]} * c[j]', 'cond_squares += double{u[j]} * u[j]'),
@@ -111,7 +111,7 @@ GUIDANCE = [
 
 VAE = [
     one('first temporal slice of the kernels', 'src/io/weight_loader.cpp', '.last_slice = (slices - 1) * k * k * pixel', '.last_slice = 0'),
-    one('encoder of four channels (#12)', 'src/model/vae.cpp', '"encoder.conv_in", c.base, c.image_channels',
+    one('encoder of four channels', 'src/model/vae.cpp', '"encoder.conv_in", c.base, c.image_channels',
         '"encoder.conv_in", c.base, c.image_channels + 1'),
     one('latents not denormalised', 'src/model/vae.cpp', 'pointwise(ops, denormalise(ops, config, latents), w.post_quant)',
         'pointwise(ops, latents, w.post_quant)'),
@@ -130,7 +130,7 @@ VAE = [
                '    const double root = std::sqrt(squares / static_cast<double>(d) + options.eps);'),
               ('from[j] / root * weight', '(from[j] - mean) / root * weight'),
               ('#include "reference/formulas.h"', '#include <numeric>\n\n#include "reference/formulas.h"')]),
-    one('pixels truncated instead of rounded (#10)', 'src/reference/pointwise.cpp', 'std::nearbyint(255 * clamped)', 'std::floor(255 * clamped)'),
+    one('pixels truncated instead of rounded', 'src/reference/pointwise.cpp', 'std::nearbyint(255 * clamped)', 'std::floor(255 * clamped)'),
 ]
 
 FORMATS = [

@@ -19,7 +19,7 @@ void choose_numbers(Job& job, const Model& model, const Request& request) {
   job.cfg = request.cfg.value_or(model.defaults.cfg);
   check(job.cfg >= 1 && job.cfg <= kMaxCfg, "cfg {}: 1 to {} work", job.cfg, kMaxCfg);
   job.steps = request.steps.value_or(model.defaults.steps);
-  // With shift_terminal one step would divide 0 by 0 (specification 4.1).
+  // With shift_terminal one step would divide 0 by 0 (see make_schedule).
   check_range("steps", job.steps, model.schedule.shift_terminal ? 2 : 1, kTrainTimesteps);
   job.count = request.count;
   check_range("count", job.count, 1, kMaxPictures);

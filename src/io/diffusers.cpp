@@ -3,7 +3,7 @@
 namespace inkstone {
 namespace {
 
-// Prefixes around a text encoder's names, the outer ones first (specification 1.4).
+// Prefixes around a text encoder's names, the outer ones first: all-in-one files, then transformers since 4.52.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kTextPrefixes = {{
     {"text_encoders.qwen25_7b.transformer.", ""},
     {"text_encoders.llm.", ""},

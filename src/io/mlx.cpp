@@ -1,4 +1,4 @@
-// Everything about mflux's folders: names, and matrices packed in affine groups (specification 1.9).
+// Everything about mflux's folders: names, and matrices packed in affine groups as MLX's quantize().
 #include <algorithm>
 #include <charconv>
 

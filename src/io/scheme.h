@@ -44,10 +44,10 @@ struct Scheme {
 };
 
 /// The names of diffusers and transformers: the canonical ones. Text encoders may also have the newer prefixes or those
-/// of all-in-one files (specification 1.4).
+/// of all-in-one files.
 const Scheme& diffusers_scheme();
 
-/// mflux: other names, matrices packed in affine groups, channels-last convolutions (specification 1.9).
+/// mflux: other names, matrices packed in affine groups, channels-last convolutions.
 const Scheme& mlx_scheme();
 
 /// Every scheme; the first that recognises a component's tensors is the one.

@@ -41,7 +41,7 @@ class WeightLoader {
   virtual Tensor vector(const std::string& name, int64_t n);
 
   /// A 3x3 convolution (out, 3, 3, in); `name` without `.weight`. Of a causal 3x3x3 kernel only the last temporal slice
-  /// acts on a single frame (specification 7.1), so only that is kept.
+  /// acts on a single frame (QwenImageCausalConv3d of diffusers pads with zeros in front), so only that is kept.
   virtual Conv2d conv2d(const std::string& name, int64_t out, int64_t in);
 
   /// Names that begin with `prefix` are known and not needed.

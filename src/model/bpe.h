@@ -1,4 +1,4 @@
-// Byte-pair encoding of one piece of text (specification 2.1, steps 4 to 6).
+// Byte-pair encoding of one piece of text (Sennrich et al. 2016; BPE of the tokenizers library).
 #pragma once
 #include <array>
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Checks and normalises Unicode text (specification 2.1, step 2).
+// Checks and normalises Unicode text, the first step of Qwen2Tokenizer of transformers.
 #pragma once
 #include <string>
 #include <string_view>

@@ -1,4 +1,4 @@
-// From prompt embeddings and noise to latents and pixels (specification 4.3, 6, 8; QwenImagePipeline of diffusers).
+// From prompt embeddings and noise to latents and pixels (QwenImagePipeline of diffusers).
 #pragma once
 #include <functional>
 #include <span>

@@ -1,4 +1,4 @@
-// Cuts text into the pieces within which byte pairs are merged (specification 2.1, step 3).
+// Cuts text into the pieces within which byte pairs are merged (PRETOKENIZE_REGEX of transformers).
 #pragma once
 #include <cstddef>
 #include <string_view>

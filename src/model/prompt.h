@@ -1,4 +1,4 @@
-// The chat template around a prompt (specification 2.2 and 2.3).
+// The chat template around a prompt (`_get_qwen_prompt_embeds` of QwenImagePipeline in diffusers).
 #pragma once
 #include <cstdint>
 #include <optional>

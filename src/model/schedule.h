@@ -1,4 +1,4 @@
-// The flow-matching Euler schedule (specification 4; FlowMatchEulerDiscreteScheduler of diffusers).
+// The flow-matching Euler schedule (FlowMatchEulerDiscreteScheduler of diffusers).
 #pragma once
 #include <cstdint>
 #include <filesystem>

@@ -1,4 +1,4 @@
-// The language part of Qwen2.5-VL as a prompt encoder (specification 3; Qwen2_5_VLTextModel of transformers).
+// The language part of Qwen2.5-VL as a prompt encoder (Qwen2_5_VLTextModel of transformers).
 #pragma once
 #include <array>
 #include <functional>

@@ -1,4 +1,4 @@
-// text_encoder/config.json (specification 1.2; Qwen2_5_VLConfig of transformers).
+// text_encoder/config.json (Qwen2_5_VLConfig of transformers).
 #include <algorithm>
 #include <array>
 #include <string_view>
@@ -12,7 +12,7 @@ constexpr int64_t kMaxVocabulary = int64_t{1} << 24;
 constexpr std::array<std::string_view, 2> kArchitectures = {"Qwen2_5_VLForConditionalGeneration",
                                                             "Qwen2_5_VLTextModel"};
 
-/// Positions are the same on all three axes of a text, so mrope is the ordinary rotary embedding (specification 3).
+/// Positions are the same on all three axes of a text, so mrope is the ordinary rotary embedding.
 bool is_plain_rope(const std::string& type) { return type == "default" || type == "mrope"; }
 
 /// RoPE's base: in rope_parameters since transformers 5, beside the other fields before. Scaled variants are refused.

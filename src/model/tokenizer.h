@@ -1,4 +1,4 @@
-// Byte-level BPE of Qwen2 (specification 2.1).
+// Byte-level BPE of Qwen2 (Qwen2Tokenizer of transformers).
 #pragma once
 #include <cstdint>
 #include <filesystem>

@@ -97,7 +97,7 @@ void check_splitting(const JsonFile& f) {
   if (steps[1].boolean_or("use_regex", true)) f.refuse("pre_tokenizer", "a ByteLevel with use_regex false");
 }
 
-/// Throws Error unless a tokenizer.json describes the algorithm of specification 2.1.
+/// Throws Error unless a tokenizer.json describes the algorithm of Qwen2Tokenizer.
 void check_algorithm(const JsonFile& f) {
   const JsonFile normalizer = f.child("normalizer");
   if (normalizer.text("type") != "NFC") normalizer.refuse("type", "\"NFC\"");

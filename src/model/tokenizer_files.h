@@ -1,4 +1,4 @@
-// Reads the files of a tokenizer (specification 2.1).
+// Reads the files of a tokenizer.
 #pragma once
 #include <filesystem>
 #include <string>

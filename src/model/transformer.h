@@ -1,4 +1,4 @@
-// The two-stream diffusion transformer of Qwen-Image (specification 5; QwenImageTransformer2DModel of diffusers).
+// The two-stream diffusion transformer of Qwen-Image (QwenImageTransformer2DModel of diffusers).
 //
 // Details that have caused bugs elsewhere:
 // * Modulation of a block is shift, scale, gate, twice; of the output head scale, then shift.

@@ -1,4 +1,4 @@
-// transformer/config.json (specification 1.2; QwenImageTransformer2DModel of diffusers).
+// transformer/config.json (QwenImageTransformer2DModel of diffusers).
 #include "model/config_file.h"
 
 namespace inkstone {

@@ -1,4 +1,4 @@
-// The causal VAE of Qwen-Image for single pictures (specification 7; AutoencoderKLQwenImage of diffusers).
+// The causal VAE of Qwen-Image for single pictures (AutoencoderKLQwenImage of diffusers).
 //
 // Details that have caused bugs elsewhere:
 // * One frame meets only the last temporal slice of a causal kernel, and no time_conv at all.

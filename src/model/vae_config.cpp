@@ -1,4 +1,4 @@
-// vae/config.json (specification 1.2; AutoencoderKLQwenImage of diffusers).
+// vae/config.json (AutoencoderKLQwenImage of diffusers).
 #include "model/config_file.h"
 
 namespace inkstone {
@@ -46,7 +46,7 @@ VaeConfig from_file(const JsonFile& f) {
   refuse_quantization(f);
 
   VaeConfig c;
-  // Four channels, colour and opacity, are those of the Layered model (specification 5.7).
+  // Four channels, colour and opacity, are those of the model Qwen-Image-Layered.
   if (f.integer_or("input_channels", c.image_channels, 1, kMaxChannels) != c.image_channels)
     f.refuse("input_channels", "3 (RGB)");
   c.base = f.integer("base_dim", 1, kMaxChannels);

@@ -1,4 +1,4 @@
-// The tokens of a byte-level BPE and their ids, as tokenizer files spell them (specification 2.1).
+// The tokens of a byte-level BPE and their ids, as tokenizer files spell them (bytes_to_unicode of GPT-2).
 #pragma once
 #include <array>
 #include <cstdint>

@@ -14,7 +14,7 @@ TEST(BenchTest, MeasuresTheDecoder) {
   EXPECT_GT(result.gflops, 0);
   EXPECT_GT(result.peak_fraction, 0);
   EXPECT_LT(result.peak_fraction, 1.05);  // both are rates of this machine, measured in the same run
-  // 44.6 million parameters act on a single frame (specification 1.5), here in two bytes each.
+  // 44.6 million of the VAE's parameters act on a single frame, here in two bytes each.
   EXPECT_GT(result.peak_bytes, 2 * 44'000'000u);
   EXPECT_LT(result.peak_bytes, 2 * 50'000'000u);
 }

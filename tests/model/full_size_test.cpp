@@ -1,4 +1,4 @@
-// Qwen-Image-2512 itself, as specification 1.3 to 1.5 lists its tensors: all of them bind, none is missing or left
+// Qwen-Image-2512 itself, with the tensors that its published files list: all of them bind, none is missing or left
 // over, and the parameters add up. Nothing is read but what the VAE folds, so the 41 GB cost only addresses.
 #include <sys/mman.h>
 

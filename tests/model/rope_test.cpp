@@ -1,5 +1,5 @@
-// Positions of specification 5.3, read back from the tables: the first pair of every axis turns by one radian a
-// position.
+// Positions as QwenEmbedRope of diffusers counts them, read back from the tables: the first pair of every axis turns by
+// one radian a position.
 #include "model/rope.h"
 
 #include <cmath>

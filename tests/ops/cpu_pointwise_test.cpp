@@ -55,7 +55,7 @@ TEST_P(CpuPointwiseTest, TimestepEmbedding) {
     // Both are f64 until the end; the library's sines may differ in the last place.
     EXPECT_LT(relative_l2(cpu().timestep_embedding(t, width), reference().timestep_embedding(t, width)), kRounding);
   }
-  const Tensor one = cpu().timestep_embedding(scalar(1), 256);  // the values of section 5.2 of the specification
+  const Tensor one = cpu().timestep_embedding(scalar(1), 256);  // as get_timestep_embedding of diffusers
   EXPECT_NEAR(one.data<float>()[0], 0.5623790763, kRounding);
   EXPECT_NEAR(one.data<float>()[1], 0.7896147286, kRounding);
   EXPECT_NEAR(one.data<float>()[128 + 1], 0.6136029501, kRounding);

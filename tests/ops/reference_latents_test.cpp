@@ -18,7 +18,7 @@ Tensor places(const Shape& shape) {
 
 TEST_F(ReferenceLatents, PatchifyOrdersFeaturesByChannelRowColumn) {
   const Tensor tokens = ops_.patchify(places({2, 3, 4, 6}), 2);
-  // Specification 5.1: token n = (y/2)(w/2) + x/2, feature k = c*4 + (y%2)*2 + x%2.
+  // As _pack_latents of QwenImagePipeline in diffusers: token n = (y/2)(w/2) + x/2, feature k = c*4 + (y%2)*2 + x%2.
   for (int n = 0; n < 2; ++n)
     for (int c = 0; c < 3; ++c)
       for (int y = 0; y < 4; ++y)

@@ -13,8 +13,8 @@ TEST_F(ReferencePointwise, SwigluActivatesTheFirstHalf) {
   EXPECT_THAT(values_of(ops_.swiglu(x)), Near({silu(1) * 3, silu(-2) * 5, 0, -silu(4)}));
 }
 
-TEST_F(ReferencePointwise, TimestepEmbeddingHasTheValuesOfTheSpecification) {
-  const Tensor e = ops_.timestep_embedding(f32({2}, {1, 0}), 256);  // specification 5.2
+TEST_F(ReferencePointwise, TimestepEmbeddingHasTheValuesOfDiffusers) {
+  const Tensor e = ops_.timestep_embedding(f32({2}, {1, 0}), 256);  // get_timestep_embedding
   const auto cos = e.span<const float>().subspan(0, 128), sin = e.span<const float>().subspan(128, 128);
   constexpr float kTolerance = 1e-6f;
   EXPECT_NEAR(cos[0], 0.5623790763, kTolerance);
