@@ -33,6 +33,7 @@ SHEET = [  # caption, width, height
     ('a green triangle above the word "TREE" in green on a white background', 192, 320), ('a black cross below a red ring on a pink background', 192, 320),
     ('the word "open" in red on a white background', 192, 320), ('a large checkered black square on a cyan background', 192, 320)]
 GAP = 4
+DEFAULTS = dict(steps=20, width=256, height=256, cfg=4.)  # of Inkstone for this model
 
 
 def write_vae(run, out):
@@ -91,6 +92,7 @@ def write(run, tokenizer, out):
                  text_encoder=['transformers', 'Qwen2_5_VLForConditionalGeneration'], tokenizer=['transformers', 'Qwen2Tokenizer'],
                  transformer=['diffusers', 'QwenImageTransformer2DModel'], vae=['diffusers', 'AutoencoderKLQwenImage'])
     json.dump(index, open(out + '/model_index.json', 'w'), indent=2)
+    json.dump(DEFAULTS, open(out + '/inkstone.json', 'w'))
 
 
 def pipeline(model):
