@@ -82,10 +82,12 @@ TextEncoderConfig from_shapes(const Checkpoint& checkpoint) {
   const std::string layer = "model.layers.0.";
   const std::string q = layer + "self_attn.q_proj.weight";
   const std::string k = layer + "self_attn.k_proj.weight";
+  const std::string table = "model.embed_tokens.weight";
   TextEncoderConfig c;  // head width, eps and RoPE stay the published ones
-  const Shape embedding = telling_shape(checkpoint, "model.embed_tokens.weight", 2);
+  const Shape embedding = telling_shape(checkpoint, table, 2);
+  check(embedding[1] == c.width, "{}: width {}; without a config.json only {} is known, that of Qwen2.5-VL-7B",
+        describe(*checkpoint.find(table), table), embedding[1], c.width);
   c.vocabulary = embedding[0];
-  c.width = embedding[1];
   c.layers = count_layers(checkpoint, "model.layers.");
   c.intermediate = telling_shape(checkpoint, layer + "mlp.gate_proj.weight", 2)[0];
   c.heads = divided(checkpoint, q, telling_shape(checkpoint, q, 2)[0], c.head_width);

@@ -375,6 +375,8 @@ TEST_F(InferredConfigTest, OfTheTextEncoder) {
   EXPECT_THAT(origin.note, AllOf(HasSubstr("28 layers"), HasSubstr("as in Qwen-Image-2512")));
 
   EXPECT_THAT(text_encoder_error("model.embed_tokens.weight", std::nullopt), HasSubstr("model.embed_tokens.weight"));
+  EXPECT_THAT(text_encoder_error("model.embed_tokens.weight", Shape{152064, 2048}),
+              HasSubstr("width 2048; without a config.json only 3584 is known"));
   EXPECT_THAT(text_encoder_error("model.layers.0.self_attn.q_proj.weight", Shape{100, 3584}),
               HasSubstr("100 features are no multiple of 128"));
   EXPECT_THAT(text_encoder_error("model.layers.0.self_attn.k_proj.weight", Shape{1024 - 384, 3584}),
