@@ -14,6 +14,9 @@ endif()
 add_compile_options(-Wall -Wextra -Wpedantic -Wshadow -Werror)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   add_compile_options(-Wno-missing-field-initializers)  # designated initialisers name what matters
+  if(CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+    add_compile_options(-Wno-dangling-reference)  # takes elements of a view of a temporary for parts of it
+  endif()
 else()
   add_compile_options(-Wno-missing-field-initializers -Wno-missing-designated-field-initializers
                       -Wno-unknown-warning-option)
