@@ -1,30 +1,15 @@
-// A pool of host memory with a bound and a high-water mark.
+// The pool of host memory, and what of it there is.
 #pragma once
-#include <memory>
-
-#include "core/tensor.h"
+#include "core/memory_pool.h"
 
 namespace inkstone {
 
-/// Hands out buffers aligned to 64 bytes and keeps returned ones for reuse, so that the results of a step do not cost
-/// page faults each time. Thread-safe. Buffers may outlive the pool object.
-class HostMemory {
+/// Buffers aligned to 64 bytes, large ones on huge pages where the system has them.
+class HostMemory : public MemoryPool {
  public:
   /// Bounded by what the machine and the container have available now (see available_memory()).
   HostMemory();
   explicit HostMemory(size_t limit_bytes);
-  ~HostMemory();
-
-  /// Throws Error naming the bytes wanted, in use and available.
-  std::shared_ptr<Buffer> allocate(size_t bytes);
-
-  size_t current() const;  ///< bytes in use
-  size_t peak() const;     ///< most bytes in use since the last reset
-  void reset_peak();
-
- private:
-  struct State;
-  std::shared_ptr<State> state_;
 };
 
 /// Bytes that this process may still take: the least of free physical memory and the control groups' limits.

@@ -1,0 +1,136 @@
+#include "core/memory_pool.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <mutex>
+
+namespace inkstone {
+namespace {
+
+constexpr size_t kAlwaysKept = size_t{64} << 20;  // returned buffers kept however little is in use
+
+/// A larger block serves a request if it wastes at most a quarter of it.
+size_t largest_fit(size_t size) { return size + size / 4; }
+
+}  // namespace
+
+struct MemoryPool::State {
+  struct Returned {
+    void* data;
+    uint64_t when;
+  };
+
+  State(std::unique_ptr<BlockSource> blocks, size_t limit_bytes)
+      : source(std::move(blocks)), limit(std::min(limit_bytes, std::numeric_limits<size_t>::max() / 2)) {}
+  ~State() { make_room_within(0, 0); }
+
+  /// Bytes that may still be asked for; blocks are a little larger than what was asked, so the limit can be passed.
+  size_t room() const { return limit - std::min(limit, in_use); }
+
+  /// Bytes that blocks in use and returned ones may take together.
+  size_t bound() const { return std::min(limit, most_ever + most_ever / 2 + kAlwaysKept); }
+
+  /// Gives the longest unused blocks back to the system until `size` more bytes are within the bound.
+  void make_room(size_t size) { make_room_within(bound(), size); }
+
+  void make_room_within(size_t most_bytes, size_t size) {
+    while (!returned.empty() && in_use + kept + size > most_bytes) {
+      const auto oldest = std::min_element(returned.begin(), returned.end(),
+                                           [](const auto& a, const auto& b) { return a.second.when < b.second.when; });
+      kept -= oldest->first;
+      source->give_back(oldest->second.data, oldest->first);
+      returned.erase(oldest);
+    }
+  }
+
+  /// A returned block that fits well; its size goes to `size`.
+  void* reuse(size_t& size) {
+    const auto block = returned.lower_bound(size);
+    if (block == returned.end() || block->first > largest_fit(size)) return nullptr;
+    void* data = block->second.data;
+    size = block->first;
+    kept -= size;
+    returned.erase(block);
+    return data;
+  }
+
+  void count_as_used(size_t size) {
+    in_use += size;
+    most = std::max(most, in_use);
+    most_ever = std::max(most_ever, in_use);
+  }
+
+  void put_back(void* data, size_t size) {
+    const std::lock_guard lock(mutex);
+    in_use -= size;
+    kept += size;
+    returned.emplace(size, Returned{data, ++clock});
+    make_room(0);
+  }
+
+  std::mutex mutex;
+  const std::unique_ptr<BlockSource> source;
+  const size_t limit;
+  size_t in_use = 0, most = 0, most_ever = 0;
+  size_t kept = 0;  // in returned blocks
+  std::multimap<size_t, Returned> returned;
+  uint64_t clock = 0;
+};
+
+namespace {
+
+/// Goes back to its pool, which it keeps alive.
+template <class Pool>
+struct PooledBuffer final : Buffer {
+  PooledBuffer(std::shared_ptr<Pool> owner, void* block, size_t size, size_t bytes_wanted)
+      : Buffer(block, bytes_wanted), pool(std::move(owner)), block_bytes(size) {}
+  ~PooledBuffer() override { pool->put_back(data, block_bytes); }
+
+  std::shared_ptr<Pool> pool;
+  size_t block_bytes;
+};
+
+}  // namespace
+
+MemoryPool::MemoryPool(std::unique_ptr<BlockSource> source, size_t limit_bytes)
+    : state_(std::make_shared<State>(std::move(source), limit_bytes)) {}
+
+std::shared_ptr<Buffer> MemoryPool::allocate(size_t bytes) {
+  State& s = *state_;
+  const std::lock_guard lock(s.mutex);
+  check(bytes <= s.room(), "out of memory: {} bytes are wanted, {} of {} are in use", bytes, s.in_use, s.limit);
+  size_t size = s.source->block_size(bytes);
+  void* data = s.reuse(size);
+  if (data == nullptr) {
+    s.most_ever = std::max(s.most_ever, s.in_use + size);  // so that room can be made for it
+    s.make_room(size);
+    data = s.source->take(size);
+    if (data == nullptr) {
+      s.make_room_within(0, 0);  // the kept blocks may be in the way though the bound allows them
+      data = s.source->take(size);
+    }
+    check(data != nullptr, "out of memory: the system refuses {} bytes; {} of {} are in use", bytes, s.in_use, s.limit);
+  }
+  s.count_as_used(size);
+  return std::make_shared<PooledBuffer<State>>(state_, data, size, bytes);
+}
+
+size_t MemoryPool::limit() const { return state_->limit; }
+
+size_t MemoryPool::current() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->in_use;
+}
+
+size_t MemoryPool::peak() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->most;
+}
+
+void MemoryPool::reset_peak() {
+  const std::lock_guard lock(state_->mutex);
+  state_->most = state_->in_use;
+}
+
+}  // namespace inkstone

@@ -1,0 +1,40 @@
+// A pool of memory blocks with a bound and a high-water mark, whatever kind of memory it is.
+#pragma once
+#include <memory>
+
+#include "core/tensor.h"
+
+namespace inkstone {
+
+/// Where a pool's blocks come from and go back to.
+class BlockSource {
+ public:
+  virtual ~BlockSource() = default;
+
+  /// What is really taken for a request.
+  virtual size_t block_size(size_t bytes) const = 0;
+  /// Uninitialised memory of a block_size(); nullptr if there is none.
+  virtual void* take(size_t size) = 0;
+  virtual void give_back(void* data, size_t size) = 0;
+};
+
+/// Hands out buffers and keeps returned ones for reuse, so that the results of a step do not cost the system's time
+/// again. Thread-safe. Buffers may outlive the pool object.
+class MemoryPool {
+ public:
+  MemoryPool(std::unique_ptr<BlockSource> source, size_t limit_bytes);
+
+  /// Throws Error naming the bytes wanted, in use and available.
+  std::shared_ptr<Buffer> allocate(size_t bytes);
+
+  size_t limit() const;
+  size_t current() const;  ///< bytes in use
+  size_t peak() const;     ///< most bytes in use since the last reset
+  void reset_peak();
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace inkstone
