@@ -3,8 +3,8 @@
 namespace inkstone {
 
 void Arguments::activation(const char* name, const Tensor& t) const {
-  need(t && t.shape().rank() > 0 && t.dtype() == activation_, "{} is {} {}, a tensor of {} is needed", name,
-       name_of(t.dtype()), t.shape(), name_of(activation_));
+  need(is_activation(t) && t.shape().rank() > 0, "{} is {} {}, a tensor of {} is needed", name, name_of(t.dtype()),
+       t.shape(), name_of(activation_));
 }
 
 void Arguments::activation(const char* name, const Tensor& t, int rank) const {
@@ -18,7 +18,7 @@ void Arguments::layer_input(const char* name, const Tensor& t) const {
 }
 
 void Arguments::activation(const char* name, const Tensor& t, const Shape& shape) const {
-  tensor(name, t, shape, activation_);
+  tensor(name, t, shape, is_activation(t) ? t.dtype() : activation_);
 }
 
 void Arguments::tensor(const char* name, const Tensor& t, const Shape& shape, DType dtype) const {

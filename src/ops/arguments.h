@@ -1,13 +1,14 @@
 // Checks of an op's arguments, with errors that name the op and the shapes.
 #pragma once
-#include "ops/kernels.h"
+#include "ops/device.h"
 
 namespace inkstone {
 
-/// The arguments of one call of `op` on a device whose activations are of type `activation`.
+/// The arguments of one call of `op` on a device.
 class Arguments {
  public:
-  Arguments(const char* op, DType activation) : op_(op), activation_(activation) {}
+  Arguments(const char* op, const Device& device)
+      : op_(op), activation_(device.activation_type()), narrow_(device.narrow_type()) {}
 
   /// Throws Error beginning with the op's name unless `ok`.
   template <class... Args>
@@ -35,8 +36,10 @@ class Arguments {
   void vectors(const char* name, const SequenceRows& vectors, int64_t rows, int64_t d) const;
 
  private:
+  bool is_activation(const Tensor& t) const { return t && (t.dtype() == activation_ || t.dtype() == narrow_); }
+
   const char* op_;
-  DType activation_;
+  DType activation_, narrow_;
 };
 
 }  // namespace inkstone

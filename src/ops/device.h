@@ -1,6 +1,7 @@
 // A place where tensors live and kernels run.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "ops/kernels.h"
@@ -20,19 +21,27 @@ class Device {
   virtual std::string name() const = 0;      ///< "cpu", "reference", ...
   virtual std::string describe() const = 0;  ///< for --verbose: instruction set, threads, libraries
   virtual DType activation_type() const = 0;
+  /// Ops take activations of this type too. A kernel may give such a result instead, in the memory of the whole one.
+  virtual DType narrow_type() const { return activation_type(); }
 
   virtual Kernels& kernels() = 0;
 
   /// Memory for a tensor, from a pool. Throws Error that names bytes wanted and available when there is too little.
   virtual std::shared_ptr<Buffer> allocate(size_t bytes) = 0;
   virtual MemoryUse memory() const = 0;
+  /// Bytes that the pool of a device with memory of its own may hand out in all, weights included; nothing where the
+  /// device reads host memory.
+  virtual std::optional<size_t> own_memory() const { return std::nullopt; }
   virtual void reset_peak() = 0;
 
   /// A host tensor as the device reads it; the same tensor where the device reads host memory.
   virtual Tensor upload(const Tensor& host) = 0;
 
-  /// Waits for all work, then gives a host tensor. The only call that synchronises.
+  /// Waits for all work, then gives a host tensor. The only call of a model that synchronises.
   virtual Tensor download(const Tensor& tensor) = 0;
+
+  /// Waits for all work: for those who measure time.
+  virtual void wait() {}
 };
 
 }  // namespace inkstone

@@ -24,13 +24,13 @@ void expand_plain_bf16(const PackedRow& row, int64_t n, float* out) {
 }
 
 /// At a half's exponent the number is 2^8 times too small, as the biases are 7 and 15; subnormals fit too.
-inline float e4m3_of(uint32_t bits) {
+INKSTONE_ANYWHERE inline float e4m3_of(uint32_t bits) {
   const uint32_t magnitude = bits & 0x7fu;
   const float x = magnitude == 0x7fu ? float_of(0x7fc00000u) : float_of(magnitude << 20) * 0x1p120f;
   return (bits & 0x80u) != 0 ? -x : x;
 }
 
-inline float e5m2_of(uint32_t bits) { return half_of(bits << 8); }
+INKSTONE_ANYWHERE inline float e5m2_of(uint32_t bits) { return half_of(bits << 8); }
 
 template <float (*number_of)(uint32_t bits)>
 void expand_plain_fp8(const PackedRow& row, int64_t n, float* out) {

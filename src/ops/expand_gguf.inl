@@ -10,51 +10,51 @@ constexpr int kSmallBlock = 32;  // numbers of a block that ends in _0, _1 or _n
 constexpr int kHalfBlock = kSmallBlock / 2;
 constexpr int kLargeBlock = 256;  // numbers of a block that ends in _k or _xs
 
-inline float half_at(const uint8_t* bytes) { return half_of(bits_at<uint16_t>(bytes)); }
+INKSTONE_ANYWHERE inline float half_at(const uint8_t* bytes) { return half_of(bits_at<uint16_t>(bytes)); }
 
 /// 16 bytes of two codes each: the lower halves are numbers 0 to 15, the upper ones 16 to 31. value(code, number)
 template <class Value>
-inline void expand_nibbles(const uint8_t* codes, float* out, const Value& value) {
+INKSTONE_ANYWHERE inline void expand_nibbles(const uint8_t* codes, float* out, const Value& value) {
   for (int i = 0; i < kHalfBlock; ++i) {
     out[i] = value(codes[i] & 15, i);
     out[i + kHalfBlock] = value(codes[i] >> 4, i + kHalfBlock);
   }
 }
 
-void expand_q4_0(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q4_0(const uint8_t* block, float* out) {
   const float d = half_at(block);
   expand_nibbles(block + 2, out, [=](int code, int) { return d * static_cast<float>(code - 8); });
 }
 
-void expand_q4_1(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q4_1(const uint8_t* block, float* out) {
   const float d = half_at(block), m = half_at(block + 2);
   expand_nibbles(block + 4, out, [=](int code, int) { return d * static_cast<float>(code) + m; });
 }
 
 /// The fifth bit of code i is bit i of a word.
-inline int fifth_bit(uint32_t word, int i) { return static_cast<int>((word >> i) & 1u) << 4; }
+INKSTONE_ANYWHERE inline int fifth_bit(uint32_t word, int i) { return static_cast<int>((word >> i) & 1u) << 4; }
 
-void expand_q5_0(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q5_0(const uint8_t* block, float* out) {
   const float d = half_at(block);
   const auto high = bits_at<uint32_t>(block + 2);
   expand_nibbles(block + 6, out,
                  [=](int code, int i) { return d * static_cast<float>((code | fifth_bit(high, i)) - 16); });
 }
 
-void expand_q5_1(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q5_1(const uint8_t* block, float* out) {
   const float d = half_at(block), m = half_at(block + 2);
   const auto high = bits_at<uint32_t>(block + 4);
   expand_nibbles(block + 8, out,
                  [=](int code, int i) { return d * static_cast<float>(code | fifth_bit(high, i)) + m; });
 }
 
-void expand_q8_0(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q8_0(const uint8_t* block, float* out) {
   const float d = half_at(block);
   for (int i = 0; i < kSmallBlock; ++i) out[i] = d * static_cast<float>(static_cast<int8_t>(block[2 + i]));
 }
 
 /// Sixteen groups of 16: 2 bits a number, a scale and a minimum of 4 bits a group.
-void expand_q2_k(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q2_k(const uint8_t* block, float* out) {
   constexpr int kGroup = 16;
   const uint8_t *scales = block, *codes = block + 16;
   const float d = half_at(block + 80), min = half_at(block + 82);
@@ -68,7 +68,7 @@ void expand_q2_k(const uint8_t* block, float* out) {
 }
 
 /// Sixteen groups of 16: 3 bits a number, the third one apart and inverted, a scale of 6 bits a group.
-void expand_q3_k(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q3_k(const uint8_t* block, float* out) {
   constexpr int kGroup = 16;
   const uint8_t *high = block, *codes = block + 32, *scales = block + 96;
   const float d = half_at(block + 108);
@@ -86,7 +86,7 @@ void expand_q3_k(const uint8_t* block, float* out) {
 
 /// The scale and the minimum, 6 bits each, of one of the eight groups of 32 of q4_k and q5_k.
 struct SixBits {
-  SixBits(const uint8_t* packed, int group) {
+  INKSTONE_ANYWHERE SixBits(const uint8_t* packed, int group) {
     if (group < 4) {
       scale = packed[group] & 63;
       min = packed[group + 4] & 63;
@@ -98,7 +98,7 @@ struct SixBits {
   int scale, min;
 };
 
-void expand_q4_k(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q4_k(const uint8_t* block, float* out) {
   constexpr int kGroup = 32;
   const float d = half_at(block), min = half_at(block + 2);
   const uint8_t *scales = block + 4, *codes = block + 16;
@@ -111,7 +111,7 @@ void expand_q4_k(const uint8_t* block, float* out) {
   }
 }
 
-void expand_q5_k(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q5_k(const uint8_t* block, float* out) {
   constexpr int kGroup = 32;
   const float d = half_at(block), min = half_at(block + 2);
   const uint8_t *scales = block + 4, *high = block + 16, *codes = block + 48;
@@ -126,7 +126,7 @@ void expand_q5_k(const uint8_t* block, float* out) {
 }
 
 /// Sixteen groups of 16: 4 + 2 bits a number, a scale of 8 bits a group.
-void expand_q6_k(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q6_k(const uint8_t* block, float* out) {
   constexpr int kGroup = 16;
   const uint8_t *low = block, *high = block + 128, *scales = block + 192;
   const float d = half_at(block + 208);
@@ -143,16 +143,19 @@ void expand_q6_k(const uint8_t* block, float* out) {
   }
 }
 
-/// What the codes of 4 bits of iq4_nl and iq4_xs stand for.
-constexpr int8_t kUnevenSteps[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+/// What a code of 4 bits of iq4_nl and iq4_xs stands for.
+INKSTONE_ANYWHERE inline float uneven_step(int code) {
+  constexpr int8_t kSteps[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+  return static_cast<float>(kSteps[code]);
+}
 
-void expand_iq4_nl(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_iq4_nl(const uint8_t* block, float* out) {
   const float d = half_at(block);
-  expand_nibbles(block + 2, out, [=](int code, int) { return d * static_cast<float>(kUnevenSteps[code]); });
+  expand_nibbles(block + 2, out, [=](int code, int) { return d * uneven_step(code); });
 }
 
 /// Eight groups of 32, a scale of 6 bits a group.
-void expand_iq4_xs(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_iq4_xs(const uint8_t* block, float* out) {
   const float d = half_at(block);
   const auto high = bits_at<uint16_t>(block + 2);
   const uint8_t *low = block + 4, *codes = block + 8;
@@ -160,7 +163,7 @@ void expand_iq4_xs(const uint8_t* block, float* out) {
     const int low_scale = (low[group / 2] >> (group % 2 * 4)) & 15, high_scale = (high >> (2 * group)) & 3;
     const float scale = d * static_cast<float>((low_scale | high_scale << 4) - 32);
     expand_nibbles(codes + group * kHalfBlock, out + group * kSmallBlock,
-                   [=](int code, int) { return scale * static_cast<float>(kUnevenSteps[code]); });
+                   [=](int code, int) { return scale * uneven_step(code); });
   }
 }
 

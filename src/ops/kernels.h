@@ -3,7 +3,9 @@
 //
 // Shapes: n rows (tokens), d width, h heads, c head width; pictures are (count, height, width, channels). Results are
 // whole tensors that no one else holds yet; arguments may be views. Activations have one float type per device, f32 on
-// the CPU. Numbers that change from step to step are tensors, so that recorded launches can be replayed.
+// the CPU; a device with a narrow type as well takes both everywhere and chooses which one it gives: then it replaces
+// `out` by a tensor of that type in the same memory. Numbers that change from step to step are tensors, so that
+// recorded launches can be replayed.
 #pragma once
 #include <span>
 

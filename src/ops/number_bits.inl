@@ -2,25 +2,32 @@
 #pragma once
 #include <cstdint>
 
+// The cuda device compiles these files for its processor too.
+#ifdef __CUDACC__
+#define INKSTONE_ANYWHERE __host__ __device__
+#else
+#define INKSTONE_ANYWHERE
+#endif
+
 namespace inkstone {
 namespace {
 
 template <class T>
-inline T bits_at(const uint8_t* bytes) {
+INKSTONE_ANYWHERE inline T bits_at(const uint8_t* bytes) {
   T bits;
   __builtin_memcpy(&bits, bytes, sizeof bits);
   return bits;
 }
 
 /// The bits of a single.
-inline float float_of(uint32_t bits) {
+INKSTONE_ANYWHERE inline float float_of(uint32_t bits) {
   float x;
   __builtin_memcpy(&x, &bits, sizeof x);
   return x;
 }
 
 /// As a single's exponent and fraction a half is 2^112 times too small; multiplying also mends subnormals.
-inline float half_of(uint32_t bits) {
+INKSTONE_ANYWHERE inline float half_of(uint32_t bits) {
   const uint32_t magnitude = bits & 0x7fffu;
   const uint32_t sign = (bits & 0x8000u) << 16;
   const float finite = float_of(magnitude << 13) * 0x1p112f;

@@ -40,7 +40,7 @@ Tensor Ops::empty(const Shape& shape, DType dtype) {
 }
 
 Tensor Ops::embed(const Weight& table, const Tensor& ids) {
-  const Arguments arguments("embed", device_.activation_type());
+  const Arguments arguments("embed", device_);
   arguments.weight("table", table);
   arguments.need(ids && ids.shape().rank() == 1 && ids.dtype() == DType::i32, "ids are {} {}, I32 [n] is needed",
                  name_of(ids.dtype()), ids.shape());
@@ -50,7 +50,7 @@ Tensor Ops::embed(const Weight& table, const Tensor& ids) {
 }
 
 std::vector<Tensor> Ops::linear(const std::vector<LinearPart>& parts) {
-  const Arguments arguments("linear", device_.activation_type());
+  const Arguments arguments("linear", device_);
   std::vector<Tensor> out;
   for (const LinearPart& part : parts) {
     check_part(arguments, part);
@@ -65,7 +65,7 @@ Tensor Ops::linear(const Tensor& x, const Linear& layer, const Epilogue& epilogu
 }
 
 Tensor Ops::rms_norm(const Tensor& x, const Tensor& weight, const NormOptions& options) {
-  const Arguments arguments("rms_norm", device_.activation_type());
+  const Arguments arguments("rms_norm", device_);
   arguments.activation("x", x);
   arguments.tensor("weight", weight, {x.dim(-1)}, DType::f32);
   Tensor out = empty(x.shape());
@@ -74,7 +74,7 @@ Tensor Ops::rms_norm(const Tensor& x, const Tensor& weight, const NormOptions& o
 }
 
 std::vector<Tensor> Ops::layer_norm_modulate(const std::vector<ModulatePart>& parts, float eps) {
-  const Arguments arguments("layer_norm_modulate", device_.activation_type());
+  const Arguments arguments("layer_norm_modulate", device_);
   std::vector<Tensor> out;
   for (const ModulatePart& part : parts) {
     arguments.activation("x", part.x, 2);
@@ -90,7 +90,7 @@ std::vector<Tensor> Ops::layer_norm_modulate(const std::vector<ModulatePart>& pa
 }
 
 Qkv Ops::join_qkv(const std::vector<QkvPart>& parts, const Heads& heads, float eps) {
-  const Arguments arguments("join_qkv", device_.activation_type());
+  const Arguments arguments("join_qkv", device_);
   arguments.need(!parts.empty(), "there is no part");
   arguments.need(heads.kv_heads > 0 && heads.heads > 0 && heads.heads % heads.kv_heads == 0,
                  "{} heads cannot share {} key heads", heads.heads, heads.kv_heads);
@@ -111,7 +111,7 @@ Qkv Ops::join_qkv(const std::vector<QkvPart>& parts, const Heads& heads, float e
 }
 
 std::vector<Tensor> Ops::attention(const Qkv& in, const AttentionOptions& options) {
-  const Arguments arguments("attention", device_.activation_type());
+  const Arguments arguments("attention", device_);
   arguments.activation("q", in.q, 3);
   arguments.activation("k", in.k, 3);
   const int64_t heads = in.q.dim(1), kv_heads = in.k.dim(1), width = in.q.dim(2);
@@ -128,7 +128,7 @@ std::vector<Tensor> Ops::attention(const Qkv& in, const AttentionOptions& option
 }
 
 Tensor Ops::swiglu(const Tensor& x) {
-  const Arguments arguments("swiglu", device_.activation_type());
+  const Arguments arguments("swiglu", device_);
   arguments.activation("x", x, 2);
   arguments.need(x.dim(1) % 2 == 0, "x {} has no two equal halves", x.shape());
   Tensor out = empty({x.dim(0), x.dim(1) / 2});
@@ -137,7 +137,7 @@ Tensor Ops::swiglu(const Tensor& x) {
 }
 
 Tensor Ops::timestep_embedding(const Tensor& t, int64_t width) {
-  const Arguments arguments("timestep_embedding", device_.activation_type());
+  const Arguments arguments("timestep_embedding", device_);
   arguments.need(t && t.shape().rank() == 1 && t.dtype() == DType::f32, "t is {} {}, F32 [n] is needed",
                  name_of(t.dtype()), t.shape());
   arguments.need(width > 0 && width % 2 == 0, "t {} has width {}, an even one is needed", t.shape(), width);
@@ -147,7 +147,7 @@ Tensor Ops::timestep_embedding(const Tensor& t, int64_t width) {
 }
 
 Tensor Ops::patchify(const Tensor& latents, int64_t patch) {
-  const Arguments arguments("patchify", device_.activation_type());
+  const Arguments arguments("patchify", device_);
   arguments.activation("latents", latents, 4);
   const int64_t height = latents.dim(2), width = latents.dim(3);
   arguments.need(patch > 0 && height % patch == 0 && width % patch == 0,
@@ -158,7 +158,7 @@ Tensor Ops::patchify(const Tensor& latents, int64_t patch) {
 }
 
 Tensor Ops::unpatchify(const Tensor& tokens, const Shape& grid, int64_t patch) {
-  const Arguments arguments("unpatchify", device_.activation_type());
+  const Arguments arguments("unpatchify", device_);
   arguments.activation("tokens", tokens, 2);
   arguments.need(grid.rank() == 3 && patch > 0, "latents {} with patches of side {}: (count, height, width) is needed",
                  grid, patch);
@@ -172,7 +172,7 @@ Tensor Ops::unpatchify(const Tensor& tokens, const Shape& grid, int64_t patch) {
 }
 
 Tensor Ops::guide(const Tensor& cond, const Tensor& uncond, const Tensor& scale) {
-  const Arguments arguments("guide", device_.activation_type());
+  const Arguments arguments("guide", device_);
   arguments.activation("cond", cond, 2);
   arguments.activation("uncond", uncond, cond.shape());
   arguments.tensor("scale", scale, kScalar, DType::f32);
@@ -182,7 +182,7 @@ Tensor Ops::guide(const Tensor& cond, const Tensor& uncond, const Tensor& scale)
 }
 
 Tensor Ops::add_scaled(const Tensor& x, const Tensor& y, const Tensor& factor) {
-  const Arguments arguments("add_scaled", device_.activation_type());
+  const Arguments arguments("add_scaled", device_);
   arguments.activation("x", x);
   arguments.activation("y", y, x.shape());
   arguments.tensor("factor", factor, kScalar, DType::f32);
@@ -192,7 +192,7 @@ Tensor Ops::add_scaled(const Tensor& x, const Tensor& y, const Tensor& factor) {
 }
 
 Tensor Ops::scale_shift(const Tensor& x, const Tensor& scale, const Tensor& shift) {
-  const Arguments arguments("scale_shift", device_.activation_type());
+  const Arguments arguments("scale_shift", device_);
   arguments.activation("x", x);
   arguments.tensor("scale", scale, {x.dim(-1)}, DType::f32);
   arguments.tensor("shift", shift, {x.dim(-1)}, DType::f32);
@@ -202,7 +202,7 @@ Tensor Ops::scale_shift(const Tensor& x, const Tensor& scale, const Tensor& shif
 }
 
 Tensor Ops::concat_rows(const std::vector<Tensor>& parts) {
-  const Arguments arguments("concat_rows", device_.activation_type());
+  const Arguments arguments("concat_rows", device_);
   arguments.need(!parts.empty(), "there is no part");
   int64_t rows = 0;
   for (const Tensor& part : parts) {
@@ -217,7 +217,7 @@ Tensor Ops::concat_rows(const std::vector<Tensor>& parts) {
 }
 
 Tensor Ops::conv2d(const Tensor& x, const Conv2d& conv, const Tensor& residual) {
-  const Arguments arguments("conv2d", device_.activation_type());
+  const Arguments arguments("conv2d", device_);
   arguments.activation("x", x, 4);
   arguments.need(conv.weight && conv.weight.shape().rank() == 4, "weight is {}, (out, 3, 3, in) is needed",
                  conv.weight.shape());
@@ -236,7 +236,7 @@ Tensor Ops::conv2d(const Tensor& x, const Conv2d& conv, const Tensor& residual) 
 }
 
 Tensor Ops::to_rgb8(const Tensor& x) {
-  const Arguments arguments("to_rgb8", device_.activation_type());
+  const Arguments arguments("to_rgb8", device_);
   arguments.activation("x", x);
   Tensor out = empty(x.shape(), DType::u8);
   kernels_.to_rgb8(out, x);
@@ -244,7 +244,7 @@ Tensor Ops::to_rgb8(const Tensor& x) {
 }
 
 Tensor Ops::from_rgb8(const Tensor& x) {
-  const Arguments arguments("from_rgb8", device_.activation_type());
+  const Arguments arguments("from_rgb8", device_);
   arguments.need(x && x.dtype() == DType::u8, "x is {} {}, a tensor of U8 is needed", name_of(x.dtype()), x.shape());
   Tensor out = empty(x.shape());
   kernels_.from_rgb8(out, x);

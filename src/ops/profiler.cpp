@@ -48,6 +48,7 @@ std::string Profiler::table() const {
 void Profiler::intercept(const Call& call) {
   const auto begin = std::chrono::steady_clock::now();
   call.run(inner_, call.out);
+  wait_();
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begin;
 
   OpTime& time = times_.try_emplace(std::string(call.op), OpTime{.op = std::string(call.op)}).first->second;

@@ -1,5 +1,6 @@
 // A decorator that measures every kernel call.
 #pragma once
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -18,7 +19,10 @@ class Profiler final : public Interceptor {
     double flop = 0;
   };
 
-  explicit Profiler(Kernels& inner) : inner_(inner) {}
+  /// `wait` returns when all work is done: a device that only queues it would seem to take no time.
+  explicit Profiler(
+      Kernels& inner, std::function<void()> wait = [] {})
+      : inner_(inner), wait_(std::move(wait)) {}
 
   std::vector<OpTime> times() const;  ///< the longest first
   double seconds() const;             ///< of all ops
@@ -31,6 +35,7 @@ class Profiler final : public Interceptor {
   void intercept(const Call& call) override;
 
   Kernels& inner_;
+  std::function<void()> wait_;
   std::map<std::string, OpTime, std::less<>> times_;
 };
 
