@@ -19,7 +19,8 @@ constexpr double kPercent = 100;
 
 constexpr const char* kFooter =
     R"(Runs parts of Qwen-Image-2512 in full size on random weights at least five times and gives the median. The share of the
-peak is of the f32 (with --arithmetic int8: 8-bit) rate that this machine reached in the same run.
+peak is of the f32 (with --arithmetic int8: 8-bit) rate that the processor reached in the same run, or on a GPU of the
+rate of one large product.
 
 Examples:
   inkstone bench block --size 512
@@ -60,6 +61,7 @@ void run_bench_command(const Arguments& a) {
   options.layers = a.layers.value_or(options.layers);
   if (a.device) options.device = device_named(*a.device);
   if (a.arithmetic) options.arithmetic = arithmetic_named(*a.arithmetic);
+  if (a.device) options.device_index = cuda_index(*a.device).value_or(0);
   options.threads = a.threads.value_or(0);
   BenchResult result;
   run_interruptibly([&](const std::stop_token& stop) {
@@ -75,6 +77,7 @@ void run_bench_command(const Arguments& a) {
              options.arithmetic == Arithmetic::int8 ? "int8 arithmetic (lossy), " : "", a.device.value_or("cpu"),
              seconds_text(result.median_s), result.gflops, kPercent * result.peak_fraction,
              bytes_text(result.peak_bytes));
+  fmt::print("{}", result.profile);
 }
 
 }  // namespace
@@ -101,6 +104,7 @@ void add_bench(CLI::App& app, Run& run) {
   command.add_option("--format", arguments->options.format, "of the weights: f32 (default), bf16, int8 or int4")
       ->type_name("NAME")
       ->check(one_of({"f32", "bf16", "int8", "int4"}));
+  command.add_flag("--profile", arguments->options.profile, "print a table of the time that each op took in all runs");
   command.add_flag("--json", arguments->as_json, "print JSON");
   add_device_option(command, arguments->device);
   add_arithmetic_option(command, arguments->arithmetic);

@@ -26,9 +26,10 @@ CLI::Option* add_tokenizer_option(CLI::App& command, std::optional<std::string>&
 }
 
 CLI::Option* add_device_option(CLI::App& command, std::optional<std::string>& device) {
-  return command.add_option("--device", device, "cpu (default), or reference: plain loops, slow, the definition")
+  return command
+      .add_option("--device", device, "cpu (default), cuda, cuda:N, auto, or reference: the definition, slow")
       ->type_name("NAME")
-      ->check(one_of({"cpu", "reference"}))
+      ->check(device_name())
       ->group(kRunGroup);
 }
 
@@ -64,7 +65,7 @@ void add_model_options(CLI::App& command, ModelArguments& arguments, Components 
   add_threads_option(command, arguments.threads);
   command.add_option("--compare", arguments.compare, "run every op on this device too; stop at the first that differs")
       ->type_name("NAME")
-      ->check(one_of({"cpu", "reference"}))
+      ->check(device_name())
       ->group(kRunGroup);
   command.add_flag("--quiet", arguments.quiet, "no messages and no progress, only errors and results")
       ->group(kRunGroup);
@@ -75,6 +76,8 @@ void add_model_options(CLI::App& command, ModelArguments& arguments, Components 
 Arithmetic arithmetic_named(const std::string& name) { return name == "int8" ? Arithmetic::int8 : Arithmetic::f32; }
 
 DeviceKind device_named(const std::string& name) {
+  if (cuda_index(name)) return DeviceKind::cuda;
+  if (name == "auto") return DeviceKind::automatic;
   return name == "reference" ? DeviceKind::reference : DeviceKind::cpu;
 }
 
@@ -85,6 +88,7 @@ void apply(const ModelArguments& arguments, EngineOptions& options) {
   if (arguments.vae) options.vae = *arguments.vae;
   if (arguments.tokenizer) options.tokenizer = *arguments.tokenizer;
   if (arguments.device) options.device = device_named(*arguments.device);
+  if (arguments.device) options.device_index = cuda_index(*arguments.device).value_or(0);
   if (arguments.dtype) options.held_as = *arguments.dtype == "f32" ? HeldAs::f32 : HeldAs::bf16;
   if (arguments.arithmetic) options.arithmetic = arithmetic_named(*arguments.arithmetic);
   if (arguments.threads) options.threads = *arguments.threads;

@@ -100,8 +100,24 @@ CLI::Validator size_text() {
                    fmt::format("WIDTHxHEIGHT in pixels, each from 1 to {}, such as 320x192", kMaxPixels));
 }
 
+CLI::Validator device_name() {
+  return validator(
+      [](const std::string& text) {
+        return text == "cpu" || text == "reference" || text == "auto" || cuda_index(text).has_value();
+      },
+      "one of cpu, cuda, cuda:N, auto, reference");
+}
+
 CLI::Validator not_empty(const std::string& what) {
   return validator([](const std::string& text) { return !text.empty(); }, what);
+}
+
+std::optional<int> cuda_index(std::string_view text) {
+  constexpr std::string_view kName = "cuda";
+  if (text == kName) return 0;
+  if (!text.starts_with(kName) || text.substr(kName.size()).empty() || text[kName.size()] != ':') return std::nullopt;
+  const auto index = parse<int>(text.substr(kName.size() + 1));
+  return index && *index >= 0 ? index : std::nullopt;
 }
 
 std::pair<int64_t, int64_t> parse_size(const std::string& text) { return size_of(text).value(); }

@@ -3,8 +3,10 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace inkstone::cli {
@@ -21,8 +23,12 @@ CLI::Validator seed_number();
 CLI::Validator number(double least, double most);
 CLI::Validator one_of(std::initializer_list<const char*> words);
 CLI::Validator size_text();
+/// cpu, reference, cuda, cuda:N or auto.
+CLI::Validator device_name();
 CLI::Validator not_empty(const std::string& what);
 
+/// N of cuda:N, 0 for cuda; nothing for any other name.
+std::optional<int> cuda_index(std::string_view text);
 /// Width and height of a text that size_text() has accepted, such as 320x192.
 std::pair<int64_t, int64_t> parse_size(const std::string& text);
 

@@ -1,7 +1,11 @@
-# inkstone_module(NAME [LINK libraries...]): every .cpp in src/NAME as the static library inkstone_NAME.
+# inkstone_module(NAME [FOLDER name] [LINK libraries...]): every .cpp in src/NAME, or in src/FOLDER, as the static library
+# inkstone_NAME.
 function(inkstone_module name)
-  cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.cpp)
+  cmake_parse_arguments(ARG "" "FOLDER" "LINK" ${ARGN})
+  if(NOT ARG_FOLDER)
+    set(ARG_FOLDER ${name})
+  endif()
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${ARG_FOLDER}/*.cpp)
   add_library(inkstone_${name} STATIC ${sources})
   target_include_directories(inkstone_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
   target_link_libraries(inkstone_${name} PUBLIC ${ARG_LINK})

@@ -11,16 +11,17 @@ if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Debug, Release, RelWithDebInfo" FORCE)
 endif()
 
-add_compile_options(-Wall -Wextra -Wpedantic -Wshadow -Werror)
+set(warnings -Wall -Wextra -Wpedantic -Wshadow -Werror)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  add_compile_options(-Wno-missing-field-initializers)  # designated initialisers name what matters
+  list(APPEND warnings -Wno-missing-field-initializers)  # designated initialisers name what matters
   if(CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
-    add_compile_options(-Wno-dangling-reference)  # takes elements of a view of a temporary for parts of it
+    list(APPEND warnings -Wno-dangling-reference)  # takes elements of a view of a temporary for parts of it
   endif()
 else()
-  add_compile_options(-Wno-missing-field-initializers -Wno-missing-designated-field-initializers
-                      -Wno-unknown-warning-option)
+  list(APPEND warnings -Wno-missing-field-initializers -Wno-missing-designated-field-initializers
+       -Wno-unknown-warning-option)
 endif()
+add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:${warnings}>")
 if(INKSTONE_SANITIZE)
   add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined)

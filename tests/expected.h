@@ -18,6 +18,11 @@ namespace inkstone {
 // (make_fixtures.py --precision): its time embedding has f32 angles of up to 1000 radians.
 inline constexpr double kStageTolerance = 3e-5;
 inline constexpr double kRunTolerance = 5e-5;
+// The same where products have bf16 operands: each is off by up to 2^-8 (4e-3), a stage has some ten of them in a row.
+inline constexpr double kNarrowStageTolerance = 2e-2;
+inline constexpr double kNarrowEncodeTolerance = 5e-2;  // the VAE's encoder has thirty
+inline constexpr double kNarrowRunTolerance = 5e-2;
+inline constexpr double kNarrowDecibels = 35;
 
 // Greatest shares of 8-bit values that are off by more than one level, and off at all: rounding may tip, but no level
 // is lost throughout.
@@ -93,6 +98,15 @@ inline void expect_same_picture(std::span<const uint8_t> got, std::span<const ui
   }
   EXPECT_LE(off / static_cast<double>(got.size()), kPixelsOff);
   EXPECT_LE(outliers / static_cast<double>(got.size()), kPixelOutliers);
+}
+
+/// For pictures whose products had bf16 operands: peak signal-to-noise ratio.
+inline void expect_like_picture(std::span<const uint8_t> got, std::span<const uint8_t> expected) {
+  ASSERT_EQ(got.size(), expected.size());
+  double squares = 0;
+  for (size_t i = 0; i < got.size(); ++i) squares += std::pow(got[i] - expected[i], 2);
+  const double mean = squares / static_cast<double>(got.size());
+  EXPECT_GE(20 * std::log10(255) - 10 * std::log10(mean), kNarrowDecibels);
 }
 
 }  // namespace inkstone

@@ -20,9 +20,15 @@ namespace inkstone {
 /// The library's version, "major.minor.patch".
 INKSTONE_API std::string version();
 
-enum class DeviceKind : uint8_t { cpu, reference };
+enum class DeviceKind : uint8_t {
+  cpu,
+  reference,  ///< plain loops, the definition
+  cuda,
+  automatic,  ///< cuda where there is one, else cpu
+};
 
-/// What weights are held in while running.
+/// What weights are held in while running. Arithmetic on the CPU is f32 either way; on cuda it is f32 with f32, else
+/// products have bf16 operands and f32 sums.
 enum class HeldAs : uint8_t {
   stored,  ///< as the files have them
   f32,     ///< every format dequantised exactly
@@ -49,10 +55,11 @@ struct EngineOptions {
   std::filesystem::path vae;
   std::filesystem::path tokenizer;
   DeviceKind device = DeviceKind::cpu;
+  int device_index = 0;  ///< which of several cuda devices
   HeldAs held_as = HeldAs::stored;
   Arithmetic arithmetic = Arithmetic::f32;
   int threads = 0;                    ///< 0: as many as the machine and the container allow
-  size_t memory_limit = 0;            ///< bytes for activations and converted weights; 0: what is available
+  size_t memory_limit = 0;            ///< bytes for activations and weights not used as mapped; 0: what is available
   bool profile = false;               ///< time every op; see Result::profile
   std::optional<DeviceKind> compare;  ///< run every op on this device too and stop at the first that differs
   Purpose purpose = Purpose::generate;
@@ -210,7 +217,9 @@ struct BenchOptions {
   std::string format = "f32";  ///< of the weights: f32, bf16, int4, int8
   DeviceKind device = DeviceKind::cpu;
   Arithmetic arithmetic = Arithmetic::f32;
+  int device_index = 0;
   int threads = 0;
+  bool profile = false;       ///< time every op, which makes a GPU wait after each; see BenchResult::profile
   ProgressFunction progress;  ///< Stage::load while weights are made, then one step for each run
   std::stop_token stop;       ///< as in Request
 };
@@ -219,8 +228,10 @@ struct BenchOptions {
 struct BenchResult {
   double median_s = 0;
   double gflops = 0;
-  double peak_fraction = 0;  ///< of the rate that this machine reached in the same run with the arithmetic asked for
-  size_t peak_bytes = 0;     ///< of the device's memory pool plus the weights
+  double peak_fraction =
+      0;                  ///< of what the device reached in the same run: with that arithmetic, or in a large product
+  size_t peak_bytes = 0;  ///< of the device's memory pool plus the weights
+  std::string profile;    ///< a table per op over all runs, if asked for
 };
 INKSTONE_API BenchResult run_bench(const BenchOptions& options);
 

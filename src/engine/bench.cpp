@@ -121,9 +121,10 @@ std::unique_ptr<Work> make_work(Ops& ops, RandomWeights& random, const BenchOpti
   return std::make_unique<VaeWork>(ops, random, options);
 }
 
-double seconds_of(Work& work, Ops& ops) {
+double seconds_of(Work& work, Machine& machine) {
   const auto start = Clock::now();
-  ops.download(work.run(ops));
+  const Tensor result = work.run(machine.ops());
+  machine.device().wait();
   return seconds_since(start);
 }
 
@@ -132,10 +133,10 @@ int64_t runs_for(double seconds) {
   return std::clamp(static_cast<int64_t>(std::ceil(kEnoughSeconds / seconds)), kRuns, kMaxRuns);
 }
 
-double median_seconds(Work& work, Ops& ops, int64_t runs, const std::function<void()>& run_done) {
+double median_seconds(Work& work, Machine& machine, int64_t runs, const std::function<void()>& run_done) {
   std::vector<double> seconds;
   for (int64_t i = 0; i < runs; ++i) {
-    seconds.push_back(seconds_of(work, ops));
+    seconds.push_back(seconds_of(work, machine));
     run_done();
   }
   return median(seconds);
@@ -154,6 +155,20 @@ Stage stage_of(BenchKind kind) {
   return Stage::decode;
 }
 
+/// One product of square matrices.
+class ProductWork final : public Work {
+ public:
+  static constexpr int64_t kSide = 8192;
+  static constexpr double kFlop = 2.0 * kSide * kSide * kSide;
+
+  explicit ProductWork(RandomWeights& random) : layer_(random.linear({{"square", kSide}}, kSide, Bias::absent)) {}
+
+  Tensor run(Ops& ops) override { return ops.linear(layer_.slabs.front().weight.data, layer_); }
+
+ private:
+  Linear layer_;
+};
+
 /// Multiply-adds counted as two, without doing them.
 double flop_of(Work& work) {
   const auto device = make_dry_device();
@@ -161,6 +176,17 @@ double flop_of(Work& work) {
   Ops ops(*device, trace);
   work.run(ops);
   return trace.totals().flop;
+}
+
+/// What the device can reach: the rate of the cores, or where a device has its own memory one large product's.
+double measure_peak(Machine& machine, const BenchOptions& options, int threads) {
+  if (!machine.device().own_memory())
+    return options.arithmetic == Arithmetic::int8 ? measure_int8_peak(threads) : measure_f32_peak(threads);
+  const RandomFormat format = random_format(options.format);
+  RandomWeights random(machine.device(), format == RandomFormat::f32 ? format : RandomFormat::bf16, threads);
+  ProductWork work(random);
+  seconds_of(work, machine);
+  return ProductWork::kFlop / median_seconds(work, machine, kRuns, [] {});
 }
 
 }  // namespace
@@ -171,24 +197,32 @@ BenchResult run_bench(const BenchOptions& options) {
   const int threads = options.device == DeviceKind::reference ? 1
                       : options.threads > 0                   ? options.threads
                                                               : usable_processors();
-  Machine machine({.device = options.device, .arithmetic = options.arithmetic, .threads = options.threads});
+  const RandomFormat format = random_format(options.format);
+  Machine machine({.device = options.device,
+                   .device_index = options.device_index,
+                   .held_as = format == RandomFormat::f32 ? HeldAs::f32 : HeldAs::stored,
+                   .arithmetic = options.arithmetic,
+                   .threads = options.threads,
+                   .profile = options.profile});
   machine.watch(options.stop);
   Stages stages(options.progress);
   stages.begin(Stage::load);
-  RandomWeights random(machine.device(), random_format(options.format), threads, options.stop);
+  RandomWeights random(machine.device(), format, threads, options.stop);
   const auto work = make_work(machine.ops(), random, options);
+  const double peak_before = measure_peak(machine, options, threads);
   machine.device().reset_peak();
-
-  const auto measure_peak = options.arithmetic == Arithmetic::int8 ? measure_int8_peak : measure_f32_peak;
-  const double peak_before = measure_peak(threads);
-  const int64_t runs = runs_for(seconds_of(*work, machine.ops()));  // the first run pays for page faults
+  const int64_t runs = runs_for(seconds_of(*work, machine));  // the first run pays for page faults
   stages.begin(stage_of(options.kind), runs);
-  BenchResult result = {.median_s = median_seconds(*work, machine.ops(), runs, [&] { stages.step_done(); })};
-  const double peak = std::max(peak_before, measure_peak(threads));  // other work may have disturbed one of them
+  machine.take_profile();  // what was measured so far is not the work's
+  BenchResult result = {.median_s = median_seconds(*work, machine, runs, [&] { stages.step_done(); })};
+  result.profile = machine.take_profile();
+  result.peak_bytes = machine.device().memory().peak;
+  if (!machine.device().own_memory()) result.peak_bytes += random.bytes();
+  // Other work may have disturbed one of them.
+  const double peak = std::max(peak_before, measure_peak(machine, options, threads));
   const double rate = flop_of(*work) / result.median_s;
   result.gflops = rate / 1e9;
   result.peak_fraction = rate / peak;
-  result.peak_bytes = machine.device().memory().peak + random.bytes();
   return result;
 }
 

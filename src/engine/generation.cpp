@@ -81,8 +81,12 @@ class Generation {
     if (!request_.save_latents.empty()) check_writable_file(request_.save_latents);
     job_ = make_job(model_, request_);
     const size_t limit = session_.options().memory_limit;
-    const MemoryState memory = {.available_bytes = limit > 0 ? limit : memory_of_process(),
+    const std::optional<size_t> own = session_.machine().device().own_memory();
+    const MemoryState memory = {.available_bytes = own         ? *own
+                                                   : limit > 0 ? limit
+                                                               : memory_of_process(),
                                 .held = session_.held(),
+                                .weights_copied = own.has_value(),
                                 .transformer_bound = session_.has_transformer()};
     plan_ = plan_memory(model_, session_.vae(), job_, memory);
     noise_ = starting_noise(job_);

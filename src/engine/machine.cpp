@@ -3,7 +3,9 @@
 #include <optional>
 
 #include "cpu/cpu_device.h"
+#include "cuda/cuda_device.h"
 #include "ops/comparer.h"
+#include "ops/host_bridge.h"
 #include "ops/profiler.h"
 #include "reference/reference_device.h"
 
@@ -13,17 +15,29 @@ namespace {
 /// Relative error of one op in f32. Sums of some ten thousand products in another order differ by about 1e-6; a fault
 /// shows as 1e-3 or more.
 constexpr double kTolerance = 2e-5;
+/// The same with operands and results rounded to bf16, each by up to 2^-8.
+constexpr double kNarrowTolerance = 1e-2;
 
 std::unique_ptr<Device> make_device(DeviceKind kind, const EngineOptions& options) {
-  if (kind == DeviceKind::reference) return make_reference_device();
-  return make_cpu_device({.threads = options.threads,
-                          .memory_limit = options.memory_limit,
-                          .int8 = options.arithmetic == Arithmetic::int8});
+  switch (resolved(kind)) {
+    case DeviceKind::reference:
+      return make_reference_device();
+    case DeviceKind::cuda:
+      return make_cuda_device(
+          {.index = options.device_index,
+           .arithmetic = options.held_as == HeldAs::f32 ? CudaArithmetic::f32 : CudaArithmetic::bf16,
+           .memory_limit = options.memory_limit});
+    default:
+      return make_cpu_device({.threads = options.threads,
+                              .memory_limit = options.memory_limit,
+                              .int8 = options.arithmetic == Arithmetic::int8});
+  }
 }
 
 void check_arithmetic(const EngineOptions& options) {
   if (options.arithmetic == Arithmetic::f32) return;
-  check(options.device == DeviceKind::cpu, "arithmetic int8: the reference device has none, cpu has");
+  check(resolved(options.device) == DeviceKind::cpu, "arithmetic int8: the {} device has none, cpu has",
+        options.device == DeviceKind::reference ? "reference" : "cuda");
   check(!options.compare, "arithmetic int8: it rounds, so no op would agree with another device; f32 can be compared");
 }
 
@@ -53,19 +67,29 @@ struct Machine::Parts {
     device = make_device(options.device, options);
     Kernels* kernels = &device->kernels();
     if (options.compare) {
+      check(!device->own_memory(), "compare: ops on device {} cannot be compared; run on cpu and compare with {}",
+            device->name(), device->name());
       other = make_device(*options.compare, options);
-      kernels = &comparer.emplace(*kernels, other->kernels(), kTolerance);
+      Kernels* second = other->own_memory() ? &bridge.emplace(*other) : &other->kernels();
+      const bool narrow = other->narrow_type() != other->activation_type();
+      kernels = &comparer.emplace(*kernels, *second, narrow ? kNarrowTolerance : kTolerance);
     }
-    if (options.profile) kernels = &profiler.emplace(*kernels);
+    if (options.profile) kernels = &profiler.emplace(*kernels, [this] { device->wait(); });
     ops.emplace(*device, stop.emplace(*kernels));
   }
 
   std::unique_ptr<Device> device, other;
+  std::optional<HostBridge> bridge;
   std::optional<Comparer> comparer;
   std::optional<Profiler> profiler;
   std::optional<StopPoint> stop;
   std::optional<Ops> ops;
 };
+
+DeviceKind resolved(DeviceKind kind) {
+  if (kind != DeviceKind::automatic) return kind;
+  return why_no_cuda().empty() ? DeviceKind::cuda : DeviceKind::cpu;
+}
 
 Machine::Machine(const EngineOptions& options) : parts_(std::make_unique<Parts>(options)) {}
 Machine::~Machine() = default;

@@ -10,6 +10,9 @@
 
 namespace inkstone {
 
+/// The kind that `automatic` stands for here.
+DeviceKind resolved(DeviceKind kind);
+
 class Machine {
  public:
   explicit Machine(const EngineOptions& options);

@@ -32,12 +32,13 @@ bool is_unused(std::string_view name) {
                      [&](std::string_view prefix) { return name.starts_with(prefix); });
 }
 
-size_t converted_bytes(const Checkpoint& files, HeldType held) {
+size_t weight_bytes(const Checkpoint& files, const MemoryState& memory) {
   size_t bytes = 0;
   for (const auto& [name, stored] : files.tensors) {
     if (is_unused(name)) continue;
-    const auto elements = static_cast<size_t>(converted_elements(files, name, stored.data, held));
-    bytes += elements * size_of(held.value_or(stored.data.dtype()));
+    const auto elements = static_cast<size_t>(converted_elements(files, name, stored.data, memory.held));
+    bytes += elements * size_of(memory.held.value_or(stored.data.dtype()));
+    if (elements == 0 && memory.weights_copied) bytes += stored.data.bytes();
   }
   return bytes;
 }
@@ -57,9 +58,9 @@ bool fits(size_t bytes, size_t available) { return bytes <= available; }
 MemoryPlan plan_memory(const Model& model, const VaeWeights& vae, const Job& job, const MemoryState& memory) {
   DryRun dry(model, vae);
   // The VAE's and the transformer's converted weights stay for the next call, the text encoder's do not.
-  const size_t decoder = converted_bytes(model.vae_files, memory.held);
-  const size_t transformer = converted_bytes(model.transformer_files, memory.held);
-  const size_t text_encoder = converted_bytes(model.text_encoder_files, memory.held);
+  const size_t decoder = weight_bytes(model.vae_files, memory);
+  const size_t transformer = weight_bytes(model.transformer_files, memory);
+  const size_t text_encoder = weight_bytes(model.text_encoder_files, memory);
   const size_t all = decoder + transformer;
   const auto longest = static_cast<int64_t>(std::max(job.prompt_tokens.ids.size(), job.negative_tokens.ids.size()));
   const size_t latents = 2 * static_cast<size_t>(job.latents.count()) * sizeof(float);  // noise, and what became of it
@@ -84,10 +85,12 @@ MemoryPlan plan_memory(const Model& model, const VaeWeights& vae, const Job& job
   const auto most = *std::max_element(stages.begin(), stages.end(),
                                       [](const StageNeed& a, const StageNeed& b) { return a.bytes() < b.bytes(); });
   check(fits(most.bytes(), memory.available_bytes),
-        "size {}x{}: {} needs {} of memory, {} of them for converted weights; {} are available ({})", job.width,
-        job.height, most.name, text(most.bytes()), text(most.weights), text(memory.available_bytes),
-        most.weights > most.activations ? "weights used as they are stored need next to none"
-                                        : "a smaller size needs less");
+        "size {}x{}: {} needs {} of memory, {} of them for {}weights; {} are available ({})", job.width, job.height,
+        most.name, text(most.bytes()), text(most.weights), memory.weights_copied ? "" : "converted ",
+        text(memory.available_bytes),
+        most.weights <= most.activations ? "a smaller size needs less"
+        : memory.weights_copied          ? "weights of fewer bits need less"
+                                         : "weights used as they are stored need next to none");
   return {.batch = batch, .band_rows = band_rows, .needed_bytes = most.bytes()};
 }
 

@@ -16,6 +16,7 @@ struct MemoryPlan {
 struct MemoryState {
   size_t available_bytes = 0;  ///< for this process in all
   HeldType held = std::nullopt;
+  bool weights_copied = false;     ///< all of them, to a device with memory of its own; else only converted ones
   bool transformer_bound = false;  ///< by an earlier call
 };
 

@@ -16,7 +16,8 @@ using Names = std::array<std::pair<std::string_view, T>, n>;
 
 constexpr Names<HeldAs, 3> kHeldAs = {{{"stored", HeldAs::stored}, {"f32", HeldAs::f32}, {"bf16", HeldAs::bf16}}};
 constexpr Names<Arithmetic, 2> kArithmetics = {{{"f32", Arithmetic::f32}, {"int8", Arithmetic::int8}}};
-constexpr Names<DeviceKind, 2> kDevices = {{{"cpu", DeviceKind::cpu}, {"reference", DeviceKind::reference}}};
+constexpr Names<DeviceKind, 3> kDevices = {
+    {{"cpu", DeviceKind::cpu}, {"reference", DeviceKind::reference}, {"cuda", DeviceKind::cuda}}};
 
 /// Options that replace a component, and the field that names what replaced it.
 constexpr Names<std::filesystem::path EngineOptions::*, 4> kReplacements = {{

@@ -37,7 +37,9 @@ void PromptCache::add(const PromptTokens& tokens, const Tensor& embeddings) {
 }
 
 Session::Session(const EngineOptions& options)
-    : options_(options), held_(held_type(options.held_as)), model_(open_model(options)), machine_(options) {}
+    : options_(options), held_(held_type(options.held_as)), model_(open_model(options)), machine_(options) {
+  options_.device = resolved(options.device);
+}
 
 std::vector<std::string> Session::describe() {
   std::vector<std::string> lines = {machine_.device().describe()};

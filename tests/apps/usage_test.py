@@ -11,7 +11,7 @@ COMMANDS = {
     "tokenize": ["TEXT", "--model", "--tokenizer", "--file", "--template"],
     "encode": ["--model", "--prompt", "--output", "--text-encoder", "--tokenizer"],
     "inspect": ["PATH", "--json"],
-    "bench": ["block", "encoder", "vae", "--size", "--layers", "--format", "--device", "--json"],
+    "bench": ["block", "encoder", "vae", "--size", "--layers", "--format", "--device", "--profile", "--json"],
 }
 
 # The call, and what its error has to name: the option, the value, and what would be right.
@@ -39,7 +39,7 @@ WRONG = [
     (["generate", "--prompt", "x", "--size", "64x64", "--width", "64"], ["--size", "64x64", "--width"]),
     (["generate", "--prompt", "x", "--width", "64"], ["--width", "--height"]),
     (["generate", "--prompt", "x", "--threads", "0"], ["--threads", "'0'", "1 to"]),
-    (["generate", "--prompt", "x", "--device", "tpu"], ["--device", "'tpu'", "cpu", "reference"]),
+    (["generate", "--prompt", "x", "--device", "tpu"], ["--device", "'tpu'", "cpu", "cuda:N", "reference"]),
     (["generate", "--prompt", "x", "--dtype", "f64"], ["--dtype", "'f64'", "f32", "bf16"]),
     (["generate", "--prompt", "x", "--model", ""], ["--model", "path"]),
     (["generate", "--prompt", "x", "--quiet", "--verbose"], ["--quiet", "--verbose"]),

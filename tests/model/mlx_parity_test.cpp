@@ -49,7 +49,7 @@ TEST_P(MlxParityTest, DequantisedLayersComputeTheSame) {
   const Linear b = widened.linear("transformer_blocks.0.attn.to_q", config.width(), config.width());
   ASSERT_EQ(weight_of(a).format, WeightFormat::affine4);
   ASSERT_EQ(weight_of(b).format, WeightFormat::f32);
-  EXPECT_LE(relative_error(ops_.download(ops_.linear(x, a)), ops_.download(ops_.linear(x, b))), 1e-6);
+  EXPECT_LE(relative_error(ops_.download(ops_.linear(x, a)), ops_.download(ops_.linear(x, b))), tolerance(1e-6));
 }
 
 TEST_P(MlxParityTest, ConfigurationsComeFromShapesAndSaySo) {

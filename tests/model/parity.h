@@ -1,6 +1,7 @@
 // Tests that compare one stage of the model with diffusers: on every device, for every model and way to hold weights.
 #pragma once
 #include "cpu/cpu_device.h"
+#include "cuda/cuda_device.h"
 #include "expected.h"
 #include "io/weight_loader.h"
 #include "model/config.h"
@@ -9,13 +10,24 @@
 
 namespace inkstone {
 
+inline constexpr const char* kDevices[] = {"reference", "cpu", "cuda", "cuda_bf16"};
+
+inline bool is_narrow(const std::string& device) { return device == "cuda_bf16"; }
+
+/// The reference stands in where there is no GPU, so that a test's members exist; SetUp skips it.
 inline std::unique_ptr<Device> make_device(const std::string& name) {
-  return name == "cpu" ? make_cpu_device({.threads = 2}) : make_reference_device();
+  if (name == "cpu") return make_cpu_device({.threads = 2});
+  if (!name.starts_with("cuda") || !why_no_cuda().empty()) return make_reference_device();
+  return make_cuda_device({.arithmetic = is_narrow(name) ? CudaArithmetic::bf16 : CudaArithmetic::f32});
 }
 
 class OnDevice {
  protected:
   explicit OnDevice(const std::string& device) : device_(make_device(device)), ops_(*device_) {}
+
+  static void skip_without(const std::string& device) {
+    if (device.starts_with("cuda") && !why_no_cuda().empty()) GTEST_SKIP() << why_no_cuda();
+  }
 
   std::unique_ptr<Device> device_;
   Ops ops_;
@@ -25,6 +37,10 @@ class OnDevice {
 class DeviceTest : public ::testing::TestWithParam<const char*>, protected OnDevice {
  protected:
   DeviceTest() : OnDevice(GetParam()) {}
+  void SetUp() override { skip_without(GetParam()); }
+
+  /// `exact`, or what bf16 operands allow.
+  static double tolerance(double exact) { return is_narrow(GetParam()) ? kNarrowStageTolerance : exact; }
 };
 
 struct ParityCase {
@@ -40,6 +56,7 @@ inline std::string name_of(const ParityCase& c) {
 class ParityTest : public ::testing::TestWithParam<ParityCase>, protected OnDevice {
  protected:
   ParityTest() : OnDevice(GetParam().device), expected_(GetParam().model) {}
+  void SetUp() override { skip_without(GetParam().device); }
 
   Checkpoint checkpoint(Component component) const {
     return open_checkpoint(test_model(GetParam().model) / name_of(component), component);
@@ -48,7 +65,8 @@ class ParityTest : public ::testing::TestWithParam<ParityCase>, protected OnDevi
 
   Tensor upload(const std::string& expected_name) { return ops_.upload(expected_[expected_name]); }
 
-  void expect_equal(const Tensor& got, const Tensor& expected, double tolerance = kStageTolerance) {
+  void expect_equal(const Tensor& got, const Tensor& expected, double narrow_tolerance = kNarrowStageTolerance) {
+    const double tolerance = is_narrow(GetParam().device) ? narrow_tolerance : kStageTolerance;
     ASSERT_EQ(got.count(), expected.count());
     errors_.expect_within(relative_error(ops_.download(got), expected), tolerance);
   }
@@ -67,7 +85,7 @@ class ParityTest : public ::testing::TestWithParam<ParityCase>, protected OnDevi
 inline const std::vector<ParityCase>& parity_cases() {
   static const std::vector<ParityCase> cases = [] {
     std::vector<ParityCase> all;
-    for (const char* device : {"reference", "cpu"})
+    for (const char* device : kDevices)
       for (const char* model : {"random_a", "random_b", "random_mlx"})
         for (const bool widened : {false, true}) all.push_back({device, model, widened});
     return all;
@@ -79,8 +97,8 @@ inline const std::vector<ParityCase>& parity_cases() {
   INSTANTIATE_TEST_SUITE_P(All, Suite, ::testing::ValuesIn(parity_cases()), \
                            [](const auto& test) { return name_of(test.param); })
 
-#define INKSTONE_ON_ALL_DEVICES(Suite)                                        \
-  INSTANTIATE_TEST_SUITE_P(All, Suite, ::testing::Values("reference", "cpu"), \
+#define INKSTONE_ON_ALL_DEVICES(Suite)                                \
+  INSTANTIATE_TEST_SUITE_P(All, Suite, ::testing::ValuesIn(kDevices), \
                            [](const auto& test) { return std::string(test.param); })
 
 }  // namespace inkstone

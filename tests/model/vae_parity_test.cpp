@@ -35,7 +35,12 @@ TEST_P(VaeParityTest, Decode) {
     expect_equal(ops_.upload(clamped(ops_.download(pixels))), name + ".pixels");
 
     const Tensor image = ops_.download(ops_.to_rgb8(pixels));
-    expect_same_picture(image.span<const uint8_t>(), expected_[name + ".image"].span<const uint8_t>());
+    const Tensor expected = expected_[name + ".image"];
+    if (is_narrow(GetParam().device)) {
+      expect_like_picture(image.span<const uint8_t>(), expected.span<const uint8_t>());
+    } else {
+      expect_same_picture(image.span<const uint8_t>(), expected.span<const uint8_t>());
+    }
   }
 }
 
@@ -44,7 +49,8 @@ TEST_P(VaeParityTest, Encode) {
     const std::string name = recorded.at("name");
     const Tensor latents = encode(ops_, config_, weights_, upload(name + ".pixels"));
     EXPECT_EQ(latents.shape(), expected_[name + ".latents"].shape());
-    expect_equal(latents, name + ".latents");
+    SCOPED_TRACE(name);
+    expect_equal(latents, expected_[name + ".latents"], kNarrowEncodeTolerance);
   }
 }
 
@@ -85,7 +91,7 @@ TEST_P(VaeDeviceTest, OneFrameOfACausalConvolutionIsItsLastSlice) {
   WeightLoader loader(file, *device_);
   const Conv2d folded = loader.conv2d("decoder.conv_in", kernel->data.dim(0), kernel->data.dim(1));
   const Tensor expected = causal_convolution(x, kernel->data, file.find("decoder.conv_in.bias")->data);
-  EXPECT_LE(relative_error(ops_.download(ops_.conv2d(ops_.upload(x), folded)), expected), 1e-6);
+  EXPECT_LE(relative_error(ops_.download(ops_.conv2d(ops_.upload(x), folded)), expected), tolerance(1e-6));
 }
 
 INKSTONE_ON_ALL_DEVICES(VaeDeviceTest);

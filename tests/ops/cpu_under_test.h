@@ -3,14 +3,9 @@
 #include <gtest/gtest.h>
 
 #include "cpu/cpu_kernels.h"
-#include "ops/ops.h"
-#include "ops/random_tensors.h"
-#include "reference/reference_device.h"
+#include "ops/device_under_test.h"
 
 namespace inkstone {
-
-/// Half the distance between 1 and the next f32: what one rounding may cost.
-inline constexpr double kRounding = 0x1p-24;
 
 /// What tolerant layers multiply.
 enum class Products : uint8_t { f32, int8 };
@@ -31,19 +26,6 @@ class CpuUnderTest {
  public:
   Ops cpu;
   Ops reference;
-};
-
-/// Runs once per instruction set that this machine has.
-class CpuTest : public testing::TestWithParam<Isa> {
- protected:
-  void SetUp() override {
-    if (!supports(GetParam())) GTEST_SKIP() << "this processor lacks it";
-    device = std::make_unique<CpuUnderTest>(GetParam());
-  }
-  Ops& cpu() { return device->cpu; }
-  Ops& reference() { return device->reference; }
-
-  std::unique_ptr<CpuUnderTest> device;
 };
 
 #define INKSTONE_FOR_EVERY_ISA(suite)                                                        \

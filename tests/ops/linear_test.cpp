@@ -1,14 +1,17 @@
-// linear and embed of the cpu device. A sum of k products in f32 is off by at most about sqrt(k / 6) roundings in the
+// linear and embed of every device. A sum of k products in f32 is off by at most about sqrt(k / 6) roundings in the
 // relative L2 norm of a whole result, as each partial sum rounds once and partial sums grow like a random walk.
 #include <gmock/gmock.h>
 
-#include "ops/cpu_under_test.h"
+#include "ops/device_under_test.h"
 
 namespace inkstone {
 namespace {
 
-class CpuLinearTest : public CpuTest {};
-INKSTONE_FOR_EVERY_ISA(CpuLinearTest);
+class LinearTest : public OpsTest {
+ protected:
+  void expect_equal(const std::vector<LinearPart>& parts, const std::string& what);
+};
+INKSTONE_ON_EVERY_DEVICE(LinearTest);
 
 /// Half as much again as is expected of a sum of k products, and ten roundings for what follows the sum.
 double tolerance(int64_t k) { return (10 + 0.6 * std::sqrt(static_cast<double>(k))) * kRounding; }
@@ -24,12 +27,12 @@ Linear layer_of(WeightFormat format, const std::vector<int64_t>& outs, int64_t i
   return layer;
 }
 
-void expect_equal(CpuUnderTest& device, const std::vector<LinearPart>& parts, const std::string& what) {
-  const auto actual = device.cpu.linear(parts);
-  const auto expected = device.reference.linear(parts);
+void LinearTest::expect_equal(const std::vector<LinearPart>& parts, const std::string& what) {
+  const auto actual = tested().linear(parts);
+  const auto expected = reference().linear(parts);
   ASSERT_EQ(actual.size(), expected.size());
   for (size_t p = 0; p < expected.size(); ++p)
-    EXPECT_LT(relative_l2(actual[p], expected[p]), tolerance(parts[p].layer->in())) << what << ", part " << p;
+    EXPECT_LT(relative_l2(actual[p], expected[p]), allowed(tolerance(parts[p].layer->in()))) << what << ", part " << p;
 }
 
 // Rows, inputs and outputs below, at and above the sizes of vectors, tiles and blocks of every instruction set.
@@ -44,18 +47,17 @@ const LinearSize kSizes[] = {
     {3, 1792, {17}},
 };
 
-TEST_P(CpuLinearTest, EveryFormatEqualsItsDefinition) {
+TEST_P(LinearTest, EveryFormatEqualsItsDefinition) {
   for (const LinearSize& size : kSizes)
     for (const WeightFormat format : every_weight_format()) {
       if (size.in % random_unit(format) != 0) continue;
       const Linear layer = layer_of(format, size.outs, size.in, 3);
       const Tensor x = random_normal({size.rows, size.in}, 1);
-      expect_equal(*device, {{x, &layer}},
-                   fmt::format("{} rows, {} in, {}", size.rows, size.in, layout_of(format).name));
+      expect_equal({{x, &layer}}, fmt::format("{} rows, {} in, {}", size.rows, size.in, layout_of(format).name));
     }
 }
 
-TEST_P(CpuLinearTest, EveryGroupAndTypeOfScales) {
+TEST_P(LinearTest, EveryGroupAndTypeOfScales) {
   for (const int group : {16, 64, 128, 512})
     for (const int bits : {4, 8})
       for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
@@ -68,17 +70,16 @@ TEST_P(CpuLinearTest, EveryGroupAndTypeOfScales) {
         };
         w.scales = stored(scales);
         w.offsets = stored(offsets);
-        expect_equal(*device, {{random_normal({9, 1024}, 1), &layer}},
-                     fmt::format("groups of {}, {} bits", group, bits));
+        expect_equal({{random_normal({9, 1024}, 1), &layer}}, fmt::format("groups of {}, {} bits", group, bits));
       }
 }
 
-TEST_P(CpuLinearTest, SlabsOfDifferentFormatsMakeOneLayer) {
+TEST_P(LinearTest, SlabsOfDifferentFormatsMakeOneLayer) {
   Linear layer;
   for (const WeightFormat format : every_weight_format())
     layer.slabs.push_back(
         {random_weight(format, 20, 256, layer.slabs.size()), random_normal({20}, layer.slabs.size())});
-  expect_equal(*device, {{random_normal({33, 256}, 1), &layer}}, "mixed");
+  expect_equal({{random_normal({33, 256}, 1), &layer}}, "mixed");
 }
 
 /// Sequences of a stream and, for each, a row of a table of gates.
@@ -89,7 +90,7 @@ struct Gates {
   SequenceRows rows;
 };
 
-TEST_P(CpuLinearTest, EveryEpilogueOnSeveralParts) {
+TEST_P(LinearTest, EveryEpilogueOnSeveralParts) {
   const Linear txt = layer_of(WeightFormat::f32, {70, 30}, 64, 3), img = layer_of(WeightFormat::bf16, {60, 40}, 96, 4);
   const Gates txt_gates({5, 0, 1, 20}, 100), img_gates({100, 30, 1, 2}, 100);
   const Tensor txt_x = random_normal({26, 64}, 1), img_x = random_normal({133, 96}, 2);
@@ -100,55 +101,64 @@ TEST_P(CpuLinearTest, EveryEpilogueOnSeveralParts) {
         Epilogue a = {.activation = activation}, b = {.activation = activation};
         if (gated) a.gate = txt_gates.rows, b.gate = img_gates.rows;
         if (added) a.residual = txt_residual, b.residual = img_residual;
-        expect_equal(*device, {{txt_x, &txt, a}, {img_x, &img, b}},
+        expect_equal({{txt_x, &txt, a}, {img_x, &img, b}},
                      fmt::format("activation {}, gate {}, residual {}", static_cast<int>(activation), gated, added));
       }
 }
 
-TEST_P(CpuLinearTest, WeightsAndRowsMayBeViewsAtAnyAddress) {
+TEST_P(LinearTest, AResultMayBeMadeForTheLayerThatItFeeds) {
+  const Linear up = layer_of(WeightFormat::bf16, {96}, 64, 3), down = layer_of(WeightFormat::bf16, {64}, 96, 4);
+  for (const Activation activation : {Activation::none, Activation::gelu_tanh})
+    expect_equal({{random_normal({33, 64}, 1), &up, {.activation = activation, .feeds = &down}}},
+                 fmt::format("activation {}", static_cast<int>(activation)));
+}
+
+TEST_P(LinearTest, WeightsAndRowsMayBeViewsAtAnyAddress) {
   for (const WeightFormat format : {WeightFormat::f32, WeightFormat::f16, WeightFormat::bf16}) {
     const Weight all = random_weight(format, 41, 63, 3);
     Linear layer = {{{dense_weight(all.data.rows(1, 41)), random_normal({41}, 4).rows(1, 41)}}};
     const Tensor x = random_normal({12, 63}, 5).rows(3, 10), residual = random_normal({20, 40}, 6).rows(1, 8);
-    expect_equal(*device, {{x, &layer, {.residual = residual}}}, layout_of(format).name);
+    expect_equal({{x, &layer, {.residual = residual}}}, layout_of(format).name);
   }
 }
 
-TEST_P(CpuLinearTest, ResultsDoNotDependOnTheNumberOfThreads) {
+TEST_P(LinearTest, ResultsDoNotDependOnTheNumberOfThreads) {
   const Linear wide = layer_of(WeightFormat::bf16, {500, 200}, 800, 3),
                narrow = layer_of(WeightFormat::f32, {100}, 64, 4);
   const std::vector<LinearPart> parts = {{random_normal({20, 800}, 1), &wide}, {random_normal({300, 64}, 2), &narrow}};
-  const auto expected = cpu().linear(parts);
+  const auto expected = tested().linear(parts);
   for (const int threads : {1, 5, 16}) {
-    CpuUnderTest other(GetParam(), threads);
-    const auto actual = other.cpu.linear(parts);
+    DeviceUnderTest other(GetParam(), threads);
+    const auto actual = other.tested.linear(parts);
     for (size_t p = 0; p < parts.size(); ++p) EXPECT_EQ(values_of(actual[p]), values_of(expected[p])) << threads;
   }
 }
 
-TEST_P(CpuLinearTest, ARowsResultDoesNotDependOnItsNeighbours) {
+TEST_P(LinearTest, ARowsResultDoesNotDependOnItsNeighbours) {
+  if (!GetParam().isa) GTEST_SKIP() << "cuBLAS chooses the order of a sum by the number of rows";
   const Linear layer = layer_of(WeightFormat::f32, {100}, 500, 3);
   const Tensor x = random_normal({300, 500}, 1);
-  const Tensor all = cpu().linear(x, layer);
+  const Tensor all = tested().linear(x, layer);
   for (const int64_t row : {0, 150, 299})
-    EXPECT_EQ(values_of(cpu().linear(x.rows(row, row + 1), layer)), values_of(all.rows(row, row + 1))) << row;
+    EXPECT_EQ(values_of(tested().linear(x.rows(row, row + 1), layer)), values_of(all.rows(row, row + 1))) << row;
 }
 
-TEST_P(CpuLinearTest, NaNAndInfinityStayInTheirRow) {
+TEST_P(LinearTest, NaNAndInfinityStayInTheirRow) {
   const Linear layer = layer_of(WeightFormat::f32, {50}, 40, 3);
   Tensor x = random_normal({20, 40}, 1);
   x.data<float>()[7 * 40 + 3] = NAN;
-  const Tensor y = cpu().linear(x, layer);
+  const Tensor y = tested().linear(x, layer);
   for (int64_t row = 0; row < 20; ++row)
     for (const float v : values_of(y.rows(row, row + 1))) EXPECT_EQ(std::isnan(v), row == 7);
 }
 
-TEST_P(CpuLinearTest, EmbedGivesRowsOfTheTableInEveryFormat) {
+TEST_P(LinearTest, EmbedGivesRowsOfTheTableInEveryFormat) {
   for (const WeightFormat format : every_weight_format()) {
     const Weight table = random_weight(format, 50, 3 * random_unit(format), 3);
     for (const int64_t n : {1, 15, 100}) {
       const Tensor ids = random_indices(n, 50, 4);
-      EXPECT_EQ(values_of(cpu().embed(table, ids)), values_of(reference().embed(table, ids))) << layout_of(format).name;
+      EXPECT_EQ(values_of(tested().embed(table, ids)), values_of(reference().embed(table, ids)))
+          << layout_of(format).name;
     }
   }
 }

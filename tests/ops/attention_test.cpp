@@ -1,6 +1,6 @@
 #include <gmock/gmock.h>
 
-#include "ops/cpu_under_test.h"
+#include "ops/device_under_test.h"
 
 namespace inkstone {
 namespace {
@@ -14,7 +14,8 @@ struct Problem {
   float spread = 1;  // of q and k
 };
 
-// Panels hold 8 to 48 queries, blocks 128 keys, tiles 4 or 8 keys and columns.
+// On the cpu panels hold 8 to 48 queries, blocks 128 keys, tiles 4 or 8 keys and columns; on cuda tiles hold 128
+// queries and blocks 64 or 128 keys.
 const Problem kProblems[] = {
     {"one row", {{1}}, {2, 2, 64}},
     {"one more than a panel, odd keys", {{49}}, {1, 1, 16}},
@@ -23,6 +24,8 @@ const Problem kProblems[] = {
     {"widths that no tile divides", {{70}}, {2, 1, 6}},
     {"a head of the tiny test model", {{25}}, {3, 3, 16}},
     {"a head of the transformer", {{200}}, {1, 1, 128}},
+    {"heads of the transformer, two branches", {{7, 64}, {321, 250}}, {2, 2, 128}},
+    {"causal heads of 128 that share keys", {{300, 129}}, {4, 2, 128}, true},
     {"the head of the VAE", {{300}}, {1, 1, 384}},
     {"more queries than a task", {{401}}, {1, 1, 32}},
     {"text and image of two branches", {{5, 17}, {60, 60}}, {3, 3, 64}},
@@ -64,22 +67,27 @@ double tolerance(const Qkv& in) {
   return (8 + score) * kRounding;
 }
 
-class CpuAttentionTest : public CpuTest {};
-INKSTONE_FOR_EVERY_ISA(CpuAttentionTest);
+/// With q and k in bf16 a score is off by about as many roundings as it is large, and so is its weight; the weights, v
+/// and the result are rounded too.
+double narrow_roundings(const Problem& problem) { return 2 + 2 * problem.spread * problem.spread; }
 
-TEST_P(CpuAttentionTest, EqualsTheDefinition) {
+class AttentionTest : public OpsTest {};
+INKSTONE_ON_EVERY_DEVICE(AttentionTest);
+
+TEST_P(AttentionTest, EqualsTheDefinition) {
   for (const Problem& problem : kProblems) {
     const Qkv in = random_qkv(problem);
     const AttentionOptions options = {.causal = problem.causal};
-    const auto actual = cpu().attention(in, options);
+    const auto actual = tested().attention(in, options);
     const auto expected = reference().attention(in, options);
     ASSERT_EQ(actual.size(), expected.size());
     for (size_t stream = 0; stream < expected.size(); ++stream)
-      EXPECT_LT(relative_l2(actual[stream], expected[stream]), tolerance(in)) << problem.what << ", stream " << stream;
+      EXPECT_LT(relative_l2(actual[stream], expected[stream]), allowed(tolerance(in), narrow_roundings(problem)))
+          << problem.what << ", stream " << stream;
   }
 }
 
-TEST_P(CpuAttentionTest, SurvivesScoresThatNoExponentialHolds) {
+TEST_P(AttentionTest, SurvivesScoresThatNoExponentialHolds) {
   // Equal keys but for one, whose score is far above or below: e^300 overflows f32, and e^-300 vanishes.
   for (const float factor : {300.0f, -300.0f}) {
     Qkv in = random_qkv({"", {{140}}, {1, 1, 16}});
@@ -87,21 +95,21 @@ TEST_P(CpuAttentionTest, SurvivesScoresThatNoExponentialHolds) {
     for (float& x : in.k.span<float>()) x = 0;
     const int64_t special = 133;
     for (int64_t j = 0; j < 16; ++j) in.k.data<float>()[special * 16 + j] = factor / 4;  // score = factor
-    const auto actual = cpu().attention(in);
+    const auto actual = tested().attention(in);
     const auto expected = reference().attention(in);
-    EXPECT_LT(relative_l2(actual[0], expected[0]), 32 * kRounding) << factor;
+    EXPECT_LT(relative_l2(actual[0], expected[0]), allowed(32 * kRounding)) << factor;
   }
 }
 
-TEST_P(CpuAttentionTest, NeverReadsAcrossSequences) {
+TEST_P(AttentionTest, NeverReadsAcrossSequences) {
   // What does not belong to a sequence is NaN: it must not reach the others.
   const Problem problem = {"", {{20, 9, 30}, {40, 5, 70}}, {2, 2, 20}};
   const Qkv clean = random_qkv(problem);
   Qkv in = random_qkv(problem);
   for (const Tensor* t : {&in.q, &in.k, &in.v})
     for (float& x : t->rows(in.sequences.begin(1), in.sequences.end(1)).span<float>()) x = NAN;
-  const auto expected = cpu().attention(clean);
-  const auto actual = cpu().attention(in);
+  const auto expected = tested().attention(clean);
+  const auto actual = tested().attention(in);
   for (size_t p = 0; p < 2; ++p) {
     const Sequences& s = in.sequences.streams[p];
     for (const int64_t other : {0, 2})
@@ -111,12 +119,12 @@ TEST_P(CpuAttentionTest, NeverReadsAcrossSequences) {
   }
 }
 
-TEST_P(CpuAttentionTest, EqualsItselfWithAnyNumberOfThreads) {
-  CpuUnderTest one(GetParam(), 1), three(GetParam(), 3);
+TEST_P(AttentionTest, EqualsItselfWithAnyNumberOfThreads) {
+  DeviceUnderTest one(GetParam(), 1), three(GetParam(), 3);
   for (const Problem& problem : kProblems) {
     const Qkv in = random_qkv(problem);
     const AttentionOptions options = {.causal = problem.causal};
-    const auto first = one.cpu.attention(in, options), second = three.cpu.attention(in, options);
+    const auto first = one.tested.attention(in, options), second = three.tested.attention(in, options);
     for (size_t p = 0; p < first.size(); ++p) EXPECT_EQ(values_of(first[p]), values_of(second[p])) << problem.what;
   }
 }
@@ -150,7 +158,7 @@ Tensor random_angles(int64_t rows, int64_t width, uint64_t seed) {
   return table;
 }
 
-TEST_P(CpuAttentionTest, JoinsAsDefined) {
+TEST_P(AttentionTest, JoinsAsDefined) {
   for (const Join& join : kJoins) {
     const Heads& h = join.heads;
     std::vector<Sequences> sequences;
@@ -164,11 +172,11 @@ TEST_P(CpuAttentionTest, JoinsAsDefined) {
       if (join.rope) part.rope = {random_angles(s.rows(), h.width, seed + 3), join.pairs};
       parts.push_back(part);
     }
-    const Qkv actual = cpu().join_qkv(parts, h, 1e-6f), expected = reference().join_qkv(parts, h, 1e-6f);
+    const Qkv actual = tested().join_qkv(parts, h, 1e-6f), expected = reference().join_qkv(parts, h, 1e-6f);
     // The norm rounds six times, its sum a little more; the rotation three times.
-    EXPECT_LT(relative_l2(actual.q, expected.q), 16 * kRounding) << join.what;
-    EXPECT_LT(relative_l2(actual.k, expected.k), 16 * kRounding) << join.what;
-    EXPECT_EQ(values_of(actual.v), values_of(expected.v)) << join.what;
+    EXPECT_LT(relative_l2(actual.q, expected.q), allowed(16 * kRounding, 1)) << join.what;
+    EXPECT_LT(relative_l2(actual.k, expected.k), allowed(16 * kRounding, 1)) << join.what;
+    EXPECT_LE(relative_l2(actual.v, expected.v), allowed(0, 1)) << join.what;
     EXPECT_EQ(actual.sequences.streams, sequences) << join.what;
   }
 }

@@ -1,0 +1,159 @@
+#include <algorithm>
+#include <cmath>
+
+#include "cuda/cuda_kernels.h"
+#include "cuda/views.h"
+
+namespace inkstone {
+namespace {
+
+constexpr int64_t kBandScores = int64_t{16} << 20;  // scores held at a time, unless one row has more
+
+/// What to add to a row of a stream to find its joined row, for each sequence.
+std::vector<int32_t> shifts(const JoinedSequences& joined, size_t stream) {
+  std::vector<int32_t> shift;
+  for (int64_t s = 0; s < joined.count(); ++s)
+    shift.push_back(static_cast<int32_t>(joined.begin(s, stream) - joined.streams[stream].begin(s)));
+  return shift;
+}
+
+/// All tiles of all streams; a tile's queries are of one stream and sequence.
+std::vector<cuda::Tile> tiles_of(const JoinedSequences& joined) {
+  std::vector<cuda::Tile> tiles;
+  for (int64_t s = 0; s < joined.count(); ++s)
+    for (size_t p = 0; p < joined.streams.size(); ++p) {
+      const Sequences& stream = joined.streams[p];
+      for (int64_t i = 0; i < stream.length(s); i += cuda::kTileQueries)
+        tiles.push_back({.key_begin = static_cast<int32_t>(joined.begin(s)),
+                         .key_end = static_cast<int32_t>(joined.end(s)),
+                         .query = static_cast<int32_t>(joined.begin(s, p) + i),
+                         .queries = static_cast<int32_t>(std::min<int64_t>(cuda::kTileQueries, stream.length(s) - i)),
+                         .out_row = static_cast<int32_t>(stream.begin(s) + i),
+                         .stream = static_cast<int32_t>(p)});
+    }
+  return tiles;
+}
+
+std::vector<int32_t> as_words(const std::vector<cuda::Tile>& tiles) {
+  static_assert(sizeof(cuda::Tile) % sizeof(int32_t) == 0);
+  const auto* words = reinterpret_cast<const int32_t*>(tiles.data());
+  return {words, words + tiles.size() * (sizeof(cuda::Tile) / sizeof(int32_t))};
+}
+
+}  // namespace
+
+void CudaKernels::join_qkv(Qkv& out, std::span<const QkvPart> parts, float eps) {
+  for (Tensor* t : {&out.q, &out.k, &out.v}) *t = retyped(*t, context_.operand_or(t->dtype()));
+  const cuda::Joined joined = {.q = output(out.q),
+                               .k = output(out.k),
+                               .v = output(out.v),
+                               .heads = static_cast<int32_t>(out.q.dim(1)),
+                               .kv_heads = static_cast<int32_t>(out.k.dim(1)),
+                               .width = static_cast<int32_t>(out.q.dim(2)),
+                               .eps = eps};
+  const auto floats = [](const Tensor& t) { return t ? t.data<const float>() : nullptr; };
+  for (size_t p = 0; p < parts.size(); ++p) {
+    const QkvPart& part = parts[p];
+    cuda::join_qkv(joined,
+                   {.qkv = numbers(part.qkv),
+                    .q_norm = floats(part.q_norm),
+                    .k_norm = floats(part.k_norm),
+                    .cos_sin = floats(part.rope.cos_sin),
+                    .halves = part.rope.pairs == RopeTable::Pairs::halves,
+                    .sequences = sequence_starts(context_, *part.sequences),
+                    .shift = context_.table(shifts(out.sequences, p))},
+                   part.qkv.dim(0), context_.stream());
+  }
+  check_launch("join_qkv");
+}
+
+void CudaKernels::flash_attention(std::span<Tensor> out, const Qkv& in, bool causal) {
+  const std::vector<cuda::Tile> tiles = tiles_of(in.sequences);
+  cuda::FlashAttention a = {.q = in.q.data<void>(),
+                            .k = in.k.data<void>(),
+                            .v = in.v.data<void>(),
+                            .tiles = reinterpret_cast<const cuda::Tile*>(context_.table(as_words(tiles))),
+                            .tile_count = static_cast<int32_t>(tiles.size()),
+                            .heads = static_cast<int32_t>(in.q.dim(1)),
+                            .kv_heads = static_cast<int32_t>(in.k.dim(1)),
+                            .width = static_cast<int32_t>(in.q.dim(2)),
+                            .causal = causal};
+  for (size_t p = 0; p < out.size(); ++p) a.out[p] = out[p].data<void>();
+  if (context_.has_wgmma() && a.width == cuda::kMaxFlashWidth) {
+    cuda::attention_wgmma(a, context_.stream());
+  } else {
+    cuda::attention_mma(a, context_.stream());
+  }
+}
+
+/// One stream's queries, a band at a time: scores, softmax, sum, each a launch for all key heads.
+void CudaKernels::attention_by_products(Tensor& out, const Qkv& in, size_t stream, bool causal) {
+  const int64_t heads = in.q.dim(1), kv_heads = in.k.dim(1), c = in.q.dim(2), sharing = heads / kv_heads;
+  const JoinedSequences& joined = in.sequences;
+  const Sequences& queries = joined.streams[stream];
+  const DType type = in.q.dtype();
+  const auto at = [](const Tensor& t, int64_t row, int64_t head) {
+    return t.data<std::byte>() + static_cast<size_t>((row * t.dim(-2) + head) * t.dim(-1)) * size_of(t.dtype());
+  };
+  const Tensor by_heads = out.reshape({out.dim(0), heads, c});
+  for (int64_t s = 0; s < joined.count(); ++s) {
+    const int64_t keys = joined.end(s) - joined.begin(s);
+    const int64_t most = std::max<int64_t>(1, kBandScores / std::max<int64_t>(1, keys * kv_heads));
+    for (int64_t first = 0; first < queries.length(s); first += most) {
+      const int64_t band = std::min(most, queries.length(s) - first);
+      const int64_t query = joined.begin(s, stream) + first;
+      const Tensor scores = context_.empty({kv_heads, band, keys}, DType::f32);
+      const Tensor weights = type == DType::f32 ? scores : context_.empty(scores.shape(), type);
+      for (int64_t j = 0; j < sharing; ++j) {
+        context_.multiply({.type = type,
+                           .rows = band,
+                           .outs = keys,
+                           .depth = c,
+                           .x = {at(in.q, query, j), heads * c, sharing * c},
+                           .w = {at(in.k, joined.begin(s), 0), kv_heads * c, c},
+                           .d = output(scores),
+                           .d_stride = keys,
+                           .d_step = band * keys,
+                           .batch = kv_heads});
+        cuda::softmax({.out = output(weights),
+                       .scores = scores.data<const float>(),
+                       .batch = kv_heads,
+                       .queries = band,
+                       .keys = keys,
+                       .factor = 1 / std::sqrt(static_cast<float>(c)),
+                       .first = causal ? query - joined.begin(s) : -1},
+                      context_.stream());
+        context_.multiply({.type = type,
+                           .rows = band,
+                           .outs = c,
+                           .depth = keys,
+                           .x = {weights.data<void>(), keys, band * keys},
+                           .w = {at(in.v, joined.begin(s), 0), kv_heads * c, c},
+                           .upright = true,
+                           .d = {at(by_heads, queries.begin(s) + first, j), out.dtype()},
+                           .d_stride = heads * c,
+                           .d_step = sharing * c,
+                           .batch = kv_heads});
+      }
+    }
+  }
+}
+
+void CudaKernels::attention(std::span<Tensor> out, const Qkv& in, const AttentionOptions& options) {
+  const int64_t c = in.q.dim(2);
+  const bool narrow = context_.narrow();
+  // Flash attention copies 16 bytes at a time; products of odd widths have no fast kernels in bf16 either.
+  const bool in_chunks = c % 8 == 0;
+  const DType type = narrow && in_chunks ? DType::bf16 : DType::f32;
+  const Qkv operands = {as_type(context_, in.q, type), as_type(context_, in.k, type), as_type(context_, in.v, type),
+                        in.sequences};
+  for (Tensor& t : out) t = retyped(t, type);
+  if (type == DType::bf16 && c <= cuda::kMaxFlashWidth && out.size() <= cuda::kMaxStreams) {
+    flash_attention(out, operands, options.causal);
+  } else {
+    for (size_t p = 0; p < out.size(); ++p) attention_by_products(out[p], operands, p, options.causal);
+  }
+  check_launch("attention");
+}
+
+}  // namespace inkstone

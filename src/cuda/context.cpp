@@ -1,0 +1,141 @@
+#include "cuda/context.h"
+
+#include <algorithm>
+
+#include "cuda/cuda_error.h"
+#include "ops/quantity.h"
+
+namespace inkstone {
+namespace {
+
+constexpr int kOldest = 8;                      // Ampere: bf16 in the tensor cores
+constexpr size_t kReserve = size_t{512} << 20;  // for what the driver and cuBLAS load later
+constexpr size_t kSmall = size_t{1} << 20;      // up to here in units of kAlignment, from here on of kUnit
+constexpr size_t kAlignment = 512, kUnit = size_t{2} << 20;
+constexpr size_t kTables = 64;
+
+class CudaBlocks final : public BlockSource {
+ public:
+  explicit CudaBlocks(int index) : index_(index) {}
+
+  size_t block_size(size_t bytes) const override {
+    const size_t unit = bytes < kSmall ? kAlignment : kUnit;
+    return (std::max<size_t>(bytes, 1) + unit - 1) / unit * unit;
+  }
+  void* take(size_t size) override {
+    void* data = nullptr;
+    cudaSetDevice(index_);
+    if (cudaMalloc(&data, size) == cudaSuccess) return data;
+    cudaGetLastError();
+    return nullptr;
+  }
+  void give_back(void* data, size_t) override {
+    cudaSetDevice(index_);
+    cudaFree(data);  // waits for the kernels that still use it
+  }
+
+ private:
+  int index_;
+};
+
+/// Makes the device the current one, after checking that there is such a one.
+int select_device(int index) {
+  const std::string reason = why_no_cuda();
+  check(reason.empty(), "device cuda: {}", reason);
+  int count = 0;
+  check_cuda(cudaGetDeviceCount(&count), "counting devices");
+  check(0 <= index && index < count, "device cuda:{}: there are {} devices, counted from 0", index, count);
+  check_cuda(cudaSetDevice(index), "choosing a device");
+  return index;
+}
+
+std::string describe_device(int index) {
+  cudaDeviceProp properties = {};
+  check_cuda(cudaGetDeviceProperties(&properties, index), "reading the device's properties");
+  check(properties.major >= kOldest, "device cuda:{}: {} has compute capability {}.{}, {}.0 is needed", index,
+        properties.name, properties.major, properties.minor, kOldest);
+  return fmt::format("cuda:{}: {}, compute capability {}.{}, {} multiprocessors, {}", index, properties.name,
+                     properties.major, properties.minor, properties.multiProcessorCount,
+                     quantity(static_cast<double>(properties.totalGlobalMem), "B"));
+}
+
+size_t default_limit() {
+  size_t available = 0, total = 0;
+  check_cuda(cudaMemGetInfo(&available, &total), "asking for the device's memory");
+  return available - std::min(available, kReserve);
+}
+
+}  // namespace
+
+std::string why_no_cuda() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaSuccess && count > 0) return {};
+  cudaGetLastError();
+  return status == cudaSuccess ? "no device was found" : cudaGetErrorString(status);
+}
+
+CudaContext::CudaContext(const CudaOptions& options)
+    : index_(select_device(options.index)),
+      arithmetic_(options.arithmetic),
+      description_(describe_device(index_)),
+      has_wgmma_(cuda::has_wgmma()),
+      memory_(std::make_unique<CudaBlocks>(index_), options.memory_limit > 0 ? options.memory_limit : default_limit()),
+      workspaces_{memory_.allocate(Cublas::kWorkspaceBytes), memory_.allocate(Cublas::kWorkspaceBytes)} {
+  for (cudaStream_t* s : {&stream_, &side_stream_})
+    check_cuda(cudaStreamCreateWithFlags(s, cudaStreamNonBlocking), "making a stream");
+  for (cudaEvent_t* e : {&forked_, &done_aside_})
+    check_cuda(cudaEventCreateWithFlags(e, cudaEventDisableTiming), "making an event");
+}
+
+CudaContext::~CudaContext() {
+  cudaSetDevice(index_);
+  for (const cudaStream_t s : {stream_, side_stream_}) {
+    cudaStreamSynchronize(s);
+    cudaStreamDestroy(s);
+  }
+  for (const cudaEvent_t e : {forked_, done_aside_}) cudaEventDestroy(e);
+}
+
+cudaStream_t CudaContext::stream() const {
+  check_cuda(cudaSetDevice(index_), "choosing a device");
+  return is_aside_ ? side_stream_ : stream_;
+}
+
+CudaContext::Fork::Fork(CudaContext& context) : context_(context) {
+  check_cuda(cudaEventRecord(context.forked_, context.stream()), "forking");
+  check_cuda(cudaStreamWaitEvent(context.side_stream_, context.forked_), "forking");
+  context.is_forked_ = true;
+}
+
+CudaContext::Fork::~Fork() {
+  context_.is_aside_ = context_.is_forked_ = false;
+  const bool joined = cudaEventRecord(context_.done_aside_, context_.side_stream_) == cudaSuccess &&
+                      cudaStreamWaitEvent(context_.stream_, context_.done_aside_) == cudaSuccess;
+  if (!joined) cudaDeviceSynchronize();  // whatever is wrong, the next op says it
+  context_.held_.clear();
+}
+
+Tensor CudaContext::empty(const Shape& shape, DType type) {
+  const Tensor made = {memory_.allocate(static_cast<size_t>(shape.count()) * size_of(type)), 0, shape, type};
+  if (is_aside_) held_.push_back(made);
+  return made;
+}
+
+const int32_t* CudaContext::table(const std::vector<int32_t>& values) {
+  const auto known = std::find_if(tables_.begin(), tables_.end(), [&](const Table& t) { return t.values == values; });
+  if (known != tables_.end()) {
+    tables_.splice(tables_.begin(), tables_, known);
+  } else {
+    const Tensor copy = empty({static_cast<int64_t>(values.size())}, DType::i32);
+    tables_.push_front({values, copy});
+    if (tables_.size() > kTables) tables_.pop_back();
+    check_cuda(cudaMemcpyAsync(copy.data<void>(), tables_.front().values.data(), copy.bytes(), cudaMemcpyHostToDevice,
+                               stream()),
+               "copying to the device");
+    if (is_forked_) check_cuda(cudaStreamSynchronize(stream()), "copying to the device");  // the other may read it too
+  }
+  return tables_.front().copy.data<const int32_t>();
+}
+
+}  // namespace inkstone

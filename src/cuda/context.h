@@ -1,0 +1,85 @@
+// What all kernels of one CUDA device share: its stream, its memory, cuBLAS, and small tables.
+#pragma once
+#include <array>
+#include <list>
+#include <vector>
+
+#include "core/memory_pool.h"
+#include "cuda/cublas.h"
+#include "cuda/cuda_device.h"
+#include "cuda/launch.h"
+
+namespace inkstone {
+
+class CudaContext {
+ public:
+  /// Throws Error if there is no such device, it is too old, or cuBLAS is missing.
+  explicit CudaContext(const CudaOptions& options);
+  ~CudaContext();
+  CudaContext(const CudaContext&) = delete;
+  CudaContext& operator=(const CudaContext&) = delete;
+
+  /// Where kernels go: what is put into it runs in order, so memory may be given back while kernels still use it. Makes
+  /// the device this thread's current one.
+  cudaStream_t stream() const;
+
+  /// While it lives, what is put into the stream inside aside() runs beside what is put there otherwise; then all goes
+  /// on in order.
+  class Fork {
+   public:
+    explicit Fork(CudaContext& context);
+    ~Fork();
+    Fork(const Fork&) = delete;
+    Fork& operator=(const Fork&) = delete;
+
+    template <class Work>
+    void aside(const Work& work) {
+      context_.is_aside_ = true;
+      work();
+      context_.is_aside_ = false;
+    }
+
+   private:
+    CudaContext& context_;
+  };
+
+  MemoryPool& memory() { return memory_; }
+  const MemoryPool& memory() const { return memory_; }
+  Tensor empty(const Shape& shape, DType type);
+  /// Puts a product into the stream.
+  void multiply(const Product& product) { cublas_.multiply(product, stream(), workspaces_[is_aside_ ? 1 : 0]->data); }
+
+  /// A copy of `values` on the device, kept for the next call with the same: sequences differ little between steps.
+  const int32_t* table(const std::vector<int32_t>& values);
+
+  bool narrow() const { return arithmetic_ == CudaArithmetic::bf16; }
+  /// What products read.
+  DType operand_type() const { return narrow() ? DType::bf16 : DType::f32; }
+  /// What a result is held in that only products read, or that another op splits.
+  DType operand_or(DType other) const { return narrow() ? DType::bf16 : other; }
+
+  /// Attention with Hopper's instructions.
+  bool has_wgmma() const { return has_wgmma_; }
+  const std::string& description() const { return description_; }
+
+ private:
+  struct Table {
+    std::vector<int32_t> values;
+    Tensor copy;
+  };
+
+  int index_;
+  CudaArithmetic arithmetic_;
+  std::string description_;
+  bool has_wgmma_ = false;
+  MemoryPool memory_;
+  cudaStream_t stream_ = nullptr, side_stream_ = nullptr;
+  cudaEvent_t forked_ = nullptr, done_aside_ = nullptr;
+  bool is_aside_ = false, is_forked_ = false;
+  std::vector<Tensor> held_;  // by work aside, until the streams meet again
+  Cublas cublas_;
+  std::array<std::shared_ptr<Buffer>, 2> workspaces_;  // of products, for each stream
+  std::list<Table> tables_;                            // the last used first
+};
+
+}  // namespace inkstone

@@ -1,0 +1,72 @@
+#include <algorithm>
+
+#include "cuda/cuda_kernels.h"
+#include "cuda/views.h"
+
+namespace inkstone {
+namespace {
+
+constexpr int64_t kTaps = 9;
+constexpr int64_t kBandNumbers = int64_t{16} << 20;  // of gathered input held at a time
+constexpr int64_t kChunk = 8;                        // channels that are copied at once
+
+cuda::Convolution shape_of(const Tensor& out, const Tensor& x, const Conv2d& conv) {
+  return {.x = numbers(x),
+          .count = x.dim(0),
+          .height = x.dim(1),
+          .width = x.dim(2),
+          .in = x.dim(3),
+          .out_height = out.dim(1),
+          .out_width = out.dim(2),
+          .out = out.dim(3),
+          .stride = conv.stride,
+          .upsampling = conv.upsampling,
+          .before = conv.padding == Padding::same ? 1 : 0};
+}
+
+/// A band of output pixels at a time: what the kernel sees there as rows, times the weights.
+void convolve_by_products(CudaContext& context, const cuda::Convolution& c, const cuda::ConvolutionProduct& p) {
+  const DType type = context.operand_type();
+  const int64_t depth = kTaps * c.in, pixels = c.count * c.out_height * c.out_width;
+  const int64_t most = std::max<int64_t>(1, kBandNumbers / depth);
+  for (int64_t first = 0; first < pixels; first += most) {
+    const int64_t rows = std::min(most, pixels - first);
+    const Tensor seen = context.empty({rows, depth}, type);
+    cuda::im2col(output(seen), c, first, rows, context.stream());
+    const auto from_first = [&](const void* f32) {
+      return f32 == nullptr ? nullptr : static_cast<const float*>(f32) + first * c.out;
+    };
+    context.multiply({.type = type,
+                      .rows = rows,
+                      .outs = c.out,
+                      .depth = depth,
+                      .x = {seen.data<void>(), depth},
+                      .w = {p.weight, depth},
+                      .d = {const_cast<float*>(from_first(p.out.data)), DType::f32},
+                      .d_stride = c.out,
+                      .bias = p.bias,
+                      .added = from_first(p.residual.data)});
+  }
+}
+
+}  // namespace
+
+void CudaKernels::conv2d(Tensor& out, const Tensor& x, const Conv2d& conv, const Tensor& residual) {
+  const bool gathers = context_.narrow() && conv.in() % kChunk == 0;
+  const Tensor input = gathers ? as_type(context_, x, DType::bf16) : x;
+  const Tensor added = residual ? as_type(context_, residual, DType::f32) : residual;
+  const Tensor weight = as_type(context_, conv.weight, context_.operand_type());
+  const cuda::ConvolutionProduct product = {.shape = shape_of(out, input, conv),
+                                            .weight = weight.data<void>(),
+                                            .bias = conv.bias.data<const float>(),
+                                            .residual = numbers(added),
+                                            .out = output(out)};
+  if (gathers) {
+    cuda::conv2d(product, context_.stream());
+  } else {
+    convolve_by_products(context_, product.shape, product);
+  }
+  check_launch("conv2d");
+}
+
+}  // namespace inkstone

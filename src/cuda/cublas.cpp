@@ -1,0 +1,191 @@
+#include "cuda/cublas.h"
+
+#include <algorithm>
+#include <array>
+#include <cublasLt.h>
+#include <dlfcn.h>
+
+#include "cuda/cuda_error.h"
+
+namespace inkstone {
+namespace {
+
+constexpr int kBestAlignment = 256;
+
+#define INKSTONE_TEXT_OF(x) #x
+#define INKSTONE_TEXT(x) INKSTONE_TEXT_OF(x)
+constexpr const char* kLibrary = "libcublasLt.so." INKSTONE_TEXT(CUBLAS_VER_MAJOR);
+constexpr const char* kUsualFolder = "/usr/local/cuda/lib64/";  // where the dynamic linker may not look
+
+void check_cublas(cublasStatus_t status, const char* what) {
+  check(status == CUBLAS_STATUS_SUCCESS, "device cuda: {}: cuBLASLt's status {}", what, static_cast<int>(status));
+}
+
+cudaDataType_t data_type(DType type) { return type == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
+
+int alignment(const void* data) {
+  const auto address = reinterpret_cast<uintptr_t>(data);
+  int alignment = kBestAlignment;
+  while (address % static_cast<uintptr_t>(alignment) != 0) alignment /= 2;
+  return alignment;
+}
+
+}  // namespace
+
+struct Cublas::Library {
+  Library() {
+    void* opened = dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
+    if (opened == nullptr) opened = dlopen((std::string(kUsualFolder) + kLibrary).c_str(), RTLD_NOW | RTLD_LOCAL);
+    check(opened != nullptr, "device cuda: {} of the CUDA toolkit is needed: {}", kLibrary, dlerror());
+    const auto find = [opened](auto& function, const char* name) {
+      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(opened, name));
+      check(function != nullptr, "device cuda: {} has no {}", kLibrary, name);
+    };
+    find(create, "cublasLtCreate");
+    find(destroy, "cublasLtDestroy");
+    find(matmul, "cublasLtMatmul");
+    find(heuristic, "cublasLtMatmulAlgoGetHeuristic");
+    find(desc_create, "cublasLtMatmulDescCreate");
+    find(desc_destroy, "cublasLtMatmulDescDestroy");
+    find(desc_set, "cublasLtMatmulDescSetAttribute");
+    find(layout_create, "cublasLtMatrixLayoutCreate");
+    find(layout_destroy, "cublasLtMatrixLayoutDestroy");
+    find(layout_set, "cublasLtMatrixLayoutSetAttribute");
+    find(preference_create, "cublasLtMatmulPreferenceCreate");
+    find(preference_destroy, "cublasLtMatmulPreferenceDestroy");
+    find(preference_set, "cublasLtMatmulPreferenceSetAttribute");
+    check_cublas(create(&handle), "starting");
+  }
+  // The library itself stays loaded: others may use it, and CUDA's libraries cannot be unloaded safely.
+  ~Library() { destroy(handle); }
+
+  template <class T>
+  void set(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute, const T& value) const {
+    check_cublas(desc_set(desc, attribute, &value, sizeof(value)), "describing a product");
+  }
+
+  cublasLtHandle_t handle = nullptr;
+  decltype(&cublasLtCreate) create;
+  decltype(&cublasLtDestroy) destroy;
+  decltype(&cublasLtMatmul) matmul;
+  decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic;
+  decltype(&cublasLtMatmulDescCreate) desc_create;
+  decltype(&cublasLtMatmulDescDestroy) desc_destroy;
+  decltype(&cublasLtMatmulDescSetAttribute) desc_set;
+  decltype(&cublasLtMatrixLayoutCreate) layout_create;
+  decltype(&cublasLtMatrixLayoutDestroy) layout_destroy;
+  decltype(&cublasLtMatrixLayoutSetAttribute) layout_set;
+  decltype(&cublasLtMatmulPreferenceCreate) preference_create;
+  decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy;
+  decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set;
+};
+
+/// cuBLASLt is column-major: it is asked for dᵀ = w xᵀ.
+struct Cublas::Plan {
+  Plan(const Library& l, const Product& p) : library(l) {
+    check_cublas(l.desc_create(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
+    l.set(desc, CUBLASLT_MATMUL_DESC_TRANSA, p.upright ? CUBLAS_OP_N : CUBLAS_OP_T);
+    if (p.bias != nullptr || p.gelu) l.set(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue(p));
+    w = p.upright ? layout(p.type, p.outs, p.depth, p.w.stride, p.batch, p.w.step)
+                  : layout(p.type, p.depth, p.outs, p.w.stride, p.batch, p.w.step);
+    x = layout(p.type, p.depth, p.rows, p.x.stride, p.batch, p.x.step);
+    d = layout(p.d.type, p.outs, p.rows, p.d_stride, p.batch, p.d_step);
+    choose_algorithm(p);
+  }
+  ~Plan() {
+    for (cublasLtMatrixLayout_t const layout : {w, x, d}) library.layout_destroy(layout);
+    library.desc_destroy(desc);
+  }
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
+
+  static cublasLtEpilogue_t epilogue(const Product& p) {
+    if (p.bias == nullptr) return CUBLASLT_EPILOGUE_GELU;
+    return p.gelu ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_BIAS;
+  }
+
+  cublasLtMatrixLayout_t layout(DType type, int64_t rows, int64_t columns, int64_t stride, int64_t batch,
+                                int64_t step) const {
+    cublasLtMatrixLayout_t made = nullptr;
+    check_cublas(library.layout_create(&made, data_type(type), static_cast<uint64_t>(rows),
+                                       static_cast<uint64_t>(columns), stride),
+                 "describing a matrix");
+    if (batch > 1) {
+      const auto count = static_cast<int32_t>(batch);
+      library.layout_set(made, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof(count));
+      library.layout_set(made, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, sizeof(step));
+    }
+    return made;
+  }
+
+  void choose_algorithm(const Product& p) {
+    if (p.bias != nullptr) library.set(desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+    cublasLtMatmulPreference_t preference = nullptr;
+    check_cublas(library.preference_create(&preference), "choosing a kernel");
+    const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
+      library.preference_set(preference, attribute, &value, sizeof(value));
+    };
+    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, Cublas::kWorkspaceBytes);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<uint32_t>(alignment(p.w.data)));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<uint32_t>(alignment(p.x.data)));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<uint32_t>(alignment(added_of(p))));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<uint32_t>(alignment(p.d.data)));
+    cublasLtMatmulHeuristicResult_t found = {};
+    int count = 0;
+    const cublasStatus_t status = library.heuristic(library.handle, desc, w, x, d, d, preference, 1, &found, &count);
+    library.preference_destroy(preference);
+    check(status == CUBLAS_STATUS_SUCCESS && count > 0,
+          "device cuda: cuBLASLt has no kernel for a product of {} rows, {} inputs and {} outputs", p.rows, p.depth,
+          p.outs);
+    algorithm = found.algo;
+  }
+
+  static const void* added_of(const Product& p) { return p.added == nullptr ? p.d.data : p.added; }
+
+  const Library& library;
+  cublasLtMatmulDesc_t desc = nullptr;
+  cublasLtMatrixLayout_t w = nullptr, x = nullptr, d = nullptr;
+  cublasLtMatmulAlgo_t algorithm = {};
+};
+
+Cublas::Cublas() : library_(std::make_unique<Library>()) {}
+Cublas::~Cublas() = default;
+
+Cublas::Plan& Cublas::plan_for(const Product& p) {
+  const std::vector<int64_t> key = {static_cast<int64_t>(p.type),
+                                    static_cast<int64_t>(p.d.type),
+                                    p.rows,
+                                    p.outs,
+                                    p.depth,
+                                    p.x.stride,
+                                    p.x.step,
+                                    p.w.stride,
+                                    p.w.step,
+                                    p.d_stride,
+                                    p.d_step,
+                                    p.batch,
+                                    p.upright,
+                                    p.gelu,
+                                    p.bias != nullptr,
+                                    p.added != nullptr,
+                                    alignment(p.x.data),
+                                    alignment(p.w.data),
+                                    alignment(p.d.data),
+                                    alignment(Plan::added_of(p))};
+  std::unique_ptr<Plan>& plan = plans_[key];
+  if (!plan) plan = std::make_unique<Plan>(*library_, p);
+  return *plan;
+}
+
+void Cublas::multiply(const Product& p, cudaStream_t stream, void* workspace) {
+  if (p.rows == 0 || p.outs == 0) return;
+  const Plan& plan = plan_for(p);
+  if (p.bias != nullptr) library_->set(plan.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+  const float one = 1, added = p.added != nullptr ? 1.0f : 0.0f;
+  check_cublas(
+      library_->matmul(library_->handle, plan.desc, &one, p.w.data, plan.w, p.x.data, plan.x, &added, Plan::added_of(p),
+                       plan.d, p.d.data, plan.d, &plan.algorithm, workspace, kWorkspaceBytes, stream),
+      "a product");
+}
+
+}  // namespace inkstone

@@ -1,0 +1,54 @@
+// Matrix products by cuBLASLt. The library is loaded when a device is made: a program built with CUDA starts without
+// it.
+#pragma once
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "core/tensor.h"
+#include "cuda/launch.h"
+
+namespace inkstone {
+
+/// d (rows, outs) = x (rows, depth) wᵀ + bias, then GELU or + added. All row-major; `stride` is from row to row, `step`
+/// from one product of a batch to the next, both in elements.
+struct Product {
+  struct Operand {
+    const void* data = nullptr;
+    int64_t stride = 0;
+    int64_t step = 0;
+  };
+
+  DType type = DType::f32;  ///< of x and w, f32 or bf16; sums are f32 without TF32
+  int64_t rows = 0, outs = 0, depth = 0;
+  Operand x, w;          ///< w (outs, depth)
+  bool upright = false;  ///< w is (depth, outs) instead
+  cuda::Output d;
+  int64_t d_stride = 0, d_step = 0;
+  const void* bias = nullptr;   ///< (outs) of d's type
+  bool gelu = false;            ///< the tanh form
+  const void* added = nullptr;  ///< like d
+  int64_t batch = 1;
+};
+
+class Cublas {
+ public:
+  /// Throws Error if the library is not there.
+  Cublas();
+  ~Cublas();
+
+  /// `workspace`: kWorkspaceBytes of device memory that no product of another stream uses.
+  void multiply(const Product& product, cudaStream_t stream, void* workspace);
+
+  static constexpr size_t kWorkspaceBytes = size_t{64} << 20;
+
+ private:
+  struct Library;
+  struct Plan;
+  Plan& plan_for(const Product& product);
+
+  std::unique_ptr<Library> library_;
+  std::map<std::vector<int64_t>, std::unique_ptr<Plan>> plans_;  ///< by sizes, types and alignments
+};
+
+}  // namespace inkstone

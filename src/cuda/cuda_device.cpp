@@ -1,0 +1,59 @@
+#include "cuda/cuda_device.h"
+
+#include "cuda/cuda_kernels.h"
+#include "cuda/views.h"
+
+namespace inkstone {
+namespace {
+
+constexpr size_t kScratch = size_t{768} << 20;  // bands and expanded weights, which no plan counts
+
+class CudaDevice final : public Device {
+ public:
+  explicit CudaDevice(const CudaOptions& options) : context_(options), kernels_(context_) {}
+
+  std::string name() const override { return "cuda"; }
+  std::string describe() const override {
+    return fmt::format("{}, {} arithmetic", context_.description(), context_.narrow() ? "bf16" : "f32");
+  }
+  DType activation_type() const override { return DType::f32; }
+  DType narrow_type() const override { return context_.operand_type(); }
+  Kernels& kernels() override { return kernels_; }
+
+  std::shared_ptr<Buffer> allocate(size_t bytes) override { return context_.memory().allocate(bytes); }
+  MemoryUse memory() const override { return {context_.memory().current(), context_.memory().peak()}; }
+  void reset_peak() override { context_.memory().reset_peak(); }
+  std::optional<size_t> own_memory() const override {
+    const size_t limit = context_.memory().limit();
+    return limit - std::min(limit, kScratch);
+  }
+
+  Tensor upload(const Tensor& host) override {
+    const Tensor copy = context_.empty(host.shape(), host.dtype());
+    check_cuda(cudaMemcpyAsync(copy.data<void>(), host.data<const void>(), host.bytes(), cudaMemcpyHostToDevice,
+                               context_.stream()),
+               "copying to the device");
+    return copy;
+  }
+
+  Tensor download(const Tensor& tensor) override {
+    const Tensor host = host_tensor(tensor.shape(), tensor.dtype());
+    check_cuda(cudaMemcpyAsync(host.data<void>(), tensor.data<const void>(), tensor.bytes(), cudaMemcpyDeviceToHost,
+                               context_.stream()),
+               "copying from the device");
+    wait();
+    return host;
+  }
+
+  void wait() override { check_cuda(cudaStreamSynchronize(context_.stream()), "computing"); }
+
+ private:
+  CudaContext context_;
+  CudaKernels kernels_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> make_cuda_device(const CudaOptions& options) { return std::make_unique<CudaDevice>(options); }
+
+}  // namespace inkstone

@@ -1,0 +1,28 @@
+// NVIDIA graphics processors, where this program was built with CUDA.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "ops/device.h"
+
+namespace inkstone {
+
+/// What products, convolutions and attention are computed in.
+enum class CudaArithmetic : uint8_t {
+  f32,   ///< every weight widened exactly, no TF32
+  bf16,  ///< operands rounded to bf16, sums in f32; what only a product reads is stored in bf16 too
+};
+
+struct CudaOptions {
+  int index = 0;  ///< which of the machine's devices
+  CudaArithmetic arithmetic = CudaArithmetic::bf16;
+  size_t memory_limit = 0;  ///< bytes of the device's pool, weights included; 0: what is free now, but for a reserve
+};
+
+/// Why there is no device to use: not built with CUDA, no driver, none found. Empty if there is one.
+std::string why_no_cuda();
+
+/// Throws Error if there is no such device, it is too old, or a library is missing.
+std::unique_ptr<Device> make_cuda_device(const CudaOptions& options = {});
+
+}  // namespace inkstone

@@ -1,0 +1,41 @@
+// The ops on a CUDA device. Each method is one family's file in this folder.
+#pragma once
+#include "cuda/context.h"
+#include "ops/kernels.h"
+
+namespace inkstone {
+
+/// With bf16 arithmetic these results are bf16, all others f32: of layer_norm_modulate, swiglu and attention, which
+/// linear layers read; of a linear layer that feeds another, or whose slabs the next op takes apart; q, k and v; of a
+/// norm with an activation, which convolutions read. Residual streams, pictures and latents stay f32.
+class CudaKernels final : public Kernels {
+ public:
+  explicit CudaKernels(CudaContext& context) : context_(context) {}
+
+  void embed(Tensor& out, const Weight& table, const Tensor& ids) override;
+  void linear(std::span<Tensor> out, std::span<const LinearPart> parts) override;
+  void rms_norm(Tensor& out, const Tensor& x, const Tensor& weight, const NormOptions& options) override;
+  void layer_norm_modulate(std::span<Tensor> out, std::span<const ModulatePart> parts, float eps) override;
+  void join_qkv(Qkv& out, std::span<const QkvPart> parts, float eps) override;
+  void attention(std::span<Tensor> out, const Qkv& in, const AttentionOptions& options) override;
+  void swiglu(Tensor& out, const Tensor& x) override;
+  void timestep_embedding(Tensor& out, const Tensor& t) override;
+  void patchify(Tensor& out, const Tensor& latents) override;
+  void unpatchify(Tensor& out, const Tensor& tokens) override;
+  void guide(Tensor& out, const Tensor& cond, const Tensor& uncond, const Tensor& scale) override;
+  void add_scaled(Tensor& out, const Tensor& x, const Tensor& y, const Tensor& factor) override;
+  void scale_shift(Tensor& out, const Tensor& x, const Tensor& scale, const Tensor& shift) override;
+  void concat_rows(Tensor& out, std::span<const Tensor> parts) override;
+  void conv2d(Tensor& out, const Tensor& x, const Conv2d& conv, const Tensor& residual) override;
+  void to_rgb8(Tensor& out, const Tensor& x) override;
+  void from_rgb8(Tensor& out, const Tensor& x) override;
+
+ private:
+  void linear(Tensor& out, const LinearPart& part);
+  void attention_by_products(Tensor& out, const Qkv& in, size_t stream, bool causal);
+  void flash_attention(std::span<Tensor> out, const Qkv& in, bool causal);
+
+  CudaContext& context_;
+};
+
+}  // namespace inkstone

@@ -1,0 +1,180 @@
+// What the .cu files give to the .cpp files: functions that put kernels into a stream. Pointers are the device's, sizes
+// count elements, matrices are row-major. The .cu files see no tensors, so that nvcc compiles little.
+#pragma once
+#include <cstdint>
+#include <cuda_runtime_api.h>
+
+#include "core/dtype.h"
+#include "ops/activation.h"
+#include "ops/weight_format.h"
+
+namespace inkstone::cuda {
+
+/// Numbers to read, of a float type; absent without data.
+struct Numbers {
+  const void* data = nullptr;
+  DType type = DType::f32;
+};
+
+/// Where to write numbers as f32 or bf16.
+struct Output {
+  void* data = nullptr;
+  DType type = DType::f32;
+};
+
+/// First rows of the sequences of a stream, and the end of the last.
+struct SequenceStarts {
+  const int32_t* begin = nullptr;  // (count + 1)
+  int32_t count = 0;
+};
+
+/// A (d) vector for each row: `table` row `row[s] + slot` for the sequence s that owns it. Absent without a table.
+struct RowVectors {
+  Numbers table;
+  const int32_t* row = nullptr;
+  int64_t slot = 0;
+  SequenceStarts sequences;
+};
+
+/// A weight matrix in any format: see Weight.
+struct Matrix {
+  const void* data = nullptr;
+  WeightFormat format = WeightFormat::f32;
+  int64_t group = 0;
+  int64_t in = 0;
+  Numbers scales, offsets;
+};
+
+// Weights and types (weights.cu).
+
+/// out (n, in): the rows `ids` of a table, exactly as dequantize_rows() gives them.
+void embed(float* out, const Matrix& table, const int32_t* ids, int64_t n, cudaStream_t stream);
+/// out (rows, in): the whole matrix.
+void expand(const Output& out, const Matrix& matrix, int64_t rows, cudaStream_t stream);
+void convert(const Output& out, const Numbers& x, int64_t count, cudaStream_t stream);
+
+// Rows (norm.cu, rows.cu).
+
+/// out = residual + gate * act(x): what a product leaves to do. out may be where x or residual is.
+struct Finish {
+  Output out;
+  Numbers x;
+  Activation activation = Activation::none;
+  RowVectors gate;
+  Numbers residual;
+};
+void finish(const Finish& f, int64_t rows, int64_t d, cudaStream_t stream);
+
+struct RmsNorm {
+  Output out;
+  Numbers x;
+  const float* weight = nullptr;
+  float eps = 0;
+  Activation activation = Activation::none;
+};
+void rms_norm(const RmsNorm& norm, int64_t rows, int64_t d, cudaStream_t stream);
+
+struct ModulatedNorm {
+  Output out;
+  Numbers x;
+  RowVectors shift, scale;
+  float eps = 0;
+};
+void layer_norm_modulate(const ModulatedNorm& norm, int64_t rows, int64_t d, cudaStream_t stream);
+
+void swiglu(const Output& out, const Numbers& x, int64_t rows, int64_t m, cudaStream_t stream);
+void timestep_embedding(float* out, const float* t, int64_t n, int64_t half, cudaStream_t stream);
+void guide(float* out, const Numbers& cond, const Numbers& uncond, const float* scale, int64_t rows, int64_t d,
+           cudaStream_t stream);
+void add_scaled(float* out, const Numbers& x, const Numbers& y, const float* factor, int64_t count,
+                cudaStream_t stream);
+void scale_shift(float* out, const Numbers& x, const float* scale, const float* shift, int64_t count, int64_t d,
+                 cudaStream_t stream);
+void to_rgb8(uint8_t* out, const Numbers& x, int64_t count, cudaStream_t stream);
+void from_rgb8(float* out, const uint8_t* x, int64_t count, cudaStream_t stream);
+
+/// Latents cut into square patches, as patchify and unpatchify of Kernels define it.
+struct Patches {
+  int64_t side, channels, height, width;  // height and width in latents
+};
+void patchify(float* out, const Numbers& latents, const Patches& patches, int64_t count, cudaStream_t stream);
+void unpatchify(float* out, const Numbers& tokens, const Patches& patches, int64_t count, cudaStream_t stream);
+
+// Attention (join.cu, attention_mma.cu, attention_wgmma.cu, softmax.cu).
+
+/// One stream of a join: see QkvPart. `shift` (sequences) is what to add to a row to find its joined row.
+struct JoinPart {
+  Numbers qkv;
+  const float* q_norm = nullptr;  // (c)
+  const float* k_norm = nullptr;
+  const float* cos_sin = nullptr;  // (rows, c / 2, 2)
+  bool halves = false;             // pairs (k, k + c / 2) instead of neighbours
+  SequenceStarts sequences;
+  const int32_t* shift = nullptr;
+};
+struct Joined {
+  Output q, k, v;
+  int32_t heads = 0, kv_heads = 0, width = 0;
+  float eps = 0;
+};
+void join_qkv(const Joined& out, const JoinPart& part, int64_t rows, cudaStream_t stream);
+
+/// Some queries of one stream and sequence.
+struct Tile {
+  int32_t key_begin, key_end;  // joined rows of the sequence
+  int32_t query, queries;      // first joined row, and how many
+  int32_t out_row, stream;     // of the first query
+};
+constexpr int kMaxStreams = 8;
+constexpr int kTileQueries = 128;
+
+/// Attention over bf16 q, k, v in tiles of at most kTileQueries queries; widths of heads up to kMaxFlashWidth that
+/// divide by 8.
+constexpr int kMaxFlashWidth = 128;
+struct FlashAttention {
+  const void *q = nullptr, *k = nullptr, *v = nullptr;  // (n, heads, c), (n, kv_heads, c) twice
+  void* out[kMaxStreams] = {};                          // bf16 (rows, heads * c) each
+  const Tile* tiles = nullptr;
+  int32_t tile_count = 0;
+  int32_t heads = 0, kv_heads = 0, width = 0;
+  bool causal = false;
+};
+void attention_mma(const FlashAttention& a, cudaStream_t stream);
+/// The same with Hopper's instructions, for heads of 128.
+void attention_wgmma(const FlashAttention& a, cudaStream_t stream);
+/// Whether this program holds attention_wgmma for the present device.
+bool has_wgmma();
+
+/// Rows of scores (batch, queries, keys) f32 to weights. Row i sees the keys before `first + i` if causal, else all.
+struct Softmax {
+  Output out;
+  const float* scores = nullptr;
+  int64_t batch = 0, queries = 0, keys = 0;
+  float factor = 1;    // of the scores
+  int64_t first = -1;  // negative: not causal
+};
+void softmax(const Softmax& s, cudaStream_t stream);
+
+// Convolutions (im2col.cu, conv.cu).
+
+/// x (count, height, width, in) channels last under a 3x3 kernel, output (count, out_height, out_width, ...).
+struct Convolution {
+  Numbers x;
+  int64_t count = 0, height = 0, width = 0, in = 0;
+  int64_t out_height = 0, out_width = 0, out = 0;
+  int stride = 1, upsampling = 1, before = 1;  // before: rows and columns of zeros above and to the left
+};
+/// out (rows, 9 * in): what the kernel sees at the output pixels [first, first + rows).
+void im2col(const Output& out, const Convolution& c, int64_t first, int64_t rows, cudaStream_t stream);
+
+/// bf16 x and weights (out, 9 * in), all else f32; `in` divides by 8.
+struct ConvolutionProduct {
+  Convolution shape;
+  const void* weight = nullptr;
+  const float* bias = nullptr;
+  Numbers residual;
+  Output out;
+};
+void conv2d(const ConvolutionProduct& c, cudaStream_t stream);
+
+}  // namespace inkstone::cuda

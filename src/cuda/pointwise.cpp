@@ -1,0 +1,106 @@
+#include <cmath>
+
+#include "cuda/cuda_kernels.h"
+#include "cuda/views.h"
+
+namespace inkstone {
+
+void CudaKernels::embed(Tensor& out, const Weight& table, const Tensor& ids) {
+  cuda::embed(out.data<float>(), matrix(table), ids.data<const int32_t>(), ids.count(), context_.stream());
+  check_launch("embed");
+}
+
+void CudaKernels::rms_norm(Tensor& out, const Tensor& x, const Tensor& weight, const NormOptions& options) {
+  if (options.activation != Activation::none) out = retyped(out, context_.operand_or(out.dtype()));
+  cuda::rms_norm({.out = output(out),
+                  .x = numbers(x),
+                  .weight = weight.data<const float>(),
+                  .eps = options.eps,
+                  .activation = options.activation},
+                 x.shape().rows(), x.dim(-1), context_.stream());
+  check_launch("rms_norm");
+}
+
+void CudaKernels::layer_norm_modulate(std::span<Tensor> out, std::span<const ModulatePart> parts, float eps) {
+  for (size_t p = 0; p < parts.size(); ++p) {
+    const ModulatePart& part = parts[p];
+    out[p] = retyped(out[p], context_.operand_or(out[p].dtype()));
+    cuda::layer_norm_modulate({.out = output(out[p]),
+                               .x = numbers(part.x),
+                               .shift = row_vectors(context_, part.shift),
+                               .scale = row_vectors(context_, part.scale),
+                               .eps = eps},
+                              part.x.dim(0), part.x.dim(1), context_.stream());
+  }
+  check_launch("layer_norm_modulate");
+}
+
+void CudaKernels::swiglu(Tensor& out, const Tensor& x) {
+  out = retyped(out, context_.operand_or(out.dtype()));
+  cuda::swiglu(output(out), numbers(x), out.dim(0), out.dim(1), context_.stream());
+  check_launch("swiglu");
+}
+
+void CudaKernels::timestep_embedding(Tensor& out, const Tensor& t) {
+  cuda::timestep_embedding(out.data<float>(), t.data<const float>(), t.count(), out.dim(1) / 2, context_.stream());
+  check_launch("timestep_embedding");
+}
+
+namespace {
+
+cuda::Patches patches(int64_t features, int64_t channels, int64_t height, int64_t width) {
+  return {static_cast<int64_t>(std::lround(std::sqrt(features / channels))), channels, height, width};
+}
+
+}  // namespace
+
+void CudaKernels::patchify(Tensor& out, const Tensor& latents) {
+  cuda::patchify(out.data<float>(), numbers(latents),
+                 patches(out.dim(1), latents.dim(1), latents.dim(2), latents.dim(3)), latents.count(),
+                 context_.stream());
+  check_launch("patchify");
+}
+
+void CudaKernels::unpatchify(Tensor& out, const Tensor& tokens) {
+  cuda::unpatchify(out.data<float>(), numbers(tokens), patches(tokens.dim(1), out.dim(3), out.dim(1), out.dim(2)),
+                   out.count(), context_.stream());
+  check_launch("unpatchify");
+}
+
+void CudaKernels::guide(Tensor& out, const Tensor& cond, const Tensor& uncond, const Tensor& scale) {
+  cuda::guide(out.data<float>(), numbers(cond), numbers(uncond), scale.data<const float>(), cond.dim(0), cond.dim(1),
+              context_.stream());
+  check_launch("guide");
+}
+
+void CudaKernels::add_scaled(Tensor& out, const Tensor& x, const Tensor& y, const Tensor& factor) {
+  cuda::add_scaled(out.data<float>(), numbers(x), numbers(y), factor.data<const float>(), x.count(), context_.stream());
+  check_launch("add_scaled");
+}
+
+void CudaKernels::scale_shift(Tensor& out, const Tensor& x, const Tensor& scale, const Tensor& shift) {
+  cuda::scale_shift(out.data<float>(), numbers(x), scale.data<const float>(), shift.data<const float>(), x.count(),
+                    x.dim(-1), context_.stream());
+  check_launch("scale_shift");
+}
+
+void CudaKernels::concat_rows(Tensor& out, std::span<const Tensor> parts) {
+  int64_t row = 0;
+  for (const Tensor& part : parts) {
+    cuda::convert(output(out.rows(row, row + part.dim(0))), numbers(part), part.count(), context_.stream());
+    row += part.dim(0);
+  }
+  check_launch("concat_rows");
+}
+
+void CudaKernels::to_rgb8(Tensor& out, const Tensor& x) {
+  cuda::to_rgb8(out.data<uint8_t>(), numbers(x), x.count(), context_.stream());
+  check_launch("to_rgb8");
+}
+
+void CudaKernels::from_rgb8(Tensor& out, const Tensor& x) {
+  cuda::from_rgb8(out.data<float>(), x.data<const uint8_t>(), x.count(), context_.stream());
+  check_launch("from_rgb8");
+}
+
+}  // namespace inkstone

@@ -1,0 +1,27 @@
+#include "cuda/views.h"
+
+namespace inkstone {
+
+cuda::SequenceStarts sequence_starts(CudaContext& context, const Sequences& sequences) {
+  std::vector<int32_t> begin;
+  for (int64_t s = 0; s <= sequences.count(); ++s)
+    begin.push_back(static_cast<int32_t>(s < sequences.count() ? sequences.begin(s) : sequences.rows()));
+  return {context.table(begin), static_cast<int32_t>(sequences.count())};
+}
+
+cuda::RowVectors row_vectors(CudaContext& context, const SequenceRows& vectors) {
+  if (!vectors) return {};
+  return {.table = numbers(vectors.table),
+          .row = vectors.row.data<const int32_t>(),
+          .slot = vectors.slot,
+          .sequences = sequence_starts(context, *vectors.sequences)};
+}
+
+Tensor as_type(CudaContext& context, const Tensor& t, DType type) {
+  if (t.dtype() == type) return t;
+  const Tensor copy = context.empty(t.shape(), type);
+  cuda::convert(output(copy), numbers(t), t.count(), context.stream());
+  return copy;
+}
+
+}  // namespace inkstone

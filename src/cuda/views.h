@@ -1,0 +1,35 @@
+// Tensors and their kin as the .cu files take them.
+#pragma once
+#include "cuda/context.h"
+#include "cuda/cuda_error.h"
+#include "ops/kernels.h"
+
+namespace inkstone {
+
+inline cuda::Numbers numbers(const Tensor& t) {
+  return t ? cuda::Numbers{t.data<const void>(), t.dtype()} : cuda::Numbers{};
+}
+inline cuda::Output output(const Tensor& t) { return {t.data<void>(), t.dtype()}; }
+
+/// The same memory for numbers of another type, which may not be wider.
+inline Tensor retyped(const Tensor& t, DType type) { return {t.buffer(), t.offset(), t.shape(), type}; }
+
+inline cuda::Matrix matrix(const Weight& w) {
+  return {.data = w.data.data<const void>(),
+          .format = w.format,
+          .group = w.group,
+          .in = w.in,
+          .scales = numbers(w.scales),
+          .offsets = numbers(w.offsets)};
+}
+
+cuda::SequenceStarts sequence_starts(CudaContext& context, const Sequences& sequences);
+cuda::RowVectors row_vectors(CudaContext& context, const SequenceRows& vectors);
+
+/// A tensor as numbers of a type: itself, or a copy.
+Tensor as_type(CudaContext& context, const Tensor& t, DType type);
+
+/// To be called after kernels were put into the stream: refused launches show only here.
+inline void check_launch(const char* op) { check_cuda(cudaGetLastError(), op); }
+
+}  // namespace inkstone

@@ -1,0 +1,166 @@
+// Weights of any format as dense numbers, and numbers of one type as another. Built without fused multiply-adds: the
+// definition of the formats rounds each product and sum.
+#include "cuda/numbers.cuh"
+#include "ops/expand.inl"
+
+namespace inkstone::cuda {
+namespace {
+
+constexpr int kWordBits = 32;
+constexpr int kPackedThreads = 64;  // each holds up to 256 numbers
+
+int code_bits(WeightFormat format) { return format == WeightFormat::affine4 ? 4 : 8; }
+
+bool is_affine(WeightFormat format) { return layout_of(format).beside == Beside::scales_and_offsets; }
+
+bool is_packed(WeightFormat format) { return layout_of(format).numbers > 1 && !is_affine(format); }
+
+/// One number of a matrix whose numbers stand alone.
+__device__ float element(const Matrix& m, int64_t row, int64_t column) {
+  const int64_t i = row * m.in + column;
+  const auto* bytes = static_cast<const uint8_t*>(m.data);
+  const auto scaled = [&](float x) { return m.scales.data == nullptr ? x : load(m.scales, i / m.group) * x; };
+  switch (m.format) {
+    case WeightFormat::f32:
+      return load({m.data, DType::f32}, i);
+    case WeightFormat::f16:
+      return load({m.data, DType::f16}, i);
+    case WeightFormat::bf16:
+      return load({m.data, DType::bf16}, i);
+    case WeightFormat::f8_e4m3:
+      return scaled(e4m3_of(bytes[i]));
+    case WeightFormat::f8_e5m2:
+      return scaled(e5m2_of(bytes[i]));
+    case WeightFormat::affine4:
+      return scaled(static_cast<float>((bytes[i / 2] >> (i % 2 * 4)) & 15)) + load(m.offsets, i / m.group);
+    default:
+      return scaled(static_cast<float>(bytes[i])) + load(m.offsets, i / m.group);
+  }
+}
+
+/// Row i of the result is row i of the matrix, or row `rows[i]`.
+__global__ void expand_elements(Output out, Matrix matrix, const int32_t* rows, int64_t count) {
+  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  const int64_t row = i / matrix.in;
+  store(out, i, element(matrix, rows == nullptr ? row : rows[row], i % matrix.in));
+}
+
+/// A word of codes for each thread; groups hold whole words.
+template <int kBits>
+__global__ void expand_words(Output out, Matrix matrix, int64_t words) {
+  constexpr int kPerWord = kWordBits / kBits;
+  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i >= words) return;
+  const uint32_t word = static_cast<const uint32_t*>(matrix.data)[i];
+  const int64_t group = i * kPerWord / matrix.group;
+  const float scale = load(matrix.scales, group), offset = load(matrix.offsets, group);
+  float values[kPerWord];
+#pragma unroll
+  for (int c = 0; c < kPerWord; ++c) {
+    const uint32_t code = (word >> (c * kBits)) & ((1u << kBits) - 1u);
+    values[c] = scale * static_cast<float>(code) + offset;
+  }
+#pragma unroll
+  for (int c = 0; c < kPerWord; c += 4)
+    store4(out, i * kPerWord + c, make_float4(values[c], values[c + 1], values[c + 2], values[c + 3]));
+}
+
+/// A block for each thread; rows as in expand_elements.
+template <WeightFormat kFormat, void (*kExpandBlock)(const uint8_t* block, float* out),
+          int64_t kNumbers = layout_of(kFormat).numbers, int64_t kBytes = layout_of(kFormat).bytes>
+__global__ void expand_packed(Output out, Matrix matrix, const int32_t* rows, int64_t blocks) {
+  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i >= blocks) return;
+  const int64_t per_row = matrix.in / kNumbers;
+  const int64_t from = rows == nullptr ? i : rows[i / per_row] * per_row + i % per_row;
+  float values[kNumbers];
+  kExpandBlock(static_cast<const uint8_t*>(matrix.data) + from * kBytes, values);
+  for (int64_t c = 0; c < kNumbers; ++c) store(out, i * kNumbers + c, values[c]);
+}
+
+using PackedExpander = void (*)(Output out, Matrix matrix, const int32_t* rows, int64_t blocks);
+
+PackedExpander packed_expander(WeightFormat format) {
+  switch (format) {
+    case WeightFormat::q4_0:
+      return expand_packed<WeightFormat::q4_0, expand_q4_0>;
+    case WeightFormat::q4_1:
+      return expand_packed<WeightFormat::q4_1, expand_q4_1>;
+    case WeightFormat::q5_0:
+      return expand_packed<WeightFormat::q5_0, expand_q5_0>;
+    case WeightFormat::q5_1:
+      return expand_packed<WeightFormat::q5_1, expand_q5_1>;
+    case WeightFormat::q8_0:
+      return expand_packed<WeightFormat::q8_0, expand_q8_0>;
+    case WeightFormat::q2_k:
+      return expand_packed<WeightFormat::q2_k, expand_q2_k>;
+    case WeightFormat::q3_k:
+      return expand_packed<WeightFormat::q3_k, expand_q3_k>;
+    case WeightFormat::q4_k:
+      return expand_packed<WeightFormat::q4_k, expand_q4_k>;
+    case WeightFormat::q5_k:
+      return expand_packed<WeightFormat::q5_k, expand_q5_k>;
+    case WeightFormat::q6_k:
+      return expand_packed<WeightFormat::q6_k, expand_q6_k>;
+    case WeightFormat::iq4_nl:
+      return expand_packed<WeightFormat::iq4_nl, expand_iq4_nl>;
+    default:
+      return expand_packed<WeightFormat::iq4_xs, expand_iq4_xs>;
+  }
+}
+
+void expand_rows(const Output& out, const Matrix& matrix, const int32_t* rows, int64_t n, cudaStream_t stream) {
+  const int64_t count = n * matrix.in;
+  if (count == 0) return;
+  if (!is_packed(matrix.format)) {
+    expand_elements<<<blocks_for(count), kThreads, 0, stream>>>(out, matrix, rows, count);
+    return;
+  }
+  const int64_t blocks = count / layout_of(matrix.format).numbers;
+  packed_expander(matrix.format)<<<blocks_for(blocks, kPackedThreads), kPackedThreads, 0, stream>>>(out, matrix, rows,
+                                                                                                    blocks);
+}
+
+__global__ void convert_fours(Output out, Numbers x, int64_t count) {
+  const int64_t i = 4 * (int64_t{blockIdx.x} * blockDim.x + threadIdx.x);
+  if (i < count) store4(out, i, load4(x, i));
+}
+
+__global__ void convert_elements(Output out, Numbers x, int64_t count) {
+  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i < count) store(out, i, load(x, i));
+}
+
+}  // namespace
+
+void embed(float* out, const Matrix& table, const int32_t* ids, int64_t n, cudaStream_t stream) {
+  expand_rows({out, DType::f32}, table, ids, n, stream);
+}
+
+void convert(const Output& out, const Numbers& x, int64_t count, cudaStream_t stream) {
+  if (count == 0) return;
+  if (fours(out, count) && fours(x, count)) {
+    convert_fours<<<blocks_for(count / 4), kThreads, 0, stream>>>(out, x, count);
+  } else {
+    convert_elements<<<blocks_for(count), kThreads, 0, stream>>>(out, x, count);
+  }
+}
+
+void expand(const Output& out, const Matrix& matrix, int64_t rows, cudaStream_t stream) {
+  const int64_t count = rows * matrix.in;
+  if (matrix.format == WeightFormat::f32) return convert(out, {matrix.data, DType::f32}, count, stream);
+  if (matrix.format == WeightFormat::f16) return convert(out, {matrix.data, DType::f16}, count, stream);
+  if (matrix.format == WeightFormat::bf16) return convert(out, {matrix.data, DType::bf16}, count, stream);
+  const int per_word = kWordBits / code_bits(matrix.format);
+  const int64_t words = count / per_word;
+  if (!is_affine(matrix.format) || matrix.group % per_word != 0 || !fours(out, count)) {
+    expand_rows(out, matrix, nullptr, rows, stream);
+  } else if (matrix.format == WeightFormat::affine4) {
+    expand_words<4><<<blocks_for(words), kThreads, 0, stream>>>(out, matrix, words);
+  } else {
+    expand_words<8><<<blocks_for(words), kThreads, 0, stream>>>(out, matrix, words);
+  }
+}
+
+}  // namespace inkstone::cuda

@@ -1,0 +1,97 @@
+// Hopper's products of a warpgroup (PTX ISA: wgmma.mma_async, mbarrier), for bf16 operands and 128 columns.
+#pragma once
+#include <cstdint>
+
+namespace inkstone::cuda {
+
+/// 64 rows and 128 columns over the 128 threads of a warpgroup: d[4 j + e] is in row 16 * warp + lane / 4 + 8 (e / 2),
+/// column 8 j + 2 (lane % 4) + e % 2.
+using Accumulator = float[64];
+
+/// What wgmma is told of a matrix in shared memory: panels of 64 numbers (128 bytes) a row, chunks of 16 bytes placed
+/// at chunk ^ (row % 8), eight rows after eight rows. `panels`: bytes between panels, where the instruction spans two.
+__device__ inline uint64_t describe(uint32_t address, uint32_t panels) {
+  constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
+  constexpr uint64_t kEightRows = 1024 >> 4;
+  return kSwizzle128 | kEightRows << 32 | uint64_t{panels >> 4} << 16 | (address & 0x3ffff) >> 4;
+}
+
+// Sixty-four registers as operands of an instruction.
+#define INKSTONE_EIGHT(d, i)                                                                                  \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), \
+      "+f"(d[i + 7])
+#define INKSTONE_SIXTY_FOUR(d)                                                                                     \
+  INKSTONE_EIGHT(d, 0), INKSTONE_EIGHT(d, 8), INKSTONE_EIGHT(d, 16), INKSTONE_EIGHT(d, 24), INKSTONE_EIGHT(d, 32), \
+      INKSTONE_EIGHT(d, 40), INKSTONE_EIGHT(d, 48), INKSTONE_EIGHT(d, 56)
+#define INKSTONE_REGISTERS                                                                                           \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%" \
+  "30,"                                                                                                              \
+  "%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58," \
+  "%59,%60,%61,%62,%63}"
+
+/// d = a bᵀ (+ d if `add`), both operands in shared memory, 16 numbers of each row.
+__device__ inline void multiply_async(Accumulator& d, uint64_t a, uint64_t b, bool add) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " INKSTONE_REGISTERS ", %64, %65, p, 1, 1, 0, 0;\n}"
+      : INKSTONE_SIXTY_FOUR(d)
+      : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+}
+
+/// d += a b, with a in registers and 16 rows of b in shared memory.
+__device__ inline void multiply_async(Accumulator& d, const uint32_t* a, uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " INKSTONE_REGISTERS
+               ", {%64,%65,%66,%67}, %68, 1, 1, 1, 1;"
+               : INKSTONE_SIXTY_FOUR(d)
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+__device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int kPending>
+__device__ void wait_products() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+/// Keeps the compiler from moving an accumulator's registers across products that still run.
+__device__ inline void pin(Accumulator& d) {
+#pragma unroll
+  for (int i = 0; i < 64; ++i) asm volatile("" : "+f"(d[i])::"memory");  // an index, or d would leave the registers
+}
+
+/// A barrier in shared memory whose phases end after so many arrivals.
+struct Barrier {
+  uint32_t address;
+
+  __device__ void init(int arrivals) const {
+    asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(address), "r"(arrivals) : "memory");
+  }
+  __device__ void arrive() const {
+    asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(address) : "memory");
+  }
+  /// Arrives when all copies that this thread began are done.
+  __device__ void arrive_after_copies() const {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(address) : "memory");
+  }
+  /// Until the phase of this parity has ended.
+  __device__ void wait(int parity) const {
+    asm volatile(
+        "{\n.reg .pred done;\nagain_%=:\nmbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n@!done bra "
+        "again_%=;\n}" ::"r"(address),
+        "r"(parity)
+        : "memory");
+  }
+};
+
+/// Orders ordinary writes to shared memory before the products that read it.
+__device__ inline void publish_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+template <int kRegisters>
+__device__ void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ void leave_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+}  // namespace inkstone::cuda

@@ -1,0 +1,11 @@
+// Stands in for src/cuda where no CUDA compiler was found.
+#include "core/error.h"
+#include "cuda/cuda_device.h"
+
+namespace inkstone {
+
+std::string why_no_cuda() { return "this program was built without CUDA"; }
+
+std::unique_ptr<Device> make_cuda_device(const CudaOptions&) { fail("device cuda: {}", why_no_cuda()); }
+
+}  // namespace inkstone
