@@ -139,14 +139,19 @@ uint32_t big_endian(std::span<const std::byte> bytes) {
   return number;
 }
 
-/// The library takes memory for a chunk before it finds that the file is shorter.
+/// The library takes memory for a chunk, and clears it, before it finds that the file is shorter.
 void check_chunks(std::span<const std::byte> bytes) {
   constexpr size_t kFrame = 12;  // length, name and checksum around a chunk's data
+  constexpr size_t kLengthBytes = 4;
+  constexpr std::string_view kEnd = "IEND";
   bytes = bytes.subspan(kSignatureBytes);
-  while (bytes.size() >= kFrame) {
+  for (bool is_last = false; !is_last;) {
+    check(bytes.size() >= kFrame,
+          "broken PNG: {} bytes are left for a chunk, at least {} are needed (is it truncated?)", bytes.size(), kFrame);
     const uint32_t length = big_endian(bytes);
     check(length <= bytes.size() - kFrame, "broken PNG: a chunk of {} bytes, {} are left (is it truncated?)", length,
           bytes.size() - kFrame);
+    is_last = std::memcmp(bytes.data() + kLengthBytes, kEnd.data(), kEnd.size()) == 0;
     bytes = bytes.subspan(kFrame + length);
   }
 }

@@ -100,6 +100,15 @@ TEST_P(ImageFormats, PicturesThatCannotBeAreRefused) {
   EXPECT_EQ(files_in_folder(), 0u);
 }
 
+TEST_F(ImageTest, APngThatEndsInAChunksHeadIsRefusedBeforeTheLibraryTakesMemory) {
+  constexpr size_t kHeader = 33;  // signature and IHDR
+  write_image(at("a.png"), smooth(5, 3), "");
+  const std::string head = read(at("a.png")).substr(0, kHeader);
+  write("a.png", head + std::string("\x33\0\0\0iTXti\x82", 10));  // 855 MB are to follow
+  EXPECT_THAT(error_of([&] { read_image_metadata(at("a.png")); }), HasSubstr("10 bytes are left for a chunk"));
+  EXPECT_THAT(error_of([&] { read_image(at("a.png")); }), HasSubstr("10 bytes are left for a chunk"));
+}
+
 TEST_F(ImageTest, PngAndWebpKeepEveryPixel) {
   for (const char* name : {"a.png", "a.webp"}) {
     write_image(at(name), noisy(37, 23), kDescription);
