@@ -58,7 +58,7 @@ class CudaContext {
   /// What a result is held in that only products read, or that another op splits.
   DType operand_or(DType other) const { return narrow() ? DType::bf16 : other; }
 
-  /// Attention with Hopper's instructions.
+  /// Kernels with Hopper's instructions.
   bool has_wgmma() const { return has_wgmma_; }
   const std::string& description() const { return description_; }
 

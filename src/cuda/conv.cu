@@ -1,7 +1,7 @@
 // 3x3 convolutions as one matrix product whose left side is gathered while it is multiplied: rows are output pixels,
 // columns (tap, channel). Eight warps share a tile of 128 pixels and 96 output channels; the VAE's widths are multiples
 // of 96. Copies run kStages - 1 steps ahead.
-#include "cuda/numbers.cuh"
+#include "cuda/conv.cuh"
 #include "cuda/tensor_core.cuh"
 
 namespace inkstone::cuda {
@@ -11,7 +11,6 @@ constexpr int kPixels = 128, kOuts = 96;  // of a block's tile
 constexpr int kWarpPixels = 32, kWarpOuts = 48;
 constexpr int kDepth = 32;  // channels of a step
 constexpr int kChunks = kDepth / 8;
-constexpr int kTaps = 9, kSide = 3;
 constexpr int kStages = 4;
 constexpr int kStageBytes = (kPixels + kOuts) * kDepth * 2;
 
@@ -124,33 +123,16 @@ __device__ void multiply(Sums& sums, uint32_t stage) {
 
 __device__ void write(const ConvolutionProduct& p, const Sums& sums, int64_t tile_pixel, int64_t tile_out) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int64_t pixels = p.shape.count * p.shape.out_height * p.shape.out_width;
-  const auto in_pairs_at = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % sizeof(float2) == 0; };
-  const bool in_pairs =
-      p.shape.out % 2 == 0 && in_pairs_at(p.bias) && in_pairs_at(p.residual.data) && in_pairs_at(p.out.data);
-  const auto* residual = static_cast<const float*>(p.residual.data);
-  auto* out = static_cast<float*>(p.out.data);
+  const ConvolutionWriter writer(p);
 #pragma unroll
   for (int m = 0; m < 2; ++m)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int64_t pixel = tile_pixel + warp / 2 * kWarpPixels + 16 * m + lane / 4 + half * 8;
-      if (pixel >= pixels) continue;
 #pragma unroll
-      for (int n = 0; n < kWarpOuts / 8; ++n) {
-        const int64_t o = tile_out + warp % 2 * kWarpOuts + 8 * n + lane % 4 * 2;
-        const int64_t i = pixel * p.shape.out + o;
-        const float a = sums[m][n][2 * half], b = sums[m][n][2 * half + 1];
-        if (in_pairs && o < p.shape.out) {
-          const float2 bias = reinterpret_cast<const float2*>(p.bias + o)[0];
-          const float2 added =
-              residual == nullptr ? make_float2(0, 0) : reinterpret_cast<const float2*>(residual + i)[0];
-          reinterpret_cast<float2*>(out + i)[0] = make_float2(a + bias.x + added.x, b + bias.y + added.y);
-        } else if (o < p.shape.out) {
-          out[i] = a + p.bias[o] + (residual == nullptr ? 0.0f : residual[i]);
-          if (o + 1 < p.shape.out) out[i + 1] = b + p.bias[o + 1] + (residual == nullptr ? 0.0f : residual[i + 1]);
-        }
-      }
+      for (int n = 0; n < kWarpOuts / 8; ++n)
+        writer.put(pixel, tile_out + warp % 2 * kWarpOuts + 8 * n + lane % 4 * 2, sums[m][n][2 * half],
+                   sums[m][n][2 * half + 1]);
     }
 }
 
@@ -178,8 +160,8 @@ __global__ void __launch_bounds__(kThreads, 2) convolve(const __grid_constant__ 
 
 }  // namespace
 
-void conv2d(const ConvolutionProduct& c, cudaStream_t stream) {
-  const int64_t pixels = c.shape.count * c.shape.out_height * c.shape.out_width;
+void conv2d_mma(const ConvolutionProduct& c, cudaStream_t stream) {
+  const int64_t pixels = pixels_of(c.shape);
   if (pixels == 0) return;
   constexpr int kBytes = kStages * kStageBytes;
   cudaFuncSetAttribute(convolve, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);

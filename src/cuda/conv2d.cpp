@@ -61,8 +61,10 @@ void CudaKernels::conv2d(Tensor& out, const Tensor& x, const Conv2d& conv, const
                                             .bias = conv.bias.data<const float>(),
                                             .residual = numbers(added),
                                             .out = output(out)};
-  if (gathers) {
-    cuda::conv2d(product, context_.stream());
+  if (gathers && context_.has_wgmma()) {
+    cuda::conv2d_wgmma(product, context_.stream());
+  } else if (gathers) {
+    cuda::conv2d_mma(product, context_.stream());
   } else {
     convolve_by_products(context_, product.shape, product);
   }

@@ -142,7 +142,7 @@ struct FlashAttention {
 void attention_mma(const FlashAttention& a, cudaStream_t stream);
 /// The same with Hopper's instructions, for heads of 128.
 void attention_wgmma(const FlashAttention& a, cudaStream_t stream);
-/// Whether this program holds attention_wgmma for the present device.
+/// Whether this program holds the kernels with Hopper's instructions for the present device.
 bool has_wgmma();
 
 /// Rows of scores (batch, queries, keys) f32 to weights. Row i sees the keys before `first + i` if causal, else all.
@@ -155,7 +155,7 @@ struct Softmax {
 };
 void softmax(const Softmax& s, cudaStream_t stream);
 
-// Convolutions (im2col.cu, conv.cu).
+// Convolutions (im2col.cu, conv.cu, conv_wgmma.cu).
 
 /// x (count, height, width, in) channels last under a 3x3 kernel, output (count, out_height, out_width, ...).
 struct Convolution {
@@ -175,6 +175,8 @@ struct ConvolutionProduct {
   Numbers residual;
   Output out;
 };
-void conv2d(const ConvolutionProduct& c, cudaStream_t stream);
+void conv2d_mma(const ConvolutionProduct& c, cudaStream_t stream);
+/// The same with Hopper's instructions.
+void conv2d_wgmma(const ConvolutionProduct& c, cudaStream_t stream);
 
 }  // namespace inkstone::cuda

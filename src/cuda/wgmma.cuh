@@ -7,6 +7,8 @@ namespace inkstone::cuda {
 /// 64 rows and 128 columns over the 128 threads of a warpgroup: d[4 j + e] is in row 16 * warp + lane / 4 + 8 (e / 2),
 /// column 8 j + 2 (lane % 4) + e % 2.
 using Accumulator = float[64];
+/// The same with 96 columns.
+using NarrowAccumulator = float[48];
 
 /// What wgmma is told of a matrix in shared memory: panels of 64 numbers (128 bytes) a row, chunks of 16 bytes placed
 /// at chunk ^ (row % 8), eight rows after eight rows. `panels`: bytes between panels, where the instruction spans two.
@@ -46,6 +48,17 @@ __device__ inline void multiply_async(Accumulator& d, const uint32_t* a, uint64_
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 
+/// d += a bᵀ over 96 columns, both operands in shared memory, 16 numbers of each row.
+__device__ inline void multiply_async(NarrowAccumulator& d, uint64_t a, uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"
+      "%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47}, %48, %49, 1, 1, 1, 0, 0;"
+      : INKSTONE_EIGHT(d, 0), INKSTONE_EIGHT(d, 8), INKSTONE_EIGHT(d, 16), INKSTONE_EIGHT(d, 24), INKSTONE_EIGHT(d, 32),
+        INKSTONE_EIGHT(d, 40)
+      : "l"(a), "l"(b));
+}
+
 __device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int kPending>
@@ -53,9 +66,11 @@ __device__ void wait_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 /// Keeps the compiler from moving an accumulator's registers across products that still run.
-__device__ inline void pin(Accumulator& d) {
+template <int kRegisters>
+__device__ void pin(float (&d)[kRegisters]) {
 #pragma unroll
-  for (int i = 0; i < 64; ++i) asm volatile("" : "+f"(d[i])::"memory");  // an index, or d would leave the registers
+  for (int i = 0; i < kRegisters; ++i)
+    asm volatile("" : "+f"(d[i])::"memory");  // an index, or d would leave the registers
 }
 
 /// A barrier in shared memory whose phases end after so many arrivals.

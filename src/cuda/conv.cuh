@@ -1,0 +1,45 @@
+// What both kernels of convolutions share.
+#pragma once
+#include "cuda/numbers.cuh"
+
+namespace inkstone::cuda {
+
+constexpr int kTaps = 9, kSide = 3;  // of a kernel
+
+__host__ __device__ inline int64_t pixels_of(const Convolution& c) { return c.count * c.out_height * c.out_width; }
+
+/// Adds bias and residual to sums and writes them, two output channels at a time where that is possible.
+class ConvolutionWriter {
+ public:
+  __device__ explicit ConvolutionWriter(const ConvolutionProduct& p)
+      : p_(p),
+        residual_(static_cast<const float*>(p.residual.data)),
+        out_(static_cast<float*>(p.out.data)),
+        pixels_(pixels_of(p.shape)),
+        in_pairs_(p.shape.out % 2 == 0 && fits(p.bias) && fits(p.residual.data) && fits(p.out.data)) {}
+
+  /// Of the channels `o`, which is even, and o + 1.
+  __device__ void put(int64_t pixel, int64_t o, float a, float b) const {
+    if (pixel >= pixels_ || o >= p_.shape.out) return;
+    const int64_t i = pixel * p_.shape.out + o;
+    if (in_pairs_) {
+      const float2 bias = reinterpret_cast<const float2*>(p_.bias + o)[0];
+      const float2 added = residual_ == nullptr ? make_float2(0, 0) : reinterpret_cast<const float2*>(residual_ + i)[0];
+      reinterpret_cast<float2*>(out_ + i)[0] = make_float2(a + bias.x + added.x, b + bias.y + added.y);
+      return;
+    }
+    out_[i] = a + p_.bias[o] + (residual_ == nullptr ? 0.0f : residual_[i]);
+    if (o + 1 < p_.shape.out) out_[i + 1] = b + p_.bias[o + 1] + (residual_ == nullptr ? 0.0f : residual_[i + 1]);
+  }
+
+ private:
+  __device__ static bool fits(const void* data) { return reinterpret_cast<uintptr_t>(data) % sizeof(float2) == 0; }
+
+  const ConvolutionProduct& p_;
+  const float* residual_;
+  float* out_;
+  int64_t pixels_;
+  bool in_pairs_;
+};
+
+}  // namespace inkstone::cuda
