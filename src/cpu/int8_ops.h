@@ -19,7 +19,8 @@ constexpr int kInt8Greatest = 127;
 
 /// Some rows by a strip of packed weights: y (rows, columns) = x (rows, depth) panel (depth, columns).
 struct Int8Tile {
-  const void* rows = nullptr;         ///< as prepare_rows leaves them
+  const void* rows = nullptr;         ///< as prepare_rows leaves them, or codes where they are: see reads_codes
+  int64_t rows_stride = 0;            ///< from row to row
   const float* row_scales = nullptr;  ///< of group g of row r: [r * groups_stride + g]; `rows_count` rows
   const int32_t* row_sums = nullptr;  ///< likewise
   int64_t groups_stride = 0;
@@ -66,7 +67,9 @@ struct Int8Ops {
   int64_t most_depth;     ///< of a panel, in whole groups
   int64_t code_bytes;     ///< of a number in a panel
   int64_t strip_bytes;    ///< that prepare_rows needs
+  int64_t strip_stride;   ///< from row to row of what prepare_rows leaves
   int64_t depth_unit;     ///< inputs side by side in a lane: a group's depth is rounded up to these
+  bool reads_codes;       ///< tile_rows whole rows of codes need no preparing, if their depth is in whole units
 
   /// A row of n numbers as codes and a scale per group: scale = greatest magnitude / 127, code = x / scale to nearest,
   /// ties to even. A group with NaN or infinity has such a scale, and what it takes part in is not finite.

@@ -10,9 +10,18 @@ namespace {
 
 // Rows of a tile: rounding a panel of weights costs about as much as multiplying some 40 rows with it.
 constexpr int64_t kMostRows = 2176;
-constexpr int64_t kPacking = 8;       // beside copying a number of a row
-constexpr int64_t kPanelBytes = 384;  // of an input in a panel of weights, which then fits the second cache
-constexpr int64_t kAlignment = 64;    // bytes
+constexpr int64_t kTasksPerWorker = 4;  // fewer and wider than elsewhere: narrow tiles read the rows too often
+constexpr int64_t kPacking = 8;         // beside copying a number of a row
+constexpr int64_t kPanelBytes = 384;    // of an input in a panel of weights, which then fits the second cache
+constexpr int64_t kAlignment = 64;      // bytes
+constexpr int kSecondCache = 2;         // for __builtin_prefetch
+
+/// Rows [from, to) of a strip.
+struct NextRows {
+  int64_t row;
+  int64_t from;
+  int64_t to;
+};
 
 /// One task in one worker's memory.
 class TileRunner {
@@ -61,10 +70,15 @@ class TileRunner {
   void multiply_rows(int64_t row, int64_t rows, int64_t begin, int64_t end) {
     const int64_t depth = end - begin;
     const Int8Target left = whole_.left.at(row, begin);
-    int8_.prepare_rows(left.codes, whole_.left.width, rows, depth, strip_);
+    const bool in_place = int8_.reads_codes && rows == int8_.tile_rows && depth % int8_.depth_unit == 0;
+    if (!in_place) int8_.prepare_rows(left.codes, whole_.left.stride(), rows, depth, strip_);
     float* y = p_.y + p_.result.at(row) + t_.out_begin;
-    for (int64_t strip = 0; strip < t_.columns(); strip += strip_width(int8_))
-      int8_.multiply_tile({.rows = strip_,
+    for (int64_t strip = 0; strip < t_.columns(); strip += strip_width(int8_)) {
+      const int64_t done = strip + strip_width(int8_);
+      prefetch_rows({row + rows, strip * int8_.tile_rows / t_.columns(), done * int8_.tile_rows / t_.columns()}, begin,
+                    end);
+      int8_.multiply_tile({.rows = in_place ? static_cast<const void*>(left.codes) : strip_,
+                           .rows_stride = in_place ? whole_.left.stride() : int8_.strip_stride,
                            .row_scales = left.scales,
                            .row_sums = left.sums,
                            .groups_stride = whole_.left.groups(),
@@ -76,6 +90,15 @@ class TileRunner {
                            .columns = std::min(strip_width(int8_), t_.columns() - strip),
                            .depth = depth,
                            .accumulate = begin > 0});
+    }
+  }
+
+  /// Rows [from, to) of the strip that begins at a row come while another strip is at work.
+  void prefetch_rows(const NextRows& next, int64_t begin, int64_t end) const {
+    for (int64_t row = next.row + next.from; row < std::min(next.row + next.to, t_.row_end); ++row) {
+      const int8_t* codes = whole_.left.at(row, begin).codes;
+      for (int64_t i = 0; i < end - begin; i += kAlignment) __builtin_prefetch(codes + i, 0, kSecondCache);
+    }
   }
 
   /// The epilogue, and rounding for the layer that reads the result.
@@ -101,17 +124,17 @@ class TileRunner {
 
 Int8Target Int8Rows::at(int64_t row, int64_t column) const {
   const int64_t group = row * groups() + column / kInt8Group;
-  return {codes + row * width + column, scales + group, sums + group};
+  return {codes + row * stride() + column, scales + group, sums + group};
 }
 
 int64_t int8_bytes(int64_t rows, int64_t width) {
   const auto group = static_cast<int64_t>(sizeof(float) + sizeof(int32_t));
-  return round_up(rows * width, kAlignment) + rows * divide_up(width, kInt8Group) * group;
+  return rows * int8_stride(width) + rows * divide_up(width, kInt8Group) * group;
 }
 
 Int8Rows int8_rows(void* memory, int64_t rows, int64_t width) {
   Int8Rows all = {.codes = static_cast<int8_t*>(memory), .width = width};
-  all.scales = reinterpret_cast<float*>(all.codes + round_up(rows * width, kAlignment));
+  all.scales = reinterpret_cast<float*>(all.codes + rows * all.stride());
   all.sums = reinterpret_cast<int32_t*>(all.scales + rows * all.groups());
   return all;
 }
@@ -127,6 +150,7 @@ void run_products(std::span<const Int8Product> products, ThreadPool& pool, const
   const TileLimits limits = {.row_unit = int8.tile_rows,
                              .most_rows = kMostRows,
                              .most_columns = kPanelBytes / int8.code_bytes,
+                             .tasks_per_worker = kTasksPerWorker,
                              .packing = kPacking};
   const std::vector<TileTask> tasks = plan_tiles(sizes, limits, pool.threads());
   pool.run(static_cast<int64_t>(tasks.size()), [&](int64_t index, int worker) {

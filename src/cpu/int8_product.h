@@ -6,14 +6,21 @@
 
 namespace inkstone {
 
-/// Rows as codes, and scales and sums of every kInt8Group of them; each lies row after row without gaps.
+/// From row to row of codes. An odd number of cache lines keeps rows out of each other's way in the caches.
+inline int64_t int8_stride(int64_t width) {
+  constexpr int64_t kLine = 64;
+  return (divide_up(width, kLine) | 1) * kLine;
+}
+
+/// Rows as codes, and scales and sums of every kInt8Group of them.
 struct Int8Rows {
-  int8_t* codes = nullptr;  ///< (rows, width)
+  int8_t* codes = nullptr;  ///< (rows, width), stride() apart
   float* scales = nullptr;  ///< (rows, groups)
   int32_t* sums = nullptr;  ///< (rows, groups)
   int64_t width = 0;
 
   int64_t groups() const { return divide_up(width, kInt8Group); }
+  int64_t stride() const { return int8_stride(width); }
   /// Of a row from a column on, where a group begins.
   Int8Target at(int64_t row, int64_t column = 0) const;
 };

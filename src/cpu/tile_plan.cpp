@@ -7,7 +7,6 @@
 namespace inkstone {
 namespace {
 
-constexpr int64_t kTasksPerWorker = 8;            // enough that the last ones end together
 constexpr int64_t kLeastTask = int64_t{4} << 20;  // multiply-adds; smaller tiles spend too much on packing
 
 struct TileSides {
@@ -39,7 +38,7 @@ int64_t even_side(int64_t n, int64_t most, int64_t unit) {
 std::vector<TileTask> plan_tiles(std::span<const ProductSize> products, const TileLimits& limits, int threads) {
   int64_t work = 0;
   for (const ProductSize& p : products) work += p.rows * p.in * p.out;
-  const int64_t most_work = std::max(kLeastTask, work / (threads * kTasksPerWorker));
+  const int64_t most_work = std::max(kLeastTask, work / (threads * limits.tasks_per_worker));
 
   std::vector<TileTask> tasks;
   for (size_t i = 0; i < products.size(); ++i) {

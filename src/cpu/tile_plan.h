@@ -35,7 +35,8 @@ struct TileLimits {
   int64_t row_unit = 1;  ///< as ProductSize::column_unit
   int64_t most_rows = 0;
   int64_t most_columns = 0;
-  int64_t packing = 1;  ///< what packing a weight costs, beside reading a number of the left factor
+  int64_t tasks_per_worker = 8;  ///< enough that the last ones end together
+  int64_t packing = 1;           ///< what packing a weight costs, beside reading a number of the left factor
 };
 
 /// The side of equal blocks of at most `most` that `n` divides into, rounded up to whole units.

@@ -100,6 +100,7 @@ void expect_product(const Int8Ops& ops, const TileSize& size, const Tensor& x, c
   for (const bool accumulate : {false, true}) {
     std::vector<float> y(static_cast<size_t>(size.rows * stride), kBefore);
     ops.multiply_tile({.rows = strip.data(),
+                       .rows_stride = ops.strip_stride,
                        .row_scales = rows.scales.data(),
                        .row_sums = rows.sums.data(),
                        .groups_stride = groups_of(size.depth),

@@ -142,7 +142,8 @@ struct Products {
 constexpr int64_t kPrefetchSteps = 16;
 
 template <int vectors>
-inline void multiply_group(Products<vectors>& sums, const RowCode* rows, const Code* panel, int64_t depth) {
+inline void multiply_group(Products<vectors>& sums, const RowCode* rows, int64_t stride, const Code* panel,
+                           int64_t depth) {
   for (int64_t k = 0; k < depth; k += kStep) {
     Wholes w[vectors];
     for (int v = 0; v < vectors; ++v) {
@@ -151,7 +152,7 @@ inline void multiply_group(Products<vectors>& sums, const RowCode* rows, const C
       w[v] = load_step(from);
     }
     for (int row = 0; row < kInt8Rows; ++row) {
-      const Wholes x = splat_step(rows + row * Strip::kStride + k);
+      const Wholes x = splat_step(rows + row * stride + k);
       for (int v = 0; v < vectors; ++v) sums.at[row][v] = add_products(sums.at[row][v], w[v], x);
     }
   }
@@ -162,7 +163,7 @@ void multiply_tile_with(const Int8Tile& t) {
   constexpr int64_t kWidth = vectors * kLanes;
   for (int64_t row = 0; row < t.rows_count; ++row)
     for (int v = 0; v < vectors; ++v) __builtin_prefetch(t.y + row * t.y_stride + v * kLanes, 1);
-  const Strip& strip = *static_cast<const Strip*>(t.rows);
+  const RowCode* rows = static_cast<const RowCode*>(t.rows);
   const Code* panel = static_cast<const Code*>(t.panel);
   alignas(64) float y[kInt8Rows * kWidth] = {};
   // Rows that are missing compute what nobody reads.
@@ -173,7 +174,7 @@ void multiply_tile_with(const Int8Tile& t) {
     for (int row = 0; row < kInt8Rows; ++row)
       for (int v = 0; v < vectors; ++v)
         sums.at[row][v] = splat_int(kOffset == 0 ? 0 : -kOffset * t.row_sums[at(row, g)]);
-    multiply_group<vectors>(sums, strip.codes + begin, panel + begin * kWidth, depth);
+    multiply_group<vectors>(sums, rows + begin, t.rows_stride, panel + begin * kWidth, depth);
     for (int row = 0; row < kInt8Rows; ++row) {
       const Floats scale = splat(t.row_scales[at(row, g)]);
       for (int v = 0; v < vectors; ++v) {
