@@ -24,7 +24,7 @@ Linear layer_of(WeightFormat kind, const Sizes& s, uint64_t seed) {
   const bool packed = kind != WeightFormat::f32;
   Linear layer = {
       {{packed ? random_weight(kind, s.out, s.in, seed) : dense_weight(repeated_normal({s.out, s.in}, seed, 0.02f))}}};
-  layer.tolerant = true;
+  layer.tolerance = std::make_shared<Tolerance>();
   return layer;
 }
 

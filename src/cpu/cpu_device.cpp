@@ -12,7 +12,7 @@ class CpuDevice final : public Device {
       : memory_(options.memory_limit == 0 ? available_memory() : options.memory_limit),
         pool_(threads),
         int8_(options.int8 ? &int8_ops(vector_ops().isa) : nullptr),
-        kernels_(pool_, vector_ops(), int8_) {}
+        kernels_(pool_, vector_ops(), int8_, options.keep_rounded) {}
 
   std::string name() const override { return "cpu"; }
   std::string describe() const override {
@@ -23,7 +23,9 @@ class CpuDevice final : public Device {
   Kernels& kernels() override { return kernels_; }
 
   std::shared_ptr<Buffer> allocate(size_t bytes) override { return memory_.allocate(bytes); }
-  MemoryUse memory() const override { return {memory_.current(), memory_.peak()}; }
+  MemoryUse memory() const override {
+    return {memory_.current() + kernels_.kept_bytes(), memory_.peak() + kernels_.kept_bytes()};
+  }
   void reset_peak() override { memory_.reset_peak(); }
 
   Tensor upload(const Tensor& host) override { return host; }

@@ -1,5 +1,7 @@
 // The CPU's kernels: f32 arithmetic, 8-bit where that was asked for, work cut into tasks for the device's own threads.
 #pragma once
+#include <optional>
+
 #include "core/thread_pool.h"
 #include "cpu/int8_product.h"
 #include "cpu/vector_ops.h"
@@ -11,9 +13,13 @@ namespace inkstone {
 /// Every method is one family's file in this folder.
 class CpuKernels final : public Kernels {
  public:
-  /// `pool` must outlive the kernels; `vector` chooses the instruction set, `int8` asks for tolerant layers in 8 bits.
-  explicit CpuKernels(ThreadPool& pool, const VectorOps& vector = vector_ops(), const Int8Ops* int8 = nullptr)
-      : pool_(pool), vector_(vector), int8_(int8), scratch_(pool.threads()) {}
+  /// `pool` must outlive the kernels; `vector` chooses the instruction set, `int8` asks for tolerant layers in 8 bits,
+  /// whose rounded weights are kept as far as `keep_bytes` go.
+  explicit CpuKernels(ThreadPool& pool, const VectorOps& vector = vector_ops(), const Int8Ops* int8 = nullptr,
+                      size_t keep_bytes = 0)
+      : pool_(pool), vector_(vector), int8_(int8), scratch_(pool.threads()) {
+    if (int8 != nullptr) layers_.emplace(pool, Int8Functions{vector, *int8}, keep_bytes);
+  }
 
   void embed(Tensor& out, const Weight& table, const Tensor& ids) override;
   void linear(std::span<Tensor> out, std::span<const LinearPart> parts) override;
@@ -33,6 +39,8 @@ class CpuKernels final : public Kernels {
   void to_rgb8(Tensor& out, const Tensor& x) override;
   void from_rgb8(Tensor& out, const Tensor& x) override;
 
+  size_t kept_bytes() const { return layers_ ? layers_->bytes() : 0; }  ///< of rounded weights
+
  private:
   bool uses_int8(const Linear* layer) const;
   /// A product for each slab of a tolerant layer; `part_number` tells parts of one call apart.
@@ -48,8 +56,8 @@ class CpuKernels final : public Kernels {
   const VectorOps& vector_;
   const Int8Ops* int8_;
   WorkerScratch scratch_;
-  Int8FactorCache factors_;
-  std::vector<Tensor> rounded_;  // of the parts of a linear step that nobody rounded before
+  std::optional<Int8Layers> layers_;  // with int8_
+  std::vector<Tensor> rounded_;       // of the parts of a linear step that nobody rounded before
 };
 
 }  // namespace inkstone

@@ -28,7 +28,9 @@ void add_squares(const Weight& w, ThreadPool& pool, const VectorOps& vector, std
     for (size_t i = 0; i < in; ++i) sums[i] += squares[i];
 }
 
-Int8Factors factors_of(const Linear& layer, ThreadPool& pool, const VectorOps& vector) {
+}  // namespace
+
+Int8Factors int8_factors(const Linear& layer, ThreadPool& pool, const VectorOps& vector) {
   std::vector<double> squares(static_cast<size_t>(layer.in()));
   for (const Slab& slab : layer.slabs) add_squares(slab.weight, pool, vector, squares);
   std::vector<double> sorted = squares;
@@ -37,23 +39,11 @@ Int8Factors factors_of(const Linear& layer, ThreadPool& pool, const VectorOps& v
   Int8Factors factors;
   for (const double square : squares) {
     const double halvings = std::round(std::log2(*middle / square) / 2);
-    const bool weak = halvings > 0;  // not if it is no number
-    factors.of_input.push_back(weak ? std::exp2(-static_cast<float>(std::min(halvings, kMostHalvings))) : 1.0f);
+    const double bounded = std::isnan(halvings) ? 0 : std::clamp(halvings, -kMostHalvings, kMostHalvings);
+    factors.of_input.push_back(std::exp2(-static_cast<float>(bounded)));
     factors.of_weight.push_back(1 / factors.of_input.back());
   }
   return factors;
-}
-
-}  // namespace
-
-const Int8Factors& Int8FactorCache::of(const Linear& layer, ThreadPool& pool, const VectorOps& vector) {
-  const Tensor& data = layer.slabs.front().weight.data;
-  Entry& entry = entries_[data.data<void>()];
-  if (entry.factors == nullptr || entry.weights.lock() != data.buffer()) {
-    entry.weights = data.buffer();
-    entry.factors = std::make_unique<Int8Factors>(factors_of(layer, pool, vector));
-  }
-  return *entry.factors;
 }
 
 }  // namespace inkstone

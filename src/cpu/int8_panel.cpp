@@ -19,71 +19,78 @@ void prefetch_row(const Weight& weight, int64_t row, int64_t begin, int64_t end)
     __builtin_prefetch(data + i);
 }
 
+int64_t code_bytes(const Int8Ops& int8, int64_t columns, int64_t depth) {
+  return round_up(columns * round_up(depth, int8.depth_unit) * int8.code_bytes, kAlignment);
+}
+
 }  // namespace
 
-Int8Panel::Int8Panel(const Int8Functions& functions, const Weight& weight, const Int8Factors* factors, int64_t begin,
-                     int64_t end)
-    : functions_(functions),
-      int8_(functions.int8),
-      weight_(weight),
-      factors_(factors),
-      out_begin_(begin),
-      out_end_(end),
-      columns_(round_up(end - begin, int8_.lanes)),
-      most_depth_(std::min(int8_.most_depth, weight.in)) {}
+Int8Panel::Int8Panel(const Int8Ops& int8, const PanelRange& range, std::byte* memory)
+    : range_(range),
+      columns_(round_up(range.outputs(), int8.lanes)),
+      strip_width_(strip_width(int8)),
+      strip_unit_bytes_(round_up(range.depth(), int8.depth_unit) * int8.code_bytes),
+      codes_(memory),
+      scales_(reinterpret_cast<float*>(memory + code_bytes(int8, columns_, range.depth()))) {}
 
-int64_t Int8Panel::code_bytes() const {
-  return round_up(columns_ * round_up(most_depth_, int8_.depth_unit) * int8_.code_bytes, kAlignment);
+int64_t Int8Panel::bytes(const Int8Ops& int8, int64_t outputs, int64_t depth) {
+  const int64_t columns = round_up(outputs, int8.lanes);
+  return code_bytes(int8, columns, depth) + round_up(columns * divide_up(depth, kInt8Group) * kFloat, kAlignment);
 }
 
-int64_t Int8Panel::scale_bytes() const {
-  return round_up(columns_ * divide_up(most_depth_, kInt8Group) * kFloat, kAlignment);
+std::byte* Int8Panel::codes(int64_t out) const { return codes_ + (out - range_.out_begin) * strip_unit_bytes_; }
+
+float* Int8Panel::scales(int64_t out) const {
+  return scales_ + (out - range_.out_begin) * divide_up(range_.depth(), kInt8Group);
 }
+
+int64_t Int8Panel::strip_columns(int64_t out) const {
+  return std::min(strip_width_, columns_ - (out - range_.out_begin));
+}
+
+/// A vector of outputs, and inputs that pass through the first cache together.
+struct Int8Packer::Chunk {
+  int64_t strip;  // its first output
+  int64_t lane;   // first output in the strip
+  int64_t begin;  // inputs
+  int64_t end;
+};
 
 /// A range that cuts groups of the weight's format is expanded with all of them.
-int64_t Int8Panel::room_bytes() const { return int8_.lanes * (kChunk + 2 * input_unit(weight_)) * kFloat; }
+int64_t Int8Packer::room() const { return int8_.lanes * (kChunk + 2 * input_unit(weight_)); }
 
-int64_t Int8Panel::width_of(int64_t strip) const { return std::min(strip_width(int8_), columns_ - strip); }
-
-void Int8Panel::pack(int64_t begin, int64_t end, std::byte* memory) {
-  codes_ = memory;
-  scales_ = reinterpret_cast<float*>(codes_ + code_bytes());
-  room_ = reinterpret_cast<float*>(codes_ + code_bytes() + scale_bytes());
-  begin_ = begin;
-  depth_ = end - begin;
-  for (int64_t strip = 0; strip < columns_; strip += strip_width(int8_))
-    for (int64_t lane = 0; lane < width_of(strip); lane += int8_.lanes)
-      for (int64_t at = begin; at < end; at += kChunk) pack_chunk({strip, lane, at, std::min(at + kChunk, end)});
+void Int8Packer::pack(const Int8Panel& panel, float* room) const {
+  for (int64_t out = panel.range().out_begin; out < panel.range().out_end; out += strip_width(int8_))
+    pack_strip(panel, out, room);
 }
 
-const std::byte* Int8Panel::codes(int64_t strip) const {
-  return codes_ + strip * round_up(depth_, int8_.depth_unit) * int8_.code_bytes;
+void Int8Packer::pack_strip(const Int8Panel& panel, int64_t out, float* room) const {
+  const int64_t end = panel.range().in_end;
+  for (int64_t lane = 0; lane < panel.strip_columns(out); lane += int8_.lanes)
+    for (int64_t at = panel.range().in_begin; at < end; at += kChunk)
+      pack_chunk(panel, {out, lane, at, std::min(at + kChunk, end)}, room);
 }
 
-const float* Int8Panel::scales(int64_t strip) const { return scales_ + strip * divide_up(depth_, kInt8Group); }
-
-void Int8Panel::pack_chunk(const Chunk& c) {
-  const int64_t out = out_begin_ + c.strip + c.lane;
-  const int64_t outputs = std::min(int8_.lanes, out_end_ - out);
+void Int8Packer::pack_chunk(const Int8Panel& panel, const Chunk& c, float* room) const {
+  const int64_t out = c.strip + c.lane;
+  const int64_t outputs = std::min(int8_.lanes, panel.range().out_end - out);
   const int64_t unit = input_unit(weight_);
   const int64_t from = c.begin / unit * unit, to = std::min(round_up(c.end, unit), weight_.in);
   for (int64_t o = 0; o < outputs; ++o) {
-    expand_row(weight_, functions_.vector.expander, out + o, from, to, room_ + o * (to - from));
+    expand_row(weight_, functions_.vector.expander, out + o, from, to, room + o * (to - from));
     prefetch_row(weight_, out + o, to, std::min(to + kChunk, weight_.in));
   }
-  const int64_t width = width_of(c.strip);
+  const int64_t width = panel.strip_columns(c.strip);
   for (int64_t at = c.begin; at < c.end; at += kInt8Group) {
-    const int64_t before = at - begin_;  // inputs of the panel
-    const int64_t code = c.strip * round_up(depth_, int8_.depth_unit) + before * width + c.lane * int8_.depth_unit;
-    const int64_t scale = c.strip * divide_up(depth_, kInt8Group) + before / kInt8Group * width + c.lane;
-    int8_.pack_lanes({.w = room_ + at - from,
+    const int64_t before = at - panel.range().in_begin;
+    int8_.pack_lanes({.w = room + at - from,
                       .factors = factors_ == nullptr ? nullptr : factors_->of_weight.data() + at,
                       .stride = to - from,
                       .outputs = outputs,
                       .depth = std::min(kInt8Group, c.end - at),
                       .vectors = width / int8_.lanes,
-                      .panel = codes_ + code * int8_.code_bytes,
-                      .scales = scales_ + scale});
+                      .panel = panel.codes(c.strip) + (before * width + c.lane * int8_.depth_unit) * int8_.code_bytes,
+                      .scales = panel.scales(c.strip) + before / kInt8Group * width + c.lane});
   }
 }
 

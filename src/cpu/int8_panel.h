@@ -2,7 +2,7 @@
 #pragma once
 #include "cpu/int8_factors.h"
 #include "cpu/int8_ops.h"
-#include "cpu/vector_ops.h"
+#include "cpu/weight_panel.h"
 
 namespace inkstone {
 
@@ -15,52 +15,53 @@ struct Int8Functions {
 /// Outputs of a strip: as many as a tile of a product has columns.
 inline int64_t strip_width(const Int8Ops& int8) { return int8.panel_vectors * int8.lanes; }
 
-/// Some outputs of a weight matrix for some of its inputs, strip by strip. Rounded whenever a tile needs it: packing
-/// all weights once would hold them twice, and costs a few rows' products.
+/// Most inputs of a panel, in whole groups unless it is all.
+inline int64_t panel_depth(const Int8Ops& int8, int64_t in) { return int8.most_depth < in ? int8.most_depth : in; }
+
+/// Where codes and scales of a range lie, strip by strip.
 class Int8Panel {
  public:
-  /// Of outputs [begin, end) of a weight; `factors` of its inputs may be null.
-  Int8Panel(const Int8Functions& functions, const Weight& weight, const Int8Factors* factors, int64_t begin,
-            int64_t end);
+  Int8Panel() = default;
+  /// In bytes() of memory aligned to 64 bytes. The range begins at a multiple of panel_depth() and ends at the next.
+  Int8Panel(const Int8Ops& int8, const PanelRange& range, std::byte* memory);
 
-  int64_t depth() const { return most_depth_; }  ///< most inputs at a time, in whole groups unless it is all
-  int64_t bytes() const { return code_bytes() + scale_bytes() + room_bytes(); }
+  static int64_t bytes(const Int8Ops& int8, int64_t outputs, int64_t depth);
 
-  /// Inputs [begin, end), begin at a multiple of depth(), into bytes() of memory aligned to 64 bytes.
-  void pack(int64_t begin, int64_t end, std::byte* memory);
-
-  /// Of the strip that begins at an output of the panel.
-  const std::byte* codes(int64_t strip) const;
-  const float* scales(int64_t strip) const;
+  const PanelRange& range() const { return range_; }
+  /// Of the strip that begins at an output of the weight; it is strip_width() outputs from range().out_begin, or more.
+  std::byte* codes(int64_t out) const;
+  float* scales(int64_t out) const;
+  int64_t strip_columns(int64_t out) const;  ///< whole vectors
 
  private:
-  /// A vector of outputs, and inputs that pass through the first cache together.
-  struct Chunk {
-    int64_t strip;  // its first output in the panel
-    int64_t lane;   // first output in the strip
-    int64_t begin;  // inputs of the weight
-    int64_t end;
-  };
+  PanelRange range_;
+  int64_t columns_ = 0;  // whole vectors
+  int64_t strip_width_ = 0;
+  int64_t strip_unit_bytes_ = 0;  // of an output in all inputs
+  std::byte* codes_ = nullptr;
+  float* scales_ = nullptr;
+};
 
-  int64_t code_bytes() const;
-  int64_t scale_bytes() const;
-  int64_t room_bytes() const;
-  int64_t width_of(int64_t strip) const;
-  void pack_chunk(const Chunk& chunk);
+/// Rounds weights to 8 bits on their way into panels.
+class Int8Packer {
+ public:
+  /// `factors` of the weight's inputs may be null.
+  Int8Packer(const Int8Functions& functions, const Weight& weight, const Int8Factors* factors)
+      : functions_(functions), int8_(functions.int8), weight_(weight), factors_(factors) {}
+
+  int64_t room() const;  ///< for weights in the making, in numbers
+  void pack(const Int8Panel& panel, float* room) const;
+  /// The strip that begins at an output.
+  void pack_strip(const Int8Panel& panel, int64_t out, float* room) const;
+
+ private:
+  struct Chunk;
+  void pack_chunk(const Int8Panel& panel, const Chunk& chunk, float* room) const;
 
   const Int8Functions& functions_;
   const Int8Ops& int8_;
   const Weight& weight_;
   const Int8Factors* factors_;
-  int64_t out_begin_;
-  int64_t out_end_;
-  int64_t columns_;  // whole vectors
-  int64_t most_depth_;
-  int64_t begin_ = 0;  // inputs of the weight
-  int64_t depth_ = 0;
-  std::byte* codes_ = nullptr;
-  float* scales_ = nullptr;
-  float* room_ = nullptr;  // for weights in the making
 };
 
 }  // namespace inkstone

@@ -32,22 +32,26 @@ class TileRunner {
         t_(tile),
         vector_(functions.vector),
         int8_(functions.int8),
-        panel_(functions, *p_.weight, product.factors, tile.out_begin, tile.out_end) {}
+        packer_(functions, *p_.weight, product.factors),
+        depth_(panel_depth(int8_, p_.weight->in)) {}
 
-  /// In floats: the panel, rows for the kernel, results in the making.
-  int64_t scratch() const { return (panel_bytes() + strip_bytes() + result_bytes()) / kFloat; }
+  /// In floats: rows for the kernel, results in the making, the panel and weights on their way to it.
+  int64_t scratch() const {
+    const int64_t packing = whole_.packed == nullptr ? panel_bytes() / kFloat + packer_.room() : 0;
+    return (strip_bytes() + result_bytes()) / kFloat + packing;
+  }
 
   void run(float* memory) {
-    auto* panel = reinterpret_cast<std::byte*>(memory);
-    strip_ = panel + panel_bytes();
+    strip_ = reinterpret_cast<std::byte*>(memory);
     if (result_bytes() > 0) keep_result_in(reinterpret_cast<float*>(strip_ + strip_bytes()));
+    std::byte* for_panel = strip_ + strip_bytes() + result_bytes();
     SequenceVectors gates(p_.epilogue->gate);
     for (int64_t begin = 0, end = 0; begin < p_.weight->in; begin = end) {
-      end = std::min(begin + panel_.depth(), p_.weight->in);
-      panel_.pack(begin, end, panel);
+      end = std::min(begin + depth_, p_.weight->in);
+      const Int8Panel panel = panel_of(begin, end, for_panel);
       for (int64_t row = t_.row_begin; row < t_.row_end; row += int8_.tile_rows) {
         const int64_t rows = std::min(int8_.tile_rows, t_.row_end - row);
-        multiply_rows(row, rows, begin, end);
+        multiply_rows(panel, row, rows);
         if (end == p_.weight->in) finish(row, rows, gates);
       }
     }
@@ -56,19 +60,28 @@ class TileRunner {
  private:
   static constexpr int64_t kFloat = sizeof(float);
 
-  int64_t panel_bytes() const { return round_up(panel_.bytes(), kAlignment); }
+  int64_t panel_bytes() const { return Int8Panel::bytes(int8_, t_.columns(), depth_); }
   int64_t strip_bytes() const { return round_up(int8_.strip_bytes, kAlignment); }
 
   /// Of results that are rounded before they leave the tile.
-  int64_t result_bytes() const { return whole_.rounded.codes == nullptr ? 0 : t_.rows() * t_.columns() * kFloat; }
+  int64_t result_bytes() const {
+    return whole_.rounded.codes == nullptr ? 0 : round_up(t_.rows() * t_.columns() * kFloat, kAlignment);
+  }
   void keep_result_in(float* memory) {
     p_.result.stride = t_.columns();
     p_.result.first = -t_.row_begin * t_.columns() - t_.out_begin;
     p_.y = memory;
   }
 
-  void multiply_rows(int64_t row, int64_t rows, int64_t begin, int64_t end) {
-    const int64_t depth = end - begin;
+  Int8Panel panel_of(int64_t begin, int64_t end, std::byte* memory) const {
+    if (whole_.packed != nullptr) return whole_.packed->panels[static_cast<size_t>(begin / depth_)];
+    const Int8Panel panel(int8_, {t_.out_begin, t_.out_end, begin, end}, memory);
+    packer_.pack(panel, reinterpret_cast<float*>(memory + panel_bytes()));
+    return panel;
+  }
+
+  void multiply_rows(const Int8Panel& panel, int64_t row, int64_t rows) {
+    const int64_t begin = panel.range().in_begin, end = panel.range().in_end, depth = end - begin;
     const Int8Target left = whole_.left.at(row, begin);
     const bool in_place = int8_.reads_codes && rows == int8_.tile_rows && depth % int8_.depth_unit == 0;
     if (!in_place) int8_.prepare_rows(left.codes, whole_.left.stride(), rows, depth, strip_);
@@ -82,8 +95,8 @@ class TileRunner {
                            .row_scales = left.scales,
                            .row_sums = left.sums,
                            .groups_stride = whole_.left.groups(),
-                           .panel = panel_.codes(strip),
-                           .panel_scales = panel_.scales(strip),
+                           .panel = panel.codes(t_.out_begin + strip),
+                           .panel_scales = panel.scales(t_.out_begin + strip),
                            .y = y + strip,
                            .y_stride = p_.result.stride,
                            .rows_count = rows,
@@ -116,7 +129,8 @@ class TileRunner {
   const Tile& t_;
   const VectorOps& vector_;
   const Int8Ops& int8_;
-  Int8Panel panel_;
+  Int8Packer packer_;
+  int64_t depth_;  // of a panel
   std::byte* strip_ = nullptr;
 };
 

@@ -1,6 +1,6 @@
 // Products of rows that are held in 8 bits with weights of any format.
 #pragma once
-#include "cpu/int8_panel.h"
+#include "cpu/int8_layer.h"
 #include "cpu/matrix_product.h"
 #include "cpu/rounding.h"
 
@@ -32,15 +32,16 @@ int64_t int8_bytes(int64_t rows, int64_t width);
 Int8Rows int8_rows(void* memory, int64_t rows, int64_t width);
 
 struct Int8Product {
-  MatrixProduct product;  ///< without a left factor; its result's rows are of one line
-  Int8Rows left;
-  const Int8Factors* factors = nullptr;  ///< of the layer's inputs; `left` was multiplied with them
+  MatrixProduct product;                 ///< without a left factor; its result's rows are of one line
+  Int8Rows left;                         ///< rounded for this layer
+  const Int8Factors* factors = nullptr;  ///< of the layer
+  const Int8Packed* packed = nullptr;    ///< its weight; null: it is rounded in the product
   Int8Rows rounded = {};                 ///< where the result goes in 8 bits; without: to the product's result
   const Int8Factors* next = nullptr;     ///< of the layer that the rounded result feeds
 };
 
-/// Rounds the weights to 8 bits, panel by panel, and multiplies whole numbers. As with run_products(), a number of a
-/// result depends on its row and its output alone.
+/// Multiplies whole numbers; weights that nobody rounded before are rounded panel by panel. As with run_products(), a
+/// number of a result depends on its row and its output alone.
 void run_products(std::span<const Int8Product> products, ThreadPool& pool, const Int8Functions& functions,
                   WorkerScratch& scratch);
 

@@ -11,7 +11,7 @@ Int8Rows rows_of(const Tensor& rounded) { return int8_rows(rounded.data<void>(),
 }  // namespace
 
 bool CpuKernels::uses_int8(const Linear* layer) const {
-  return int8_ != nullptr && layer != nullptr && layer->tolerant;
+  return int8_ != nullptr && layer != nullptr && layer->tolerance != nullptr;
 }
 
 bool CpuKernels::rounds_for(const Linear* layer, const Tensor& out) const {
@@ -36,18 +36,21 @@ Int8Rows CpuKernels::rounded(const Tensor& x, const Int8Factors& factors, Tensor
 
 std::vector<Int8Product> CpuKernels::int8_products(size_t part_number, const LinearPart& part, Tensor& out) {
   if (rounded_.size() <= part_number) rounded_.resize(part_number + 1);
-  const Int8Factors& factors = factors_.of(*part.layer, pool_, vector_);
+  const Int8Layer& layer = layers_->of(*part.layer);
   const bool was_fed = part.x.dtype() == DType::i8;
-  Int8Product all = {.left = was_fed ? rows_of(part.x) : rounded(part.x, factors, rounded_[part_number]),
-                     .factors = &factors};
+  Int8Product all = {.left = was_fed ? rows_of(part.x) : rounded(part.x, layer.factors, rounded_[part_number]),
+                     .factors = &layer.factors};
   const Linear* next = part.epilogue.feeds;
   const std::vector<MatrixProduct> slabs = products_of(part, out);
   if (slabs.size() == 1 && rounds_for(next, out)) {
     all.rounded = as_int8(out);
-    all.next = &factors_.of(*next, pool_, vector_);
+    all.next = &layers_->of(*next).factors;
   }
   std::vector<Int8Product> products(slabs.size(), all);
-  for (size_t i = 0; i < slabs.size(); ++i) products[i].product = slabs[i];
+  for (size_t i = 0; i < slabs.size(); ++i) {
+    products[i].product = slabs[i];
+    if (!layer.packed.empty()) products[i].packed = &layer.packed[i];
+  }
   return products;
 }
 

@@ -29,8 +29,7 @@ void CpuKernels::layer_norm_modulate(std::span<Tensor> out, std::span<const Modu
   for (const ModulatePart& part : parts) rows.push_back(part.x.dim(0));
   std::vector<Rounding> roundings(parts.size());
   for (size_t p = 0; p < parts.size(); ++p)
-    if (rounds_for(parts[p].feeds, out[p]))
-      roundings[p] = {as_int8(out[p]), &factors_.of(*parts[p].feeds, pool_, vector_)};
+    if (rounds_for(parts[p].feeds, out[p])) roundings[p] = {as_int8(out[p]), &layers_->of(*parts[p].feeds).factors};
   for_row_blocks(pool_, rows, d, [&](const RowBlock& block) {
     const ModulatePart& part = parts[block.part];
     const Rounding& rounding = roundings[block.part];

@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "core/host_memory.h"
 #include "cpu/cpu_device.h"
 #include "cuda/cuda_device.h"
 #include "ops/comparer.h"
@@ -18,6 +19,15 @@ constexpr double kTolerance = 2e-5;
 /// The same with operands and results rounded to bf16, each by up to 2^-8.
 constexpr double kNarrowTolerance = 1e-2;
 
+std::unique_ptr<Device> make_cpu(const EngineOptions& options) {
+  // Under a limit every byte is counted beforehand, and rounding weights again costs little.
+  const size_t keep_rounded = options.memory_limit == 0 ? available_memory() / 2 : 0;
+  return make_cpu_device({.threads = options.threads,
+                          .memory_limit = options.memory_limit,
+                          .int8 = options.arithmetic == Arithmetic::int8,
+                          .keep_rounded = keep_rounded});
+}
+
 std::unique_ptr<Device> make_device(DeviceKind kind, const EngineOptions& options) {
   switch (resolved(kind)) {
     case DeviceKind::reference:
@@ -28,9 +38,7 @@ std::unique_ptr<Device> make_device(DeviceKind kind, const EngineOptions& option
            .arithmetic = options.held_as == HeldAs::f32 ? CudaArithmetic::f32 : CudaArithmetic::bf16,
            .memory_limit = options.memory_limit});
     default:
-      return make_cpu_device({.threads = options.threads,
-                              .memory_limit = options.memory_limit,
-                              .int8 = options.arithmetic == Arithmetic::int8});
+      return make_cpu(options);
   }
 }
 

@@ -24,7 +24,7 @@ constexpr StreamNames kTextNames = {"txt_mod.1",         "attn.add_q_proj",   "a
 
 /// Nearly all of the work, and what each layer rounds is small beside the residual that it adds to.
 Linear tolerant(Linear layer) {
-  layer.tolerant = true;
+  layer.tolerance = std::make_shared<Tolerance>();
   return layer;
 }
 

@@ -1,5 +1,6 @@
 // Weight matrices, type-erased: layers hold them and never look at the format.
 #pragma once
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -45,11 +46,22 @@ struct Slab {
   Tensor bias;
 };
 
+/// What a device made of a layer's weights when it first needed it.
+struct DeviceForm {
+  virtual ~DeviceForm() = default;
+};
+
+/// Of a layer that tolerates rounding: a device that was asked for lossy arithmetic may use it there.
+struct Tolerance {
+  std::unique_ptr<DeviceForm> form;
+};
+
 /// y = x Wᵀ + b, where W is its slabs one below the other. So q, k and v are one layer though files hold three
 /// matrices, without copying them.
 struct Linear {
   std::vector<Slab> slabs;
-  bool tolerant = false;  ///< of rounding: a device that was asked for lossy arithmetic may use it here
+  /// Null: none. Copies of a layer share it, wherever the weights lie, so that a device need not look at them again.
+  std::shared_ptr<Tolerance> tolerance;
 
   int64_t in() const { return slabs.front().weight.in; }
   int64_t out() const;

@@ -1,0 +1,58 @@
+#include "cpu/int8_layer.h"
+
+#include <algorithm>
+
+#include "cpu/rounding.h"
+#include "cpu/worker_scratch.h"
+
+namespace inkstone {
+
+const Int8Layer& Int8Layers::of(const Linear& layer) {
+  std::unique_ptr<DeviceForm>& form = layer.tolerance->form;
+  if (form == nullptr) {
+    auto made = std::make_unique<Int8Layer>();
+    made->factors = int8_factors(layer, pool_, functions_.vector);
+    made->packed = pack(layer, made->factors);
+    form = std::move(made);
+  }
+  return static_cast<const Int8Layer&>(*form);
+}
+
+/// As much again as may be kept must stay available, for what other parts of the program have yet to allocate.
+std::vector<Int8Packed> Int8Layers::pack(const Linear& layer, const Int8Factors& factors) {
+  size_t bytes = 0;
+  for (const Slab& slab : layer.slabs) bytes += bytes_of(slab.weight);
+  std::vector<Int8Packed> packed;
+  if (memory_.current() + bytes > keep_bytes_ || available_memory() < keep_bytes_ + bytes) return packed;
+  for (const Slab& slab : layer.slabs) packed.push_back(pack(slab.weight, factors));
+  return packed;
+}
+
+size_t Int8Layers::bytes_of(const Weight& w) const {
+  const int64_t depth = panel_depth(functions_.int8, w.in);
+  int64_t bytes = 0;
+  for (int64_t begin = 0; begin < w.in; begin += depth)
+    bytes += Int8Panel::bytes(functions_.int8, w.out, std::min(depth, w.in - begin));
+  return static_cast<size_t>(bytes);
+}
+
+Int8Packed Int8Layers::pack(const Weight& w, const Int8Factors& factors) {
+  const Int8Ops& int8 = functions_.int8;
+  const int64_t depth = panel_depth(int8, w.in);
+  Int8Packed packed = {.memory = memory_.allocate(bytes_of(w))};
+  auto* to = static_cast<std::byte*>(packed.memory->data);
+  for (int64_t begin = 0; begin < w.in; begin += depth) {
+    packed.panels.emplace_back(int8, PanelRange{0, w.out, begin, std::min(begin + depth, w.in)}, to);
+    to += Int8Panel::bytes(int8, w.out, packed.panels.back().range().depth());
+  }
+  const Int8Packer packer(functions_, w, &factors);
+  WorkerScratch rooms(pool_.threads());
+  const int64_t strips = divide_up(w.out, strip_width(int8));
+  pool_.run(strips * static_cast<int64_t>(packed.panels.size()), [&](int64_t task, int worker) {
+    packer.pack_strip(packed.panels[static_cast<size_t>(task / strips)], task % strips * strip_width(int8),
+                      rooms.floats(worker, packer.room()));
+  });
+  return packed;
+}
+
+}  // namespace inkstone

@@ -1,0 +1,41 @@
+// What the cpu device makes of a layer that it computes in 8 bits, once, when it first meets the layer.
+#pragma once
+#include "core/host_memory.h"
+#include "cpu/int8_panel.h"
+
+namespace inkstone {
+
+/// A weight rounded as a whole.
+struct Int8Packed {
+  std::shared_ptr<Buffer> memory;
+  std::vector<Int8Panel> panels;  ///< of all outputs, one for each panel_depth() inputs
+};
+
+struct Int8Layer final : DeviceForm {
+  Int8Factors factors;
+  std::vector<Int8Packed> packed;  ///< of each slab; none: they are rounded again in every product
+};
+
+/// Makes layers, and keeps their rounded weights while there is memory for it. Results do not depend on that.
+class Int8Layers {
+ public:
+  /// `keep_bytes`: what rounded weights may take at most. The pool and the functions must outlive this.
+  Int8Layers(ThreadPool& pool, const Int8Functions& functions, size_t keep_bytes)
+      : pool_(pool), functions_(functions), memory_(keep_bytes), keep_bytes_(keep_bytes) {}
+
+  const Int8Layer& of(const Linear& layer);
+
+  size_t bytes() const { return memory_.current(); }
+
+ private:
+  std::vector<Int8Packed> pack(const Linear& layer, const Int8Factors& factors);
+  Int8Packed pack(const Weight& weight, const Int8Factors& factors);
+  size_t bytes_of(const Weight& weight) const;
+
+  ThreadPool& pool_;
+  Int8Functions functions_;
+  HostMemory memory_;
+  size_t keep_bytes_;
+};
+
+}  // namespace inkstone
