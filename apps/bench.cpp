@@ -30,7 +30,7 @@ struct Arguments {
   std::string kind;
   BenchOptions options;
   std::optional<int64_t> layers;
-  std::optional<std::string> device, arithmetic;
+  std::optional<std::string> device, arithmetic, isa;
   std::optional<int> threads;
   bool as_json = false;
 };
@@ -62,6 +62,7 @@ void run_bench_command(const Arguments& a) {
   if (a.device) options.device = device_named(*a.device);
   if (a.arithmetic) options.arithmetic = arithmetic_named(*a.arithmetic);
   if (a.device) options.device_index = cuda_index(*a.device).value_or(0);
+  if (a.isa) options.isa = isa_named(*a.isa);
   options.threads = a.threads.value_or(0);
   BenchResult result;
   run_interruptibly([&](const std::stop_token& stop) {
@@ -108,6 +109,7 @@ void add_bench(CLI::App& app, Run& run) {
   command.add_flag("--json", arguments->as_json, "print JSON");
   add_device_option(command, arguments->device);
   add_arithmetic_option(command, arguments->arithmetic);
+  add_isa_option(command, arguments->isa);
   add_threads_option(command, arguments->threads);
   command.footer(kFooter);
   command.callback([arguments, &run] { run = [arguments] { run_bench_command(*arguments); }; });

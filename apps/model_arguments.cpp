@@ -41,6 +41,14 @@ CLI::Option* add_arithmetic_option(CLI::App& command, std::optional<std::string>
       ->group(kRunGroup);
 }
 
+CLI::Option* add_isa_option(CLI::App& command, std::optional<std::string>& isa) {
+  return command.add_option("--isa", isa, "scalar, avx2 or avx512; without it the best that the processor has")
+      ->type_name("NAME")
+      ->check(one_of({"scalar", "avx2", "avx512"}))
+      ->envname("INKSTONE_ISA")
+      ->group(kRunGroup);
+}
+
 CLI::Option* add_threads_option(CLI::App& command, std::optional<int>& threads) {
   return command.add_option("--threads", threads, "threads to compute with; without it all that the machine allows")
       ->type_name("N")
@@ -62,6 +70,7 @@ void add_model_options(CLI::App& command, ModelArguments& arguments, Components 
       ->check(one_of({"f32", "bf16"}))
       ->group(kRunGroup);
   if (components == Components::all) add_arithmetic_option(command, arguments.arithmetic);
+  add_isa_option(command, arguments.isa);
   add_threads_option(command, arguments.threads);
   command.add_option("--compare", arguments.compare, "run every op on this device too; stop at the first that differs")
       ->type_name("NAME")
@@ -74,6 +83,11 @@ void add_model_options(CLI::App& command, ModelArguments& arguments, Components 
 }
 
 Arithmetic arithmetic_named(const std::string& name) { return name == "int8" ? Arithmetic::int8 : Arithmetic::f32; }
+
+InstructionSet isa_named(const std::string& name) {
+  if (name == "avx512") return InstructionSet::avx512;
+  return name == "avx2" ? InstructionSet::avx2 : InstructionSet::scalar;
+}
 
 DeviceKind device_named(const std::string& name) {
   if (cuda_index(name)) return DeviceKind::cuda;
@@ -91,6 +105,7 @@ void apply(const ModelArguments& arguments, EngineOptions& options) {
   if (arguments.device) options.device_index = cuda_index(*arguments.device).value_or(0);
   if (arguments.dtype) options.held_as = *arguments.dtype == "f32" ? HeldAs::f32 : HeldAs::bf16;
   if (arguments.arithmetic) options.arithmetic = arithmetic_named(*arguments.arithmetic);
+  if (arguments.isa) options.isa = isa_named(*arguments.isa);
   if (arguments.threads) options.threads = *arguments.threads;
   if (arguments.compare) options.compare = device_named(*arguments.compare);
 }

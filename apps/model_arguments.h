@@ -13,7 +13,7 @@ namespace inkstone::cli {
 /// What the user gave; what is absent stays as it is.
 struct ModelArguments {
   std::optional<std::string> model, transformer, text_encoder, vae, tokenizer;
-  std::optional<std::string> device, dtype, arithmetic, compare;
+  std::optional<std::string> device, dtype, arithmetic, isa, compare;
   std::optional<int> threads;
   bool quiet = false;
   bool verbose = false;
@@ -28,12 +28,14 @@ CLI::Option* add_model_option(CLI::App& command, std::optional<std::string>& mod
 CLI::Option* add_tokenizer_option(CLI::App& command, std::optional<std::string>& tokenizer);
 CLI::Option* add_device_option(CLI::App& command, std::optional<std::string>& device);
 CLI::Option* add_arithmetic_option(CLI::App& command, std::optional<std::string>& arithmetic);
+CLI::Option* add_isa_option(CLI::App& command, std::optional<std::string>& isa);
 CLI::Option* add_threads_option(CLI::App& command, std::optional<int>& threads);
 
 /// Overwrites what the user gave.
 void apply(const ModelArguments& arguments, EngineOptions& options);
 
 Arithmetic arithmetic_named(const std::string& name);
+InstructionSet isa_named(const std::string& name);
 DeviceKind device_named(const std::string& name);
 Verbosity verbosity_of(const ModelArguments& arguments);
 

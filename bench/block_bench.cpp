@@ -12,6 +12,7 @@ namespace {
 
 constexpr int64_t kTextTokens = 64;
 constexpr int64_t kPixelsOfToken = 16;
+constexpr size_t kKept = size_t{1} << 30;  // bytes: all of a block's rounded weights
 
 /// A picture and its text on their way through a block that is not the last one.
 struct BlockRun {
@@ -121,7 +122,7 @@ class Int8Peer final : public Peer {
 };
 
 void block(benchmark::State& state, RandomFormat format, bool int8) {
-  const auto device = make_cpu_device({.int8 = int8});
+  const auto device = make_cpu_device({.int8 = int8, .keep_rounded = kKept});
   Ops ops(*device);
   RandomWeights random(*device, format, usable_processors());
   const BlockRun run(ops, random, state.range(0));

@@ -41,6 +41,9 @@ enum class Arithmetic : uint8_t {
   int8,  ///< activations and weights rounded to 8 bits, whatever the weights are held in: faster, lossy; cpu only
 };
 
+/// Of the cpu device. Asking for one that the processor lacks is an Error.
+enum class InstructionSet : uint8_t { best, scalar, avx2, avx512 };
+
 /// What an engine is for. It opens what that takes and looks at nothing else.
 enum class Purpose : uint8_t {
   generate,  ///< every component
@@ -58,6 +61,7 @@ struct EngineOptions {
   int device_index = 0;  ///< which of several cuda devices
   HeldAs held_as = HeldAs::stored;
   Arithmetic arithmetic = Arithmetic::f32;
+  InstructionSet isa = InstructionSet::best;
   int threads = 0;                    ///< 0: as many as the machine and the container allow
   size_t memory_limit = 0;            ///< bytes for activations and weights not used as mapped; 0: what is available
   bool profile = false;               ///< time every op; see Result::profile
@@ -218,6 +222,7 @@ struct BenchOptions {
   DeviceKind device = DeviceKind::cpu;
   Arithmetic arithmetic = Arithmetic::f32;
   int device_index = 0;
+  InstructionSet isa = InstructionSet::best;
   int threads = 0;
   bool profile = false;       ///< time every op, which makes a GPU wait after each; see BenchResult::profile
   ProgressFunction progress;  ///< Stage::load while weights are made, then one step for each run

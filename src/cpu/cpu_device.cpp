@@ -11,12 +11,13 @@ class CpuDevice final : public Device {
   CpuDevice(int threads, const CpuOptions& options)
       : memory_(options.memory_limit == 0 ? available_memory() : options.memory_limit),
         pool_(threads),
-        int8_(options.int8 ? &int8_ops(vector_ops().isa) : nullptr),
-        kernels_(pool_, vector_ops(), int8_, options.keep_rounded) {}
+        vector_(options.isa ? vector_ops(*options.isa) : vector_ops()),
+        int8_(options.int8 ? &int8_ops(vector_.isa) : nullptr),
+        kernels_(pool_, vector_, int8_, options.keep_rounded) {}
 
   std::string name() const override { return "cpu"; }
   std::string describe() const override {
-    return fmt::format("cpu: {} threads, {}{}", pool_.threads(), name_of(vector_ops().isa),
+    return fmt::format("cpu: {} threads, {}{}", pool_.threads(), name_of(vector_.isa),
                        int8_ == nullptr ? "" : fmt::format(", 8-bit products with {}", int8_->name));
   }
   DType activation_type() const override { return DType::f32; }
@@ -34,6 +35,7 @@ class CpuDevice final : public Device {
  private:
   HostMemory memory_;
   ThreadPool pool_;
+  const VectorOps& vector_;
   const Int8Ops* int8_;
   CpuKernels kernels_;
 };

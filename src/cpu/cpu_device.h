@@ -1,7 +1,9 @@
 // The fast device of ordinary processors.
 #pragma once
 #include <memory>
+#include <optional>
 
+#include "cpu/vector_ops.h"
 #include "ops/device.h"
 
 namespace inkstone {
@@ -9,6 +11,7 @@ namespace inkstone {
 struct CpuOptions {
   int threads = 0;          ///< 0: as many as the processor and the container allow
   size_t memory_limit = 0;  ///< bytes of the device's pool; 0: what is available when the device is made
+  std::optional<Isa> isa;   ///< absent: the best that the processor has
   bool int8 = false;        ///< multiply 8-bit numbers in tolerant linear layers: lossy
   size_t keep_rounded = 0;  ///< most bytes of weights in 8 bits to keep instead of rounding them in every product
 };

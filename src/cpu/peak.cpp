@@ -35,15 +35,18 @@ double measure(int threads, int64_t multiply_adds_per_round, const Chains& chain
 
 }  // namespace
 
-double measure_f32_peak(int threads) {
-  const VectorOps& ops = vector_ops();
+double measure_f32_peak(int threads) { return measure_f32_peak_of(vector_ops().isa, threads); }
+double measure_int8_peak(int threads) { return measure_int8_peak_of(vector_ops().isa, threads); }
+
+double measure_f32_peak_of(Isa isa, int threads) {
+  const VectorOps& ops = vector_ops(isa);
   return measure(threads, ops.multiply_adds_per_round, [&](int64_t rounds, int worker) {
     return ops.multiply_add_chains(rounds, static_cast<float>(worker));
   });
 }
 
-double measure_int8_peak(int threads) {
-  const Int8Ops& ops = int8_ops(vector_ops().isa);
+double measure_int8_peak_of(Isa isa, int threads) {
+  const Int8Ops& ops = int8_ops(isa);
   return measure(threads, ops.multiply_adds_per_round, [&](int64_t rounds, int worker) {
     return static_cast<float>(ops.multiply_add_chains(rounds, static_cast<int8_t>(worker & 1)));
   });

@@ -1,5 +1,6 @@
 // What this machine's processors can do at most, to measure kernels against.
 #pragma once
+#include "cpu/vector_ops.h"
 
 namespace inkstone {
 
@@ -9,5 +10,9 @@ double measure_f32_peak(int threads);
 
 /// The same for 8-bit products of whole numbers.
 double measure_int8_peak(int threads);
+
+/// The same for one instruction set.
+double measure_f32_peak_of(Isa isa, int threads);
+double measure_int8_peak_of(Isa isa, int threads);
 
 }  // namespace inkstone

@@ -180,8 +180,10 @@ double flop_of(Work& work) {
 
 /// What the device can reach: the rate of the cores, or where a device has its own memory one large product's.
 double measure_peak(Machine& machine, const BenchOptions& options, int threads) {
-  if (!machine.device().own_memory())
-    return options.arithmetic == Arithmetic::int8 ? measure_int8_peak(threads) : measure_f32_peak(threads);
+  if (!machine.device().own_memory()) {
+    const auto measure = options.arithmetic == Arithmetic::int8 ? measure_int8_peak_of : measure_f32_peak_of;
+    return measure(isa_of(options.isa), threads);
+  }
   const RandomFormat format = random_format(options.format);
   RandomWeights random(machine.device(), format == RandomFormat::f32 ? format : RandomFormat::bf16, threads);
   ProductWork work(random);
@@ -202,6 +204,7 @@ BenchResult run_bench(const BenchOptions& options) {
                    .device_index = options.device_index,
                    .held_as = format == RandomFormat::f32 ? HeldAs::f32 : HeldAs::stored,
                    .arithmetic = options.arithmetic,
+                   .isa = options.isa,
                    .threads = options.threads,
                    .profile = options.profile});
   machine.watch(options.stop);

@@ -24,6 +24,7 @@ std::unique_ptr<Device> make_cpu(const EngineOptions& options) {
   const size_t keep_rounded = options.memory_limit == 0 ? available_memory() / 2 : 0;
   return make_cpu_device({.threads = options.threads,
                           .memory_limit = options.memory_limit,
+                          .isa = isa_of(options.isa),
                           .int8 = options.arithmetic == Arithmetic::int8,
                           .keep_rounded = keep_rounded});
 }
@@ -67,6 +68,20 @@ class StopPoint final : public Interceptor {
 };
 
 }  // namespace
+
+Isa isa_of(InstructionSet set) {
+  switch (set) {
+    case InstructionSet::scalar:
+      return Isa::scalar;
+    case InstructionSet::avx2:
+      return Isa::avx2;
+    case InstructionSet::avx512:
+      return Isa::avx512;
+    case InstructionSet::best:
+      break;
+  }
+  return vector_ops().isa;
+}
 
 /// Kernels from the outermost inwards: stop, profile, compare, compute.
 struct Machine::Parts {

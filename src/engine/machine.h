@@ -6,12 +6,16 @@
 
 #include "inkstone/inkstone.h"
 
+#include "cpu/vector_ops.h"
 #include "ops/ops.h"
 
 namespace inkstone {
 
 /// The kind that `automatic` stands for here.
 DeviceKind resolved(DeviceKind kind);
+
+/// The best that the processor has, or the one that was asked for.
+Isa isa_of(InstructionSet set);
 
 class Machine {
  public:

@@ -1,4 +1,5 @@
 """inkstone generate: pictures, their names and what they carry."""
+import os
 import re
 import resource
 import subprocess
@@ -98,6 +99,15 @@ class PictureTest(ProgramTest):
         self.assertLess(difference, 0.1 ** 2)
         self.run_program("generate", "--like", "int8.png", "--output", "again.png")
         self.assertEqual((self.folder / "again.png").read_bytes(), (self.folder / "int8.png").read_bytes())
+
+    def test_instruction_set_is_chosen_by_option_or_environment(self):
+        arguments = ("generate", "--prompt", "x", "--size", "32x32", "--steps", "2", "--verbose")
+        self.assertIn("scalar", self.run_program(*arguments, "--isa", "scalar")[1])
+        os.environ["INKSTONE_ISA"] = "scalar"
+        self.addCleanup(os.environ.pop, "INKSTONE_ISA")
+        self.assertIn("scalar", self.run_program(*arguments)[1])
+        os.environ["INKSTONE_ISA"] = "mmx"
+        self.assertIn("mmx", self.error_of(*arguments, code=2))
 
     def test_profile_prints_a_table(self):
         _, messages = self.run_program("generate", "--prompt", "x", *QUICK, "--profile")
