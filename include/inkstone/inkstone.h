@@ -52,7 +52,9 @@ enum class Purpose : uint8_t {
 
 /// Which model to open and how to run it.
 struct EngineOptions {
-  std::filesystem::path model;        ///< a folder; empty: the model that ships with Inkstone
+  /// A folder, or one file with all components. Empty: the model that ships with Inkstone, or none if what has weights
+  /// is given below.
+  std::filesystem::path model;
   std::filesystem::path transformer;  ///< replaces one component: a folder or a file; empty: the model's own
   std::filesystem::path text_encoder;
   std::filesystem::path vae;
@@ -168,7 +170,8 @@ class INKSTONE_API Engine {
 /// Token ids of a model's tokenizer without loading anything else.
 class INKSTONE_API TextTokenizer {
  public:
-  /// `path`: a model folder, a tokenizer folder or one of its files; empty: the model that ships with Inkstone.
+  /// `path`: a model folder, a tokenizer folder or one of its files, a text encoder's GGUF file; empty: the model that
+  /// ships with Inkstone.
   static TextTokenizer open(const std::filesystem::path& path);
   TextTokenizer(TextTokenizer&&) noexcept;
   TextTokenizer& operator=(TextTokenizer&&) noexcept;

@@ -38,7 +38,7 @@ ComponentTotals totals_of(const Checkpoint& files) {
   std::set<std::string> parts_of_packed;
   for (const auto& [name, tensor] : files.tensors) {
     totals.bytes += tensor.data.bytes();
-    ++totals.dtypes[name_of(tensor.data.dtype())];
+    ++totals.dtypes[type_name(tensor)];
     if (const auto packed = packed_matrix(files, name)) {
       const int64_t parameters = packed->weight.out * packed->weight.in;
       formats[layout_of(packed->weight.format).name] += parameters;
@@ -49,7 +49,7 @@ ComponentTotals totals_of(const Checkpoint& files) {
   for (const auto& [name, tensor] : files.tensors) {
     if (parts_of_packed.contains(name)) continue;
     totals.parameters += tensor.data.count();
-    if (tensor.data.shape().rank() > 1) formats[lower(name_of(tensor.data.dtype()))] += tensor.data.count();
+    if (tensor.data.shape().rank() > 1) formats[lower(type_name(tensor))] += tensor.data.count();
   }
   totals.format = format_text(formats);
   return totals;

@@ -11,8 +11,8 @@ namespace inkstone {
 struct ComponentTotals {
   int64_t parameters = 0;
   size_t bytes = 0;
-  std::map<std::string_view, int64_t> dtypes;  ///< tensors of each
-  std::string format;                          ///< of the matrices: "bf16", or "int4+bf16", the greater share first
+  std::map<std::string, int64_t> dtypes;  ///< tensors of each
+  std::string format;                     ///< of the matrices: "bf16", or "int4+bf16", the greater share first
 };
 
 ComponentTotals totals_of(const Checkpoint& files);

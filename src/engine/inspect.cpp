@@ -35,7 +35,7 @@ struct Kind {
 constexpr std::array<Kind, 4> kKinds = {{
     {"lora", {".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", "lora_unet_"}},
     {"transformer", {"transformer_blocks.0."}},
-    {"text_encoder", {"layers.0.self_attn."}},
+    {"text_encoder", {"layers.0.self_attn.", "blk.0.attn_"}},
     {"vae", {"decoder.conv_in.", "decoder.conv1.", "encoder.conv_in.", "encoder.conv1."}},
 }};
 
@@ -131,7 +131,8 @@ json component_json(const Checkpoint& files, const std::string& kind) {
   out["dtypes"] = totals.dtypes;
   if (kind != name_of(files.component)) return out;  // a LoRA has no configuration
   try {
-    if (!find_config(files)) out["missing"].push_back("config.json");
+    const bool tells = files.component == Component::text_encoder && !files.metadata.is_null();  // GGUF
+    if (!tells && !find_config(files)) out["missing"].push_back("config.json");
     add_config(out, files);
   } catch (const Error& e) {
     out["error"] = e.what();
@@ -146,6 +147,33 @@ json single_json(const fs::path& path) {
   const auto component = std::ranges::find(kComponents, kind, [](Component c) { return name_of(c); });
   if (component == kComponents.end()) return component_json(any, kind);
   return component_json(open_checkpoint(path, *component), kind);
+}
+
+/// A tensor that every component has: one that is read as another lacks it.
+std::string_view telling_tensor(Component component) {
+  switch (component) {
+    case Component::transformer:
+      return "img_in.weight";
+    case Component::text_encoder:
+      return "model.embed_tokens.weight";
+    case Component::vae:
+      return "decoder.conv_in.weight";
+  }
+  return "";
+}
+
+/// The components of one file, if it holds several.
+json all_in_one_json(const fs::path& file) {
+  json components = json::array();
+  for (const Component component : kComponents) {
+    try {
+      const Checkpoint files = open_checkpoint(file, component);
+      if (files.find(telling_tensor(component)) != nullptr)
+        components.push_back(component_json(files, std::string(name_of(component))));
+    } catch (const Error&) {  // told by single_json
+    }
+  }
+  return components.size() > 1 ? components : json::array();
 }
 
 /// A component of a model. If its files cannot be read the others are told all the same.
@@ -171,7 +199,8 @@ std::string inspect_json(const fs::path& path) {
   check(is_there(path), "{}: no such file or folder", path.string());
   json out = {{"path", path.string()}, {"components", json::array()}, {"missing", json::array()}};
   if (!is_model(path)) {
-    out["components"].push_back(single_json(path));
+    out["components"] = all_in_one_json(path);
+    if (out["components"].empty()) out["components"].push_back(single_json(path));
     return out.dump(2);
   }
   for (const Component component : kComponents) {

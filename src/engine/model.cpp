@@ -29,6 +29,7 @@ constexpr std::array<Part, 5> kParts = {{
     {"tokenizer", true, {"Qwen2Tokenizer", "Qwen2TokenizerFast"}, &EngineOptions::tokenizer},
     {"scheduler", false, {"FlowMatchEulerDiscreteScheduler"}, nullptr},
 }};
+constexpr int kComponents = 3;  // the first ones have weights
 
 bool is_needed(const Part& part, const EngineOptions& options) {
   return options.purpose == Purpose::generate || part.encodes;
@@ -61,12 +62,11 @@ void check_index(const fs::path& path, const EngineOptions& options) {
     if (is_needed(part, options) && !is_replaced(part, options)) check_entry(index, part);
 }
 
-/// Throws Error unless a folder looks like a model's.
-void check_folder(const fs::path& folder, const EngineOptions& options) {
+/// Throws Error unless a path looks like a model's: a folder, or one file with all components.
+void check_model(const fs::path& folder, const EngineOptions& options) {
   std::error_code ignored;
-  check(fs::exists(folder, ignored), "{}: no such folder; a model's folder is needed", folder.string());
-  check(fs::is_directory(folder, ignored), "{}: is a file; a model's folder is needed, with {} or {}/ and its siblings",
-        folder.string(), kIndexFile, kParts[0].name);
+  check(fs::exists(folder, ignored), "{}: no such folder or file; a model's is needed", folder.string());
+  if (!fs::is_directory(folder, ignored)) return;  // its components will tell
   if (fs::exists(folder / kIndexFile, ignored)) return check_index(folder / kIndexFile, options);
   const bool any = std::any_of(kParts.begin(), kParts.end(), [&](const Part& part) {
     return is_replaced(part, options) || fs::exists(folder / part.name, ignored);
@@ -75,18 +75,56 @@ void check_folder(const fs::path& folder, const EngineOptions& options) {
         kIndexFile, kParts[0].name);
 }
 
-fs::path model_folder(const EngineOptions& options) { return options.model.empty() ? default_model() : options.model; }
+/// The folder or file of a model; empty if all its weights come from elsewhere.
+fs::path model_path(const EngineOptions& options) {
+  const bool weights_given = std::all_of(kParts.begin(), kParts.begin() + kComponents, [&](const Part& part) {
+    return !is_needed(part, options) || is_replaced(part, options);
+  });
+  if (weights_given || !options.model.empty()) return options.model;
+  return default_model();
+}
 
 fs::path component_path(const EngineOptions& options, const Part& part) {
-  return is_replaced(part, options) ? options.*part.replacement : model_folder(options) / part.name;
+  if (is_replaced(part, options)) return options.*part.replacement;
+  const fs::path model = model_path(options);
+  std::error_code ignored;
+  return fs::is_regular_file(model, ignored) ? model : model / part.name;
 }
 
 const Part& part_of(std::string_view name) {
   return *std::find_if(kParts.begin(), kParts.end(), [&](const Part& part) { return part.name == name; });
 }
 
+/// A component in the place of a model's borrows that one's config.json if it has none.
 Checkpoint open_component(const EngineOptions& options, Component component) {
-  return open_checkpoint(component_path(options, part_of(name_of(component))), component);
+  const Part& part = part_of(name_of(component));
+  Checkpoint checkpoint = open_checkpoint(component_path(options, part), component);
+  if (is_replaced(part, options) && !options.model.empty()) checkpoint.lender = options.model / part.name;
+  return checkpoint;
+}
+
+/// The given tokenizer, the model's, or that in the text encoder's GGUF file.
+Tokenizer open_tokenizer(const EngineOptions& options, const Checkpoint& text_encoder) {
+  const fs::path model = model_path(options);
+  std::error_code ignored;
+  if (options.tokenizer.empty() && !fs::exists(model / "tokenizer", ignored)) {
+    if (!text_encoder.metadata.is_null()) return Tokenizer::load(text_encoder.files.front());
+    check(fs::is_directory(model, ignored),
+          "{}: holds no tokenizer; give a folder with tokenizer.json or merges.txt as the tokenizer",
+          text_encoder.path.string());
+  }
+  return Tokenizer::load(component_path(options, part_of("tokenizer")));
+}
+
+void read_schedule_and_defaults(const fs::path& model, Model& m) {
+  std::error_code ignored;
+  if (fs::is_directory(model, ignored)) {
+    m.schedule = read_schedule_config(model / "scheduler");
+    m.defaults = read_model_defaults(model);
+    if (fs::exists(model / "scheduler", ignored)) return;
+  }
+  m.notes.push_back(fmt::format("{}: no scheduler/ in it; Qwen-Image-2512's schedule is used",
+                                model.empty() ? m.name : model.string()));
 }
 
 /// Components that were not made for each other would fail later, with less telling shapes.
@@ -118,8 +156,7 @@ Config noted(Model& m, const Checkpoint& files, Config (*read)(const Checkpoint&
   return config;
 }
 
-void open_text_parts(Model& m, const EngineOptions& options) {
-  m.text_encoder_files = open_component(options, Component::text_encoder);
+void read_text_parts(Model& m) {
   m.text_encoder = noted(m, m.text_encoder_files, read_text_encoder_config);
   check_text_fit(m);
 }
@@ -130,24 +167,22 @@ void open_picture_parts(Model& m, const EngineOptions& options) {
   m.transformer = noted(m, m.transformer_files, read_transformer_config);
   m.vae = noted(m, m.vae_files, read_vae_config);
   check_picture_fit(m);
-  const fs::path folder = model_folder(options);
-  m.schedule = read_schedule_config(folder / "scheduler");
-  m.defaults = read_model_defaults(folder);
-  std::error_code ignored;
-  if (!fs::exists(folder / "scheduler", ignored))
-    m.notes.push_back(fmt::format("{}: no scheduler/ in it; Qwen-Image-2512's schedule is used", folder.string()));
+  read_schedule_and_defaults(model_path(options), m);
 }
 
 }  // namespace
 
 Model open_model(const EngineOptions& options) {
-  const fs::path folder = model_folder(options);
-  check_folder(folder, options);
-  Tokenizer tokenizer = Tokenizer::load(component_path(options, part_of("tokenizer")));
+  const fs::path model = model_path(options);
+  if (!model.empty()) check_model(model, options);
+  Checkpoint text_encoder_files = open_component(options, Component::text_encoder);
+  Tokenizer tokenizer = open_tokenizer(options, text_encoder_files);
   // Nothing in these braces may throw: g++ 12 would then destroy the vectors of the defaulted VaeConfig twice.
-  Model m = {.tokenizer = std::move(tokenizer)};
-  m.name = folder_name(folder);
-  open_text_parts(m, options);
+  Model m = {.text_encoder_files = std::move(text_encoder_files), .tokenizer = std::move(tokenizer)};
+  m.name = folder_name(!model.empty()                 ? model
+                       : !options.transformer.empty() ? options.transformer
+                                                      : options.text_encoder);
+  read_text_parts(m);
   if (options.purpose == Purpose::generate) open_picture_parts(m, options);
   for (const Part& part : kParts)
     if (is_replaced(part, options)) m.replaced.emplace_back(part.name, folder_name(options.*part.replacement));

@@ -33,8 +33,9 @@ struct Model {
   int64_t unit() const { return vae.scale() * transformer.patch; }
 };
 
-/// Opens a folder of diffusers or mflux with the components that `options` replace. Throws Error for a folder that is
-/// none, for another pipeline, and for components that do not fit together.
+/// Opens a folder of diffusers or mflux, or one file with all components, with those that `options` replace; no model
+/// if they replace all that have weights. Throws Error for a folder that is none, for another pipeline, and for
+/// components that do not fit together.
 Model open_model(const EngineOptions& options);
 
 /// The last part of a path, also of one that ends with a slash.

@@ -4,6 +4,9 @@
 #include <set>
 #include <system_error>
 
+#include "core/mapped_file.h"
+#include "io/comfy.h"
+#include "io/gguf.h"
 #include "io/json.h"
 
 namespace inkstone {
@@ -13,6 +16,8 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kIndexSuffix = ".safetensors.index.json";
 constexpr std::string_view kSuffix = ".safetensors";
+constexpr std::string_view kGgufSuffix = ".gguf";
+constexpr std::string_view kTokenizer = "tokenizer.";  // begins the keys of a GGUF file's tokenizer
 
 struct Folder {
   std::vector<fs::path> indexes;
@@ -26,7 +31,7 @@ Folder list_folder(const fs::path& path) {
     const std::string name = entry->path().filename().string();
     if (name.starts_with(".")) continue;  // left by other programs, or our own temporary files
     if (name.ends_with(kIndexSuffix)) folder.indexes.push_back(entry->path());
-    if (name.ends_with(kSuffix)) folder.files.push_back(entry->path());
+    if (name.ends_with(kSuffix) || name.ends_with(kGgufSuffix)) folder.files.push_back(entry->path());
   }
   check(!error, "{}: cannot read the folder: {}", path.string(), error.message());
   std::sort(folder.indexes.begin(), folder.indexes.end());
@@ -40,10 +45,25 @@ std::string names_of(const std::vector<fs::path>& files) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
-/// Adds a file's tensors under their stored names.
-void add_file(const fs::path& file, TensorMap& stored) {
+/// A GGUF file's tensors; its metadata are added to the checkpoint's.
+TensorMap read_gguf_tensors(const fs::path& file, Checkpoint& checkpoint) {
+  GgufFile read = read_gguf(file);
+  for (const auto& [key, value] : read.metadata.items())
+    if (!key.starts_with(kTokenizer)) checkpoint.metadata[key] = value;
+  return std::move(read.tensors);
+}
+
+TensorMap read_safetensors_tensors(const fs::path& file) {
   SafetensorsFile read = read_safetensors(file);
-  for (auto& [name, tensor] : read.tensors) {
+  add_quantization_metadata(read, file);
+  return std::move(read.tensors);
+}
+
+/// Adds a file's tensors under their stored names.
+void add_file(const fs::path& file, Checkpoint& checkpoint, TensorMap& stored) {
+  const TensorMap read =
+      is_gguf(MappedFile::open(file)->bytes()) ? read_gguf_tensors(file, checkpoint) : read_safetensors_tensors(file);
+  for (const auto& [name, tensor] : read) {
     const auto [there, added] = stored.try_emplace(name, tensor);
     check(added, "{}: tensor {} is also in {}", file.string(), shown(name), there->second.file.string());
   }
@@ -65,17 +85,18 @@ std::map<std::string, std::string> read_weight_map(const fs::path& index) {
   return files;
 }
 
-TensorMap read_shards(const fs::path& index, std::vector<fs::path>& files) {
+TensorMap read_shards(const fs::path& index, Checkpoint& checkpoint) {
   const auto weight_map = read_weight_map(index);
   std::set<std::string> shards;
   for (const auto& [tensor, file] : weight_map) shards.insert(file);
 
   TensorMap stored;
   for (const std::string& shard : shards) {
-    files.push_back(index.parent_path() / shard);
+    const fs::path file = index.parent_path() / shard;
     std::error_code ignored;
-    check(fs::exists(files.back(), ignored), "{}: shard {} is missing", index.string(), files.back().string());
-    add_file(files.back(), stored);
+    check(fs::exists(file, ignored), "{}: shard {} is missing", index.string(), file.string());
+    checkpoint.files.push_back(file);
+    add_file(file, checkpoint, stored);
   }
   for (const auto& [name, tensor] : stored) {
     const auto entry = weight_map.find(name);
@@ -104,21 +125,42 @@ std::vector<fs::path> numbered_files(const fs::path& folder, const std::vector<f
   return numbered;
 }
 
-TensorMap read_stored(const fs::path& path, std::vector<fs::path>& files) {
+TensorMap read_stored(Checkpoint& checkpoint) {
+  const fs::path& path = checkpoint.path;
   TensorMap stored;
   std::error_code ignored;  // what is no folder is opened as a file, which tells the reason
   if (!fs::is_directory(path, ignored)) {
-    files = {path};
+    checkpoint.files = {path};
   } else {
     const Folder folder = list_folder(path);
     check(folder.indexes.size() <= 1, "{}: holds several indexes ({}), one is needed", path.string(),
           names_of(folder.indexes));
-    if (!folder.indexes.empty()) return read_shards(folder.indexes.front(), files);
-    check(!folder.files.empty(), "{}: holds no weights (*{})", path.string(), kSuffix);
-    files = numbered_files(path, folder.files);
+    if (!folder.indexes.empty()) return read_shards(folder.indexes.front(), checkpoint);
+    check(!folder.files.empty(), "{}: holds no weights (*{}, *{})", path.string(), kSuffix, kGgufSuffix);
+    checkpoint.files = numbered_files(path, folder.files);
   }
-  for (const fs::path& file : files) add_file(file, stored);
+  for (const fs::path& file : checkpoint.files) add_file(file, checkpoint, stored);
   return stored;
+}
+
+/// Other families have the same names, but other latents.
+void check_family(const Checkpoint& checkpoint) {
+  constexpr int64_t kOtherFamily = 128;  // latent features of a token
+  const std::string name = "img_in.weight";
+  const auto shape = checkpoint.shape_of(name);
+  if (shape && shape->rank() == 2 && (*shape)[1] == kOtherFamily)
+    fail("{}: takes {} features a token: a model of another family; Qwen-Image's takes 64",
+         describe(*checkpoint.find(name), name), kOtherFamily);
+}
+
+/// The matrix of a tensor whose blocks say all about it.
+PackedWeight packed_blocks(const StoredTensor& tensor, const std::string& name) {
+  const BlockLayout& layout = layout_of(*tensor.blocks);
+  const Weight weight = {.format = *tensor.blocks,
+                         .out = tensor.data.dim(0),
+                         .in = tensor.data.dim(1) / layout.bytes * layout.numbers,
+                         .data = tensor.data};
+  return {weight, {name}};
 }
 
 }  // namespace
@@ -126,6 +168,8 @@ TensorMap read_stored(const fs::path& path, std::vector<fs::path>& files) {
 const StoredTensor* Checkpoint::find(std::string_view name) const { return inkstone::find(tensors, name); }
 
 std::optional<PackedWeight> Checkpoint::packed(const std::string& layer) const {
+  const std::string name = layer + std::string(kWeightSuffix);
+  if (const StoredTensor* tensor = find(name); tensor != nullptr && tensor->blocks) return packed_blocks(*tensor, name);
   if (scheme->packed == nullptr) return std::nullopt;
   return scheme->packed(tensors, layer);
 }
@@ -149,7 +193,7 @@ Checkpoint open_checkpoint(const fs::path& path, Component component) {
   check(fs::exists(path, ignored), "{}: no such file or folder; the {}'s weights are needed", path.string(),
         name_of(component));
   Checkpoint checkpoint{.path = path, .component = component};
-  const TensorMap stored = read_stored(path, checkpoint.files);
+  const TensorMap stored = read_stored(checkpoint);
   check(!stored.empty(), "{}: holds no tensors", path.string());
 
   const auto all = schemes();
@@ -162,6 +206,8 @@ Checkpoint open_checkpoint(const fs::path& path, Component component) {
     const auto [there, added] = checkpoint.tensors.try_emplace(canonical, tensor);
     check(added, "{}: is the same tensor as {}", describe(tensor, canonical), describe(there->second, canonical));
   }
+  check(!checkpoint.tensors.empty(), "{}: holds no {}", path.string(), name_of(component));
+  if (component == Component::transformer) check_family(checkpoint);
   return checkpoint;
 }
 

@@ -1,6 +1,7 @@
 // The tensors of one component (transformer, text encoder, vae), however its files are cut and named.
 #pragma once
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,16 +17,19 @@ inline constexpr std::string_view kWeightSuffix = ".weight";
 /// All tensors of a component under canonical names, which are those of diffusers with the text encoder's old prefixes
 /// (`model.layers.0...`). A packed layer X keeps its several tensors (X.weight, X.scales, ...).
 struct Checkpoint {
-  std::filesystem::path path;  ///< the folder or file that was opened
+  std::filesystem::path path;    ///< the folder or file that was opened
+  std::filesystem::path lender;  ///< folder whose config.json holds if there is none beside the weights; may be empty
   Component component = Component::transformer;
   const Scheme* scheme = &diffusers_scheme();
   TensorMap tensors;
   std::vector<std::filesystem::path> files;
+  nlohmann::json metadata;  ///< of a GGUF file, but for its tokenizer: an object; else null
 
   /// Null if there is none of this name.
   const StoredTensor* find(std::string_view name) const;
 
-  /// The matrix of layer `layer` (without `.weight`) if the scheme packs it. Throws Error as Scheme::packed does.
+  /// The matrix of layer `layer` (without `.weight`) if it is blocks or the scheme packs it. Throws Error as
+  /// Scheme::packed does.
   std::optional<PackedWeight> packed(const std::string& layer) const;
 
   /// The shape that a tensor has in diffusers' files, whatever the layout or packing here: (out, in) of a packed
@@ -33,9 +37,10 @@ struct Checkpoint {
   std::optional<Shape> shape_of(const std::string& name) const;
 };
 
-/// Opens a component: a folder with an index and shards, with one safetensors file, or with mflux's 0.safetensors...;
-/// or one safetensors file. Detects the scheme from the tensors' names. Throws Error for missing shards, tensors that
-/// the index and the shards do not agree on, a broken index, two files that hold the same tensor, no weights at all.
+/// Opens a component: a folder with an index and shards, with one file, or with mflux's 0.safetensors...; or one file.
+/// Files are safetensors or GGUF, told by their first bytes, and may hold other components too. Detects the scheme from
+/// the tensors' names. Throws Error for missing shards, tensors that the index and the shards do not agree on, a broken
+/// index, two files that hold the same tensor, no weights at all, and a transformer of another family.
 Checkpoint open_checkpoint(const std::filesystem::path& path, Component component);
 
 }  // namespace inkstone

@@ -146,8 +146,8 @@ std::optional<PackedWeight> packed(const TensorMap& tensors, const std::string& 
   const std::string where = describe(*codes, names[0]);
   check(scales != nullptr, "{}: is packed, but {} is missing", where, names[1]);
   check(offsets != nullptr, "{}: is packed, but {} is missing", where, names[2]);
-  check_weight_type(*scales, names[1]);
-  check_weight_type(*offsets, names[2]);
+  check_scale_type(*scales, names[1]);
+  check_scale_type(*offsets, names[2]);
   check_affine(codes->data, scales->data, offsets->data, where);
 
   const int64_t in = scales->data.dim(1) * kGroup;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/mapped_file.h"
 #include "io/atomic_file.h"
 #include "io/json.h"
 
@@ -18,12 +17,6 @@ constexpr size_t kMaxHeaderBytes = 100'000'000;  // the format's own limit
 constexpr size_t kAlignment = 8;                 // of the data in files that we write: the widest element
 constexpr auto kMetadata = "__metadata__";
 static_assert(std::endian::native == std::endian::little, "tensor files are little-endian and are mapped as they are");
-
-struct MappedBuffer final : Buffer {
-  explicit MappedBuffer(std::shared_ptr<MappedFile> mapped)
-      : Buffer(const_cast<std::byte*>(mapped->bytes().data()), mapped->bytes().size()), file(std::move(mapped)) {}
-  std::shared_ptr<MappedFile> file;
-};
 
 /// Turns the JSON header of one file into entries.
 class HeaderReader {
@@ -133,14 +126,6 @@ class HeaderReader {
   size_t data_bytes_;
 };
 
-/// The tensor of an entry: a view where the processor can read its elements in place, else a copy.
-Tensor view_or_copy(const std::shared_ptr<MappedBuffer>& buffer, const SafetensorsEntry& e) {
-  if (e.begin % size_of(e.dtype) == 0) return {buffer, e.begin, e.shape, e.dtype};
-  Tensor copy = host_tensor(e.shape, e.dtype);
-  std::memcpy(copy.data<std::byte>(), static_cast<const std::byte*>(buffer->data) + e.begin, e.end - e.begin);
-  return copy;
-}
-
 using NamedTensor = std::pair<const std::string, Tensor>;
 
 std::string header_text(const std::vector<const NamedTensor*>& tensors,
@@ -179,11 +164,11 @@ SafetensorsHeader parse_safetensors(std::span<const std::byte> bytes, const fs::
 }
 
 SafetensorsFile read_safetensors(const fs::path& path) {
-  const auto buffer = std::make_shared<MappedBuffer>(MappedFile::open(path));
-  SafetensorsHeader header = parse_safetensors(buffer->file->bytes(), path);
+  const auto mapped = map_file(path);
+  SafetensorsHeader header = parse_safetensors({static_cast<const std::byte*>(mapped->data), mapped->bytes}, path);
   SafetensorsFile file{.tensors = {}, .metadata = std::move(header.metadata)};
   for (const SafetensorsEntry& e : header.entries)
-    file.tensors.emplace(e.name, StoredTensor{view_or_copy(buffer, e), path, e.name});
+    file.tensors.emplace(e.name, StoredTensor{view_or_copy(mapped, e.begin, e.shape, e.dtype), path, e.name});
   return file;
 }
 

@@ -1,22 +1,10 @@
 // The safetensors format: u64 header length, JSON header, data. https://github.com/huggingface/safetensors
 #pragma once
-#include <filesystem>
-#include <map>
-#include <string>
 #include <vector>
 
-#include "core/tensor.h"
+#include "io/stored_tensor.h"
 
 namespace inkstone {
-
-/// A tensor as a file holds it: a view into the mapped file, of any dtype.
-struct StoredTensor {
-  Tensor data;
-  std::filesystem::path file;  ///< for error texts
-  std::string name;            ///< as the file has it
-};
-
-using TensorMap = std::map<std::string, StoredTensor, std::less<>>;
 
 struct SafetensorsFile {
   TensorMap tensors;

@@ -27,10 +27,15 @@ std::string describe(const StoredTensor& tensor, std::string_view canonical) {
   return text;
 }
 
-void check_weight_type(const StoredTensor& tensor, std::string_view canonical) {
+void check_scale_type(const StoredTensor& tensor, std::string_view canonical) {
   const DType type = tensor.data.dtype();
   check(type == DType::f32 || type == DType::f16 || type == DType::bf16, "{}: is {}; F32, F16 and BF16 work",
-        describe(tensor, canonical), name_of(type));
+        describe(tensor, canonical), type_name(tensor));
+}
+
+void check_weight_type(const StoredTensor& tensor, std::string_view canonical) {
+  check(dense_format(tensor.data.dtype()).has_value(), "{}: is {}; F32, F16, BF16, F8_E4M3 and F8_E5M2 work",
+        describe(tensor, canonical), type_name(tensor));
 }
 
 std::string with_replaced(std::string name, std::string_view from, std::string_view to) {

@@ -24,7 +24,8 @@ struct PackedWeight {
   std::vector<std::string> parts;  ///< canonical names of those tensors
 };
 
-/// Gives the canonical name of a stored one; empty for a tensor that holds no weights, such as a table of RoPE angles.
+/// Gives the canonical name of a stored one; empty for a tensor that holds no weights of this component, such as a
+/// table of RoPE angles.
 using Renaming = std::function<std::string(std::string_view stored)>;
 
 struct Scheme {
@@ -50,8 +51,17 @@ const Scheme& diffusers_scheme();
 /// mflux: other names, matrices packed in affine groups, channels-last convolutions.
 const Scheme& mlx_scheme();
 
+/// ComfyUI: single files with prefixes, one or all components in a file, Wan's names for the VAE, and scaled fp8
+/// (specification 1.6, 1.7).
+const Scheme& comfy_scheme();
+
+/// llama.cpp's names of a text encoder (specification 1.8).
+const Scheme& llama_scheme();
+
 /// Every scheme; the first that recognises a component's tensors is the one.
-inline std::array<const Scheme*, 2> schemes() { return {&mlx_scheme(), &diffusers_scheme()}; }
+inline std::array<const Scheme*, 4> schemes() {
+  return {&mlx_scheme(), &llama_scheme(), &comfy_scheme(), &diffusers_scheme()};
+}
 
 /// The tensor under a canonical name, null if there is none.
 const StoredTensor* find(const TensorMap& tensors, std::string_view name);
@@ -59,7 +69,12 @@ const StoredTensor* find(const TensorMap& tensors, std::string_view name);
 /// How errors name a tensor: `FILE: tensor "STORED"`, followed by the canonical name where that differs.
 std::string describe(const StoredTensor& tensor, std::string_view canonical);
 
-/// Throws Error unless a tensor's type is one that weights may have: f32, f16, bf16.
+inline bool is_fp8(DType type) { return type == DType::f8_e4m3 || type == DType::f8_e5m2; }
+
+/// Throws Error unless a tensor's type is one that scales may have: f32, f16, bf16.
+void check_scale_type(const StoredTensor& tensor, std::string_view canonical);
+
+/// Throws Error unless a tensor's type is one that weights may have: f32, f16, bf16, f8_e4m3, f8_e5m2.
 void check_weight_type(const StoredTensor& tensor, std::string_view canonical);
 
 /// Replaces the first `from` in `name`, if there is one.

@@ -82,6 +82,7 @@ const StoredTensor& WeightLoader::need(const std::string& name) {
 
 Tensor WeightLoader::hold(const Tensor& dense) const {
   if (!held_ || held_ == dense.dtype()) return dense;
+  if (held_ == DType::bf16 && is_fp8(dense.dtype())) return dense;  // stays packed
   return converted(dense_weight(dense.reshape({dense.dim(0), dense.count() / dense.dim(0)})), *held_)
       .reshape(dense.shape());
 }
@@ -112,8 +113,8 @@ Weight WeightLoader::packed_matrix(const std::string& layer, const PackedWeight&
   if (held_ == DType::f32) return dense_weight(device_.upload(converted(weight, DType::f32)));
   Weight placed = weight;
   placed.data = device_.upload(weight.data);
-  placed.scales = device_.upload(weight.scales);
-  placed.offsets = device_.upload(weight.offsets);
+  if (weight.scales) placed.scales = device_.upload(weight.scales);
+  if (weight.offsets) placed.offsets = device_.upload(weight.offsets);
   return placed;
 }
 
@@ -153,7 +154,9 @@ Tensor WeightLoader::vector(const std::string& name, int64_t n) {
   check_weight_type(stored, name);
   if (stored.data.count() != n) refuse_shape(stored, name, Shape{n}.text());
   const Tensor flat = stored.data.reshape({n});
-  return device_.upload(flat.dtype() == DType::f32 ? flat : to_f32(flat));
+  return device_.upload(flat.dtype() == DType::f32
+                            ? flat
+                            : converted(dense_weight(stored.data.reshape({1, n})), DType::f32).reshape({n}));
 }
 
 Conv2d WeightLoader::conv2d(const std::string& name, int64_t out, int64_t in) {
@@ -167,11 +170,14 @@ Conv2d WeightLoader::conv2d(const std::string& name, int64_t out, int64_t in) {
     refuse_shape(stored, weight,
                  channels_last ? fmt::format("[{0}, 3, 3, {1}] or [{0}, 3, 3, 3, {1}]", out, in)
                                : fmt::format("[{0}, {1}, 3, 3] or [{0}, {1}, 3, 3, 3]", out, in));
-  const Tensor kernel = host_tensor({out, kKernel, kKernel, in}, stored.data.dtype());
-  if (size_of(stored.data.dtype()) == sizeof(float)) {
-    copy_kernel<float>(stored.data, *strides, kernel);
+  Tensor source = stored.data;
+  if (is_fp8(source.dtype()))  // no device convolves with it; bf16 holds its numbers exactly
+    source = converted(dense_weight(source.reshape({1, source.count()})), DType::bf16).reshape(source.shape());
+  const Tensor kernel = host_tensor({out, kKernel, kKernel, in}, source.dtype());
+  if (size_of(source.dtype()) == sizeof(float)) {
+    copy_kernel<float>(source, *strides, kernel);
   } else {
-    copy_kernel<uint16_t>(stored.data, *strides, kernel);
+    copy_kernel<uint16_t>(source, *strides, kernel);
   }
   return {.weight = device_.upload(hold(kernel)), .bias = vector(name + ".bias", out)};
 }

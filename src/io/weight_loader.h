@@ -30,7 +30,8 @@ class WeightLoader {
   virtual ~WeightLoader() = default;
 
   /// A layer made of one or more matrices (out, in), dense or packed; kernel axes of size 1 (1x1 convolutions) are
-  /// dropped. `held` f32 dequantises exactly; `held` bf16 rounds dense matrices to bf16 and leaves packed ones packed.
+  /// dropped. `held` f32 dequantises exactly; `held` bf16 rounds dense matrices to bf16 and leaves packed ones and
+  /// fp8 as they are.
   virtual Linear linear(const std::vector<SlabName>& slabs, int64_t in, Bias bias);
   Linear linear(const std::string& name, int64_t out, int64_t in, Bias bias = Bias::present);
 

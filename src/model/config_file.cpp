@@ -10,7 +10,17 @@ namespace fs = std::filesystem;
 std::optional<JsonFile> find_config(const Checkpoint& checkpoint) {
   std::error_code ignored;
   const fs::path folder = fs::is_directory(checkpoint.path, ignored) ? checkpoint.path : checkpoint.path.parent_path();
-  return JsonFile::read_if_present(folder / "config.json");
+  auto config = JsonFile::read_if_present(folder / "config.json");
+  if (!config && !checkpoint.lender.empty()) config = JsonFile::read_if_present(checkpoint.lender / "config.json");
+  return config;
+}
+
+std::optional<JsonFile> find_metadata(const Checkpoint& checkpoint, const std::string& architecture) {
+  constexpr const char* kArchitecture = "general.architecture";
+  if (!checkpoint.metadata.contains(kArchitecture)) return std::nullopt;
+  JsonFile metadata(checkpoint.path, checkpoint.metadata);
+  if (metadata.text(kArchitecture) != architecture) metadata.refuse(kArchitecture, architecture);
+  return metadata;
 }
 
 void refuse_variant(const JsonFile& config, const std::string& field) {

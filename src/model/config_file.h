@@ -13,8 +13,12 @@ inline constexpr int64_t kMaxLayers = 1024;
 inline constexpr int64_t kMaxHeads = 1024;
 inline constexpr int64_t kMaxWidth = int64_t{1} << 20;
 
-/// The config.json beside a checkpoint's weights; nothing if there is none.
+/// The config.json beside a checkpoint's weights, or its lender's; nothing if there is none.
 std::optional<JsonFile> find_config(const Checkpoint& checkpoint);
+
+/// The metadata of a GGUF file; nothing if the checkpoint is none, or if its file does not say what it is of. Throws
+/// Error if that is another architecture.
+std::optional<JsonFile> find_metadata(const Checkpoint& checkpoint, const std::string& architecture);
 
 /// Throws Error unless a boolean field is absent or false, saying that this program does not run that variant.
 void refuse_variant(const JsonFile& config, const std::string& field);

@@ -78,12 +78,12 @@ Bpe read_merges(const MappedFile& file, Vocabulary& vocabulary, MergedTokens mer
   return reader.take();
 }
 
-Bpe read_merges(const JsonFile& model, Vocabulary& vocabulary) {
-  const json& merges = model.array("merges");
-  MergeReader reader(vocabulary, MergedTokens::known, model.path());
+Bpe read_merges(const json& merges, const std::filesystem::path& file, const std::string& field,
+                Vocabulary& vocabulary) {
+  MergeReader reader(vocabulary, MergedTokens::known, file);
   for (size_t i = 0; i < merges.size(); ++i) {
     const json& entry = merges[i];
-    const auto where = [&] { return fmt::format("{}: field model.merges[{}]", model.path().string(), i); };
+    const auto where = [&] { return fmt::format("{}: field {}[{}]", file.string(), field, i); };
     if (entry.is_string()) {
       reader.add(std::string_view(entry.get_ref<const std::string&>()), where);
       continue;

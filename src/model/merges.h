@@ -16,7 +16,9 @@ enum class MergedTokens : uint8_t { known, added };
 /// the line or entry that is malformed, repeats a merge, or needs a token that is not in the vocabulary.
 Bpe read_merges(const MappedFile& file, Vocabulary& vocabulary, MergedTokens merged);
 
-/// From the field `merges` of a tokenizer.json's model: "left right" in older files, ["left", "right"] in newer ones.
-Bpe read_merges(const JsonFile& model, Vocabulary& vocabulary);
+/// From an array in field `field` of `file`: "left right" in older tokenizer.json and in GGUF, ["left", "right"] in
+/// newer ones.
+Bpe read_merges(const nlohmann::json& merges, const std::filesystem::path& file, const std::string& field,
+                Vocabulary& vocabulary);
 
 }  // namespace inkstone

@@ -38,24 +38,39 @@ void refuse_variants(const JsonFile& f) {
     f.refuse("layer_types", "\"full_attention\" for every layer");
 }
 
+/// Sizes, eps and heads by the names that a file has for them.
+struct FieldNames {
+  const char *width, *intermediate, *layers, *heads, *kv_heads, *norm_eps;
+};
+constexpr FieldNames kConfigNames = {"hidden_size",         "intermediate_size",   "num_hidden_layers",
+                                     "num_attention_heads", "num_key_value_heads", "rms_norm_eps"};
+constexpr const char* kArchitecture = "qwen2vl";  // llama.cpp's name
+constexpr FieldNames kGgufNames = {
+    "qwen2vl.embedding_length",     "qwen2vl.feed_forward_length",     "qwen2vl.block_count",
+    "qwen2vl.attention.head_count", "qwen2vl.attention.head_count_kv", "qwen2vl.attention.layer_norm_rms_epsilon"};
+
+TextEncoderConfig read_sizes(const JsonFile& f, const FieldNames& names) {
+  TextEncoderConfig c;
+  c.width = f.integer(names.width, 1, kMaxWidth);
+  c.intermediate = f.integer(names.intermediate, 1, kMaxWidth);
+  c.layers = f.integer(names.layers, 1, kMaxLayers);
+  c.heads = f.integer(names.heads, 1, kMaxHeads);
+  c.kv_heads = f.integer(names.kv_heads, 1, c.heads);
+  c.norm_eps = static_cast<float>(f.number(names.norm_eps));
+
+  if (!(c.norm_eps > 0 && c.norm_eps < 1)) f.refuse(names.norm_eps, "a number above 0 and below 1");
+  if (c.width % (2 * c.heads) != 0)
+    f.refuse(names.heads, fmt::format("a number of heads of even width in {} {}", names.width, c.width));
+  if (c.heads % c.kv_heads != 0) f.refuse(names.kv_heads, fmt::format("a divisor of {} {}", names.heads, c.heads));
+  c.head_width = c.width / c.heads;
+  return c;
+}
+
 TextEncoderConfig language_part(const JsonFile& f) {
   refuse_variants(f);
-  TextEncoderConfig c;
-  c.width = f.integer("hidden_size", 1, kMaxWidth);
-  c.intermediate = f.integer("intermediate_size", 1, kMaxWidth);
-  c.layers = f.integer("num_hidden_layers", 1, kMaxLayers);
-  c.heads = f.integer("num_attention_heads", 1, kMaxHeads);
-  c.kv_heads = f.integer("num_key_value_heads", 1, c.heads);
+  TextEncoderConfig c = read_sizes(f, kConfigNames);
   c.vocabulary = f.integer("vocab_size", 1, kMaxVocabulary);
-  c.norm_eps = static_cast<float>(f.number("rms_norm_eps"));
   c.rope_theta = read_rope_theta(f, c.rope_theta);
-
-  if (!(c.norm_eps > 0 && c.norm_eps < 1)) f.refuse("rms_norm_eps", "a number above 0 and below 1");
-  if (c.width % (2 * c.heads) != 0)
-    f.refuse("num_attention_heads", fmt::format("a number of heads of even width in hidden_size {}", c.width));
-  if (c.heads % c.kv_heads != 0)
-    f.refuse("num_key_value_heads", fmt::format("a divisor of num_attention_heads {}", c.heads));
-  c.head_width = c.width / c.heads;
   if (f.integer_or("head_dim", c.head_width, 1, kMaxWidth) != c.head_width)
     f.refuse("head_dim", fmt::format("hidden_size / num_attention_heads = {}", c.head_width));
   return c;
@@ -76,6 +91,16 @@ TextEncoderConfig from_file(const JsonFile& f) {
   check_architecture(f);
   refuse_quantization(f);
   return language_part(f.has("text_config") ? f.child("text_config") : f);  // older files have one level
+}
+
+/// GGUF's metadata have all but the vocabulary, which its tokens may exceed or not fill.
+TextEncoderConfig from_metadata(const JsonFile& f, const Checkpoint& checkpoint) {
+  constexpr const char* kRopeTheta = "qwen2vl.rope.freq_base";
+  TextEncoderConfig c = read_sizes(f, kGgufNames);
+  c.vocabulary = telling_shape(checkpoint, "model.embed_tokens.weight", 2)[0];
+  c.rope_theta = f.number_or(kRopeTheta, c.rope_theta);
+  if (!(c.rope_theta > 1)) f.refuse(kRopeTheta, "a number above 1");
+  return c;
 }
 
 TextEncoderConfig from_shapes(const Checkpoint& checkpoint) {
@@ -101,6 +126,7 @@ TextEncoderConfig from_shapes(const Checkpoint& checkpoint) {
 
 TextEncoderConfig read_text_encoder_config(const Checkpoint& checkpoint, ConfigOrigin& origin) {
   origin = {};
+  if (const auto metadata = find_metadata(checkpoint, kArchitecture)) return from_metadata(*metadata, checkpoint);
   if (const auto file = find_config(checkpoint)) return from_file(*file);
   const TextEncoderConfig c = from_shapes(checkpoint);
   origin = inferred_from(checkpoint,

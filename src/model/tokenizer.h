@@ -13,7 +13,8 @@ namespace inkstone {
 class Tokenizer {
  public:
   /// From a folder with tokenizer.json, or vocab.json + merges.txt (+ tokenizer_config.json or added_tokens.json), or
-  /// merges.txt alone (ids then follow from the merges, added tokens are Qwen2.5's); or from one such file.
+  /// merges.txt alone (ids then follow from the merges, added tokens are Qwen2.5's); or from one such file, or a text
+  /// encoder's GGUF file.
   static Tokenizer load(const std::filesystem::path& path);
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;

@@ -5,6 +5,7 @@
 #include <optional>
 #include <system_error>
 
+#include "io/gguf.h"
 #include "model/merges.h"
 #include "model/pretokenizer.h"
 
@@ -132,7 +133,7 @@ TokenizerModel read_tokenizer_json(const fs::path& path) {
   check_algorithm(f);
   const JsonFile model = f.child("model");
   Vocabulary vocabulary = read_vocabulary(model.child("vocab"));
-  Bpe bpe = read_merges(model, vocabulary);
+  Bpe bpe = read_merges(model.array("merges"), path, "model.merges", vocabulary);
   AddedTokens added(vocabulary);
   for (const JsonFile& token : f.children("added_tokens")) added.add_with_options(token, token_id(token, "id"));
   return added.model(std::move(bpe));
@@ -171,10 +172,40 @@ TokenizerModel read_separate(const fs::path& merges, const std::optional<JsonFil
   return added.model(std::move(bpe));
 }
 
+/// The tokenizer in a GGUF file of llama.cpp.
+TokenizerModel read_gguf_tokenizer(const fs::path& path) {
+  constexpr int64_t kOrdinary = 1, kControl = 3, kUserDefined = 4, kGreatestType = 6;
+  constexpr const char *kModel = "tokenizer.ggml.model", *kSplitting = "tokenizer.ggml.pre";
+  constexpr const char *kTypes = "tokenizer.ggml.token_type", *kMerges = "tokenizer.ggml.merges";
+  const JsonFile f(path, read_gguf(path).metadata);
+  if (!f.has(kModel)) fail("{}: holds no tokenizer (metadata {})", path.string(), kModel);
+  if (f.text(kModel) != "gpt2") f.refuse(kModel, "\"gpt2\"");
+  if (f.text(kSplitting) != "qwen2") f.refuse(kSplitting, "\"qwen2\"");
+  const auto tokens = f.texts("tokenizer.ggml.tokens");
+  const auto types = f.integers(kTypes, kOrdinary, kGreatestType);
+  if (types.size() != tokens.size()) f.refuse(kTypes, fmt::format("a type for each of {} tokens", tokens.size()));
+
+  Vocabulary vocabulary;
+  for (size_t i = 0; i < tokens.size(); ++i)
+    if (types[i] == kOrdinary && !vocabulary.add(tokens[i], static_cast<int32_t>(i)))
+      fail("{}: token {} is given twice", path.string(), shown(tokens[i]));
+  Bpe bpe = read_merges(f.array(kMerges), path, kMerges, vocabulary);
+  AddedTokens added(vocabulary);
+  for (size_t i = 0; i < tokens.size(); ++i)
+    if (types[i] == kControl || types[i] == kUserDefined) added.add(f, tokens[i], static_cast<int32_t>(i));
+  return added.model(std::move(bpe));
+}
+
+bool is_gguf_file(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_regular_file(path, ignored) && is_gguf(MappedFile::open(path)->bytes());
+}
+
 }  // namespace
 
 TokenizerModel read_tokenizer(const fs::path& path) {
   std::error_code ignored;  // what is no folder is opened as a file, which tells the reason
+  if (is_gguf_file(path)) return read_gguf_tokenizer(path);
   if (!fs::is_directory(path, ignored))
     return path.extension() == ".json" ? read_tokenizer_json(path) : read_separate(path, std::nullopt, {});
   if (fs::exists(path / "tokenizer.json", ignored)) {

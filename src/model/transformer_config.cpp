@@ -62,6 +62,7 @@ TransformerConfig from_shapes(const Checkpoint& checkpoint) {
 
 TransformerConfig read_transformer_config(const Checkpoint& checkpoint, ConfigOrigin& origin) {
   origin = {};
+  find_metadata(checkpoint, "qwen_image");  // tells no more than the shapes do
   if (const auto file = find_config(checkpoint)) return from_file(*file);
   const TransformerConfig c = from_shapes(checkpoint);
   origin = inferred_from(checkpoint,

@@ -25,6 +25,25 @@ TensorMap stored_tensors(const SafetensorsHeader& header, const std::shared_ptr<
   return stored;
 }
 
+/// What a scheme makes of layers: matrices whose parts fit each other.
+void check_packed(const Scheme& scheme, const TensorMap& stored) {
+  constexpr size_t kSuffix = sizeof(".weight") - 1;
+  for (const auto& item : stored) {
+    const std::string& name = item.first;
+    if (!name.ends_with(".weight")) continue;
+    try {
+      const auto packed = scheme.packed(stored, name.substr(0, name.size() - kSuffix));
+      if (!packed) continue;
+      const Weight& w = packed->weight;
+      const BlockLayout& layout = layout_of(w.format);
+      require(w.in % layout.numbers == 0);
+      require(static_cast<int64_t>(w.data.bytes()) == w.out * (w.in / layout.numbers * layout.bytes));
+      if (w.scales) require(w.group > 0 && w.scales.count() == w.out * (w.in / w.group));
+    } catch (const Error&) {
+    }
+  }
+}
+
 void run(std::span<const std::byte> bytes) {
   const SafetensorsHeader header = parse_safetensors(bytes, "file");
   const auto buffer = std::make_shared<Buffer>(const_cast<std::byte*>(bytes.data()), bytes.size());
@@ -36,17 +55,7 @@ void run(std::span<const std::byte> bytes) {
       for (const auto& item : stored) renaming(item.first);
     }
   }
-  constexpr size_t kSuffix = sizeof(".weight") - 1;
-  for (const auto& item : stored) {
-    const std::string& name = item.first;
-    if (!name.ends_with(".weight")) continue;
-    const auto packed = mlx_scheme().packed(stored, name.substr(0, name.size() - kSuffix));
-    if (!packed) continue;
-    const Weight& w = packed->weight;
-    require(w.out > 0 && w.in > 0 &&
-            w.data.bytes() * 8 == static_cast<size_t>(w.out * w.in) * (w.format == WeightFormat::affine4 ? 4 : 8));
-    require(w.scales.count() == w.out * (w.in / w.group) && w.offsets.shape() == w.scales.shape());
-  }
+  for (const Scheme* scheme : {&mlx_scheme(), &comfy_scheme()}) check_packed(*scheme, stored);
 }
 
 }  // namespace

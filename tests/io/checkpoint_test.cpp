@@ -128,7 +128,7 @@ TEST_F(CheckpointTest, RefusesNothing) {
   EXPECT_THAT(error_of([&] { open_checkpoint(at("none"), Component::vae); }),
               AllOf(HasSubstr("none: no such"), HasSubstr("vae")));
   EXPECT_THAT(error_of([&] { open_checkpoint(at("s"), Component::vae); }),
-              HasSubstr("holds no weights (*.safetensors)"));
+              HasSubstr("holds no weights (*.safetensors, *.gguf)"));
   write_safetensors(at("s/0.safetensors"), {});
   EXPECT_THAT(error_of([&] { open_checkpoint(at("s"), Component::vae); }), HasSubstr("holds no tensors"));
 }
