@@ -23,22 +23,23 @@ void expand_plain_bf16(const PackedRow& row, int64_t n, float* out) {
   for (int64_t i = 0; i < n; ++i) out[i] = float_of(uint32_t{bits_at<uint16_t>(row.blocks + 2 * i)} << 16);
 }
 
-/// At a half's exponent the number is 2^8 times too small, as the biases are 7 and 15; subnormals fit too.
 INKSTONE_ANYWHERE inline float e4m3_of(uint32_t bits) {
   const uint32_t magnitude = bits & 0x7fu;
-  const float x = magnitude == 0x7fu ? float_of(0x7fc00000u) : float_of(magnitude << 20) * 0x1p120f;
-  return (bits & 0x80u) != 0 ? -x : x;
+  const float finite = raised(magnitude << 20, 127 - 7, 1u << 23);
+  const uint32_t nan = 0x7fc00000u & mask_of(magnitude == 0x7fu);  // the only one
+  return float_of(bits_of(finite) | nan | (bits & 0x80u) << 24);
 }
 
 INKSTONE_ANYWHERE inline float e5m2_of(uint32_t bits) { return half_of(bits << 8); }
 
 template <float (*number_of)(uint32_t bits)>
-void expand_plain_fp8(const PackedRow& row, int64_t n, float* out) {
+void expand_plain_fp8(const PackedRow& row, int64_t n, float* __restrict out) {
+  const uint8_t* __restrict codes = row.blocks;
   const int64_t group = row.scales == nullptr ? n : row.group;
   for (int64_t begin = 0; begin < n; begin += group) {
     const float scale = row.scales == nullptr ? 1 : row.scales[begin / group];
     const int64_t end = begin + group < n ? begin + group : n;
-    for (int64_t i = begin; i < end; ++i) out[i] = scale * number_of(row.blocks[i]);
+    for (int64_t i = begin; i < end; ++i) out[i] = scale * number_of(codes[i]);
   }
 }
 
@@ -52,7 +53,7 @@ void expand_plain_affine(const PackedRow& row, int64_t n, float* out) {
   }
 }
 
-template <WeightFormat format, void (*expand_block)(const uint8_t* block, float* out)>
+template <WeightFormat format, void (*expand_block)(const uint8_t* __restrict block, float* __restrict out)>
 void expand_blocks(const PackedRow& row, int64_t n, float* out) {
   constexpr BlockLayout kLayout = layout_of(format);
   const uint8_t* block = row.blocks;

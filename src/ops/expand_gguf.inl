@@ -14,19 +14,20 @@ INKSTONE_ANYWHERE inline float half_at(const uint8_t* bytes) { return half_of(bi
 
 /// 16 bytes of two codes each: the lower halves are numbers 0 to 15, the upper ones 16 to 31. value(code, number)
 template <class Value>
-INKSTONE_ANYWHERE inline void expand_nibbles(const uint8_t* codes, float* out, const Value& value) {
+INKSTONE_ANYWHERE inline void expand_nibbles(const uint8_t* __restrict codes, float* __restrict out,
+                                             const Value& value) {
   for (int i = 0; i < kHalfBlock; ++i) {
     out[i] = value(codes[i] & 15, i);
     out[i + kHalfBlock] = value(codes[i] >> 4, i + kHalfBlock);
   }
 }
 
-INKSTONE_ANYWHERE void expand_q4_0(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q4_0(const uint8_t* __restrict block, float* __restrict out) {
   const float d = half_at(block);
   expand_nibbles(block + 2, out, [=](int code, int) { return d * static_cast<float>(code - 8); });
 }
 
-INKSTONE_ANYWHERE void expand_q4_1(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q4_1(const uint8_t* __restrict block, float* __restrict out) {
   const float d = half_at(block), m = half_at(block + 2);
   expand_nibbles(block + 4, out, [=](int code, int) { return d * static_cast<float>(code) + m; });
 }
@@ -34,27 +35,27 @@ INKSTONE_ANYWHERE void expand_q4_1(const uint8_t* block, float* out) {
 /// The fifth bit of code i is bit i of a word.
 INKSTONE_ANYWHERE inline int fifth_bit(uint32_t word, int i) { return static_cast<int>((word >> i) & 1u) << 4; }
 
-INKSTONE_ANYWHERE void expand_q5_0(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q5_0(const uint8_t* __restrict block, float* __restrict out) {
   const float d = half_at(block);
   const auto high = bits_at<uint32_t>(block + 2);
   expand_nibbles(block + 6, out,
                  [=](int code, int i) { return d * static_cast<float>((code | fifth_bit(high, i)) - 16); });
 }
 
-INKSTONE_ANYWHERE void expand_q5_1(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q5_1(const uint8_t* __restrict block, float* __restrict out) {
   const float d = half_at(block), m = half_at(block + 2);
   const auto high = bits_at<uint32_t>(block + 4);
   expand_nibbles(block + 8, out,
                  [=](int code, int i) { return d * static_cast<float>(code | fifth_bit(high, i)) + m; });
 }
 
-INKSTONE_ANYWHERE void expand_q8_0(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q8_0(const uint8_t* __restrict block, float* __restrict out) {
   const float d = half_at(block);
   for (int i = 0; i < kSmallBlock; ++i) out[i] = d * static_cast<float>(static_cast<int8_t>(block[2 + i]));
 }
 
 /// Sixteen groups of 16: 2 bits a number, a scale and a minimum of 4 bits a group.
-INKSTONE_ANYWHERE void expand_q2_k(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q2_k(const uint8_t* __restrict block, float* __restrict out) {
   constexpr int kGroup = 16;
   const uint8_t *scales = block, *codes = block + 16;
   const float d = half_at(block + 80), min = half_at(block + 82);
@@ -63,12 +64,13 @@ INKSTONE_ANYWHERE void expand_q2_k(const uint8_t* block, float* out) {
                 offset = min * static_cast<float>(scales[group] >> 4);
     const uint8_t* from = codes + group / 8 * 32 + group % 2 * kGroup;
     const int shift = group % 8 / 2 * 2;
-    for (int i = 0; i < kGroup; ++i) *out++ = scale * static_cast<float>((from[i] >> shift) & 3) - offset;
+    for (int i = 0; i < kGroup; ++i)
+      out[group * kGroup + i] = scale * static_cast<float>((from[i] >> shift) & 3) - offset;
   }
 }
 
 /// Sixteen groups of 16: 3 bits a number, the third one apart and inverted, a scale of 6 bits a group.
-INKSTONE_ANYWHERE void expand_q3_k(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q3_k(const uint8_t* __restrict block, float* __restrict out) {
   constexpr int kGroup = 16;
   const uint8_t *high = block, *codes = block + 32, *scales = block + 96;
   const float d = half_at(block + 108);
@@ -80,7 +82,8 @@ INKSTONE_ANYWHERE void expand_q3_k(const uint8_t* block, float* out) {
     const uint8_t* high_from = high + group % 2 * kGroup;
     const int shift = group % 8 / 2 * 2, bit = group / 2;
     for (int i = 0; i < kGroup; ++i)
-      *out++ = scale * static_cast<float>(((from[i] >> shift) & 3) - ((high_from[i] >> bit) & 1 ? 0 : 4));
+      out[group * kGroup + i] =
+          scale * static_cast<float>(((from[i] >> shift) & 3) - ((high_from[i] >> bit) & 1 ? 0 : 4));
   }
 }
 
@@ -98,7 +101,7 @@ struct SixBits {
   int scale, min;
 };
 
-INKSTONE_ANYWHERE void expand_q4_k(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q4_k(const uint8_t* __restrict block, float* __restrict out) {
   constexpr int kGroup = 32;
   const float d = half_at(block), min = half_at(block + 2);
   const uint8_t *scales = block + 4, *codes = block + 16;
@@ -107,11 +110,12 @@ INKSTONE_ANYWHERE void expand_q4_k(const uint8_t* block, float* out) {
     const float scale = d * static_cast<float>(packed.scale), offset = min * static_cast<float>(packed.min);
     const uint8_t* from = codes + group / 2 * kGroup;
     const int shift = group % 2 * 4;
-    for (int i = 0; i < kGroup; ++i) *out++ = scale * static_cast<float>((from[i] >> shift) & 15) - offset;
+    for (int i = 0; i < kGroup; ++i)
+      out[group * kGroup + i] = scale * static_cast<float>((from[i] >> shift) & 15) - offset;
   }
 }
 
-INKSTONE_ANYWHERE void expand_q5_k(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q5_k(const uint8_t* __restrict block, float* __restrict out) {
   constexpr int kGroup = 32;
   const float d = half_at(block), min = half_at(block + 2);
   const uint8_t *scales = block + 4, *high = block + 16, *codes = block + 48;
@@ -121,12 +125,13 @@ INKSTONE_ANYWHERE void expand_q5_k(const uint8_t* block, float* out) {
     const uint8_t* from = codes + group / 2 * kGroup;
     const int shift = group % 2 * 4;
     for (int i = 0; i < kGroup; ++i)
-      *out++ = scale * static_cast<float>(((from[i] >> shift) & 15) | ((high[i] >> group) & 1) << 4) - offset;
+      out[group * kGroup + i] =
+          scale * static_cast<float>(((from[i] >> shift) & 15) | ((high[i] >> group) & 1) << 4) - offset;
   }
 }
 
 /// Sixteen groups of 16: 4 + 2 bits a number, a scale of 8 bits a group.
-INKSTONE_ANYWHERE void expand_q6_k(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_q6_k(const uint8_t* __restrict block, float* __restrict out) {
   constexpr int kGroup = 16;
   const uint8_t *low = block, *high = block + 128, *scales = block + 192;
   const float d = half_at(block + 208);
@@ -138,7 +143,7 @@ INKSTONE_ANYWHERE void expand_q6_k(const uint8_t* block, float* out) {
     const int low_shift = group % 8 / 4 * 4, high_shift = group % 8 / 2 * 2;
     for (int i = 0; i < kGroup; ++i) {
       const int code = ((low_from[i] >> low_shift) & 15) | ((high_from[i] >> high_shift) & 3) << 4;
-      *out++ = scale * static_cast<float>(code - 32);
+      out[group * kGroup + i] = scale * static_cast<float>(code - 32);
     }
   }
 }
@@ -149,13 +154,13 @@ INKSTONE_ANYWHERE inline float uneven_step(int code) {
   return static_cast<float>(kSteps[code]);
 }
 
-INKSTONE_ANYWHERE void expand_iq4_nl(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_iq4_nl(const uint8_t* __restrict block, float* __restrict out) {
   const float d = half_at(block);
   expand_nibbles(block + 2, out, [=](int code, int) { return d * uneven_step(code); });
 }
 
 /// Eight groups of 32, a scale of 6 bits a group.
-INKSTONE_ANYWHERE void expand_iq4_xs(const uint8_t* block, float* out) {
+INKSTONE_ANYWHERE void expand_iq4_xs(const uint8_t* __restrict block, float* __restrict out) {
   const float d = half_at(block);
   const auto high = bits_at<uint16_t>(block + 2);
   const uint8_t *low = block + 4, *codes = block + 8;

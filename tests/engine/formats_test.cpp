@@ -70,7 +70,7 @@ std::string as_q8_0(const Tensor& matrix) {
   std::string bytes;
   for (int64_t begin = 0; begin < matrix.count(); begin += kBlock) {
     const float* x = matrix.data<const float>() + begin;
-    float most = 0x1p-10f;  // the scale stays a normal half
+    float most = 0x1p-7f;  // the scale stays a normal half
     for (int64_t i = 0; i < kBlock; ++i) most = std::max(most, std::abs(x[i]));
     const uint32_t bits = std::bit_cast<uint32_t>(most / 126);
     const uint32_t half = (((bits >> 23) - 127 + 15) << 10) | ((bits >> 13) & 0x3ff);
