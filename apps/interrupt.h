@@ -15,12 +15,15 @@ constexpr int exit_code_of(int signal) { return 128 + signal; }
 /// Thrown when the work has stopped because of a signal.
 class Interrupted : public std::exception {
  public:
-  explicit Interrupted(int signal) : signal_(signal) {}
-  const char* what() const noexcept override { return "interrupted"; }
+  /// `what` tells the user what became of the work; it lives as long as the program.
+  explicit Interrupted(int signal, const char* what = "interrupted, nothing was written")
+      : signal_(signal), what_(what) {}
+  const char* what() const noexcept override { return what_; }
   int signal() const { return signal_; }
 
  private:
   int signal_;
+  const char* what_;
 };
 
 /// While it lives, SIGINT, SIGTERM and SIGHUP request a stop instead of ending the program. It waits for them in a

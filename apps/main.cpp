@@ -62,6 +62,7 @@ void run(int argc, char** argv) {
   add_tokenize(app, command);
   add_encode(app, command);
   add_inspect(app, command);
+  add_quantize(app, command);
   add_bench(app, command);
   try {
     std::vector<std::string> arguments = arguments_of(argc, argv);
@@ -77,7 +78,8 @@ void run(int argc, char** argv) {
     throw UsageError(usage_text(app, e));
   }
   if (!command)
-    throw UsageError("no command given: generate, tokenize, encode, inspect or bench wanted; see inkstone --help");
+    throw UsageError(
+        "no command given: generate, tokenize, encode, inspect, quantize or bench wanted; see inkstone --help");
   command();
 }
 
@@ -104,7 +106,7 @@ int guarded_run(int argc, char** argv) {
   } catch (const UsageError& e) {
     return fail(wrong_usage, e.what());
   } catch (const Interrupted& e) {
-    spdlog::warn("interrupted, nothing was written");
+    spdlog::warn("{}", e.what());
     return exit_code_of(e.signal());
   } catch (const std::bad_alloc&) {
     return fail(fault, "too little memory");

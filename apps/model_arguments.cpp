@@ -17,7 +17,8 @@ CLI::Option* add_path(CLI::App& command, const std::string& name, std::optional<
 }  // namespace
 
 CLI::Option* add_model_option(CLI::App& command, std::optional<std::string>& model) {
-  return add_path(command, "--model", model, "folder or file of a model; without it the small one that comes with Inkstone")
+  return add_path(command, "--model", model,
+                  "folder or file of a model; without it the small one that comes with Inkstone")
       ->type_name("DIR");
 }
 

@@ -32,6 +32,18 @@ std::string format_text(const std::map<std::string, int64_t>& formats) {
 
 }  // namespace
 
+std::string_view telling_tensor(Component component) {
+  switch (component) {
+    case Component::transformer:
+      return "img_in.weight";
+    case Component::text_encoder:
+      return "model.embed_tokens.weight";
+    case Component::vae:
+      return "decoder.conv_in.weight";
+  }
+  return "";
+}
+
 ComponentTotals totals_of(const Checkpoint& files) {
   ComponentTotals totals;
   std::map<std::string, int64_t> formats;  // parameters of matrices

@@ -15,6 +15,9 @@ struct ComponentTotals {
   std::string format;                     ///< of the matrices: "bf16", or "int4+bf16", the greater share first
 };
 
+/// A tensor that every component of a kind has, by its canonical name: files that are read as another kind lack it.
+std::string_view telling_tensor(Component component);
+
 ComponentTotals totals_of(const Checkpoint& files);
 
 }  // namespace inkstone

@@ -149,19 +149,6 @@ json single_json(const fs::path& path) {
   return component_json(open_checkpoint(path, *component), kind);
 }
 
-/// A tensor that every component has: one that is read as another lacks it.
-std::string_view telling_tensor(Component component) {
-  switch (component) {
-    case Component::transformer:
-      return "img_in.weight";
-    case Component::text_encoder:
-      return "model.embed_tokens.weight";
-    case Component::vae:
-      return "decoder.conv_in.weight";
-  }
-  return "";
-}
-
 /// The components of one file, if it holds several.
 json all_in_one_json(const fs::path& file) {
   json components = json::array();

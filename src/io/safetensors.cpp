@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 
 #include "io/atomic_file.h"
 #include "io/json.h"
@@ -126,24 +127,10 @@ class HeaderReader {
   size_t data_bytes_;
 };
 
-using NamedTensor = std::pair<const std::string, Tensor>;
-
-std::string header_text(const std::vector<const NamedTensor*>& tensors,
-                        const std::map<std::string, std::string>& metadata) {
-  json header = json::object();
-  if (!metadata.empty()) header[kMetadata] = metadata;
-  size_t begin = 0;
-  for (const NamedTensor* item : tensors) {
-    const auto& [name, tensor] = *item;
-    json dims = json::array();
-    for (int i = 0; i < tensor.shape().rank(); ++i) dims.push_back(tensor.dim(i));
-    const size_t end = begin + tensor.bytes();
-    header[name] = {{"dtype", name_of(tensor.dtype())}, {"shape", dims}, {"data_offsets", {begin, end}}};
-    begin = end;
-  }
-  std::string text = header.dump();
-  text.resize((text.size() + kAlignment - 1) / kAlignment * kAlignment, ' ');
-  return text;
+json entry_json(const SafetensorsEntry& e) {
+  json dims = json::array();
+  for (int i = 0; i < e.shape.rank(); ++i) dims.push_back(e.shape[i]);
+  return {{"dtype", name_of(e.dtype)}, {"shape", dims}, {"data_offsets", {e.begin, e.end}}};
 }
 
 }  // namespace
@@ -172,20 +159,39 @@ SafetensorsFile read_safetensors(const fs::path& path) {
   return file;
 }
 
+std::string place_safetensors(std::vector<SafetensorsEntry>& entries,
+                              const std::map<std::string, std::string>& metadata) {
+  std::ranges::stable_sort(entries, std::greater(), [](const SafetensorsEntry& e) { return size_of(e.dtype); });
+  json header = json::object();
+  if (!metadata.empty()) header[kMetadata] = metadata;
+  size_t end = 0;
+  for (SafetensorsEntry& e : entries) {
+    e.begin = end;
+    e.end = end += static_cast<size_t>(e.shape.count()) * size_of(e.dtype);
+    header[e.name] = entry_json(e);
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + kAlignment - 1) / kAlignment * kAlignment, ' ');
+  const uint64_t length = text.size();
+  for (SafetensorsEntry& e : entries) {
+    e.begin += kLengthBytes + length;
+    e.end += kLengthBytes + length;
+  }
+  return std::string(reinterpret_cast<const char*>(&length), kLengthBytes) + text;
+}
+
 void write_safetensors(const fs::path& path, const std::map<std::string, Tensor>& tensors,
                        const std::map<std::string, std::string>& metadata) {
-  std::vector<const NamedTensor*> order;
-  for (const NamedTensor& item : tensors) order.push_back(&item);
-  std::stable_sort(order.begin(), order.end(), [](const NamedTensor* a, const NamedTensor* b) {
-    return size_of(a->second.dtype()) > size_of(b->second.dtype());
-  });
-  const std::string header = header_text(order, metadata);
-  const uint64_t length = header.size();
+  std::vector<SafetensorsEntry> entries;
+  for (const auto& [name, tensor] : tensors)
+    entries.push_back({.name = name, .dtype = tensor.dtype(), .shape = tensor.shape()});
+  const std::string head = place_safetensors(entries, metadata);
   write_atomically(path, [&](std::ostream& out) {
-    out.write(reinterpret_cast<const char*>(&length), kLengthBytes);
-    out << header;
-    for (const NamedTensor* item : order)
-      out.write(item->second.data<char>(), static_cast<std::streamsize>(item->second.bytes()));
+    out << head;
+    for (const SafetensorsEntry& e : entries) {
+      const Tensor& tensor = tensors.at(e.name);
+      out.write(tensor.data<char>(), static_cast<std::streamsize>(tensor.bytes()));
+    }
   });
 }
 

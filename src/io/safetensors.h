@@ -33,6 +33,11 @@ SafetensorsHeader parse_safetensors(std::span<const std::byte> bytes, const std:
 /// element size is copied.
 SafetensorsFile read_safetensors(const std::filesystem::path& path);
 
+/// Gives entries (name, dtype and shape) their places, so that all data is aligned: wide elements first, among equals
+/// in the order there is. Returns what a file begins with; `begin` and `end` count from the beginning of that file.
+std::string place_safetensors(std::vector<SafetensorsEntry>& entries,
+                              const std::map<std::string, std::string>& metadata);
+
 /// Writes host tensors to a temporary name in the same folder, then renames. Wide elements come first, so that all data
 /// is aligned; among equals the order is by name.
 void write_safetensors(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors,

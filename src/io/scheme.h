@@ -48,19 +48,23 @@ struct Scheme {
 /// of all-in-one files.
 const Scheme& diffusers_scheme();
 
+/// What `inkstone quantize` writes: canonical names, matrices in affine groups of any size, or in fp8 as ComfyUI has
+/// them (docs/formats.md).
+const Scheme& quantized_scheme();
+
 /// mflux: other names, matrices packed in affine groups, channels-last convolutions.
 const Scheme& mlx_scheme();
 
-/// ComfyUI: single files with prefixes, one or all components in a file, Wan's names for the VAE, and scaled fp8
-/// (specification 1.6, 1.7).
+/// ComfyUI: single files with prefixes, one or all components in a file, Wan's names for the VAE, and
+/// scaled fp8.
 const Scheme& comfy_scheme();
 
-/// llama.cpp's names of a text encoder (specification 1.8).
+/// llama.cpp's names of a text encoder.
 const Scheme& llama_scheme();
 
 /// Every scheme; the first that recognises a component's tensors is the one.
-inline std::array<const Scheme*, 4> schemes() {
-  return {&mlx_scheme(), &llama_scheme(), &comfy_scheme(), &diffusers_scheme()};
+inline std::array<const Scheme*, 5> schemes() {
+  return {&quantized_scheme(), &mlx_scheme(), &llama_scheme(), &comfy_scheme(), &diffusers_scheme()};
 }
 
 /// The tensor under a canonical name, null if there is none.

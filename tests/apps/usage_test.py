@@ -11,6 +11,7 @@ COMMANDS = {
     "tokenize": ["TEXT", "--model", "--tokenizer", "--file", "--template"],
     "encode": ["--model", "--prompt", "--output", "--text-encoder", "--tokenizer"],
     "inspect": ["PATH", "--json"],
+    "quantize": ["SRC", "--format", "--group", "--keep", "--output", "--threads", "--quiet"],
     "bench": ["block", "encoder", "vae", "--size", "--layers", "--format", "--device", "--profile", "--json"],
 }
 
@@ -48,6 +49,11 @@ WRONG = [
     (["encode", "--output", "x.safetensors"], ["--prompt"]),
     (["encode", "--prompt", "x"], ["--output"]),
     (["inspect"], ["PATH", "inspect --help"]),
+    (["quantize"], ["SRC", "quantize --help"]),
+    (["quantize", "x"], ["--output", "quantize --help"]),
+    (["quantize", "x", "--output", "y", "--format", "int3"], ["--format", "'int3'", "int4", "fp8"]),
+    (["quantize", "x", "--output", "y", "--group", "48"], ["--group", "'48'", "32", "128"]),
+    (["quantize", "x", "--output", "y", "--keep", "img_in"], ["--keep", "'img_in'", "PATTERN=FORMAT"]),
     (["bench"], ["KIND", "bench --help"]),
     (["bench", "stairs"], ["'stairs'", "block", "encoder", "vae"]),
     (["bench", "vae", "--layers", "3"], ["--layers 3", "vae", "block or encoder"]),

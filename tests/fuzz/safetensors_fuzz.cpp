@@ -55,7 +55,7 @@ void run(std::span<const std::byte> bytes) {
       for (const auto& item : stored) renaming(item.first);
     }
   }
-  for (const Scheme* scheme : {&mlx_scheme(), &comfy_scheme()}) check_packed(*scheme, stored);
+  for (const Scheme* scheme : {&quantized_scheme(), &mlx_scheme(), &comfy_scheme()}) check_packed(*scheme, stored);
 }
 
 }  // namespace

@@ -1,0 +1,173 @@
+#include "engine/quantize_folder.h"
+
+#include <chrono>
+#include <system_error>
+
+#include "core/error.h"
+#include "core/mapped_file.h"
+#include "io/atomic_file.h"
+#include "io/json.h"
+
+namespace inkstone {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr const char* kReport = "quantization.json";
+constexpr const char *kRecipe = "recipe", *kFiles = "files", *kTensors = "tensors";
+constexpr const char *kFormat = "format", *kError = "relative_error";
+
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+/// As diffusers and transformers name weights.
+std::string stem_of(Component component) {
+  return component == Component::text_encoder ? "model" : "diffusion_pytorch_model";
+}
+
+std::string shard_name(const ComponentJob& job, size_t index) {
+  const std::string stem = stem_of(job.files.component);
+  const size_t shards = job.plan.shards.size();
+  return shards == 1 ? stem + ".safetensors" : fmt::format("{}-{:05}-of-{:05}.safetensors", stem, index + 1, shards);
+}
+
+void write_json(const fs::path& path, const json& value) {
+  write_atomically(path, [&](std::ostream& out) { out << value.dump(1) << '\n'; });
+}
+
+size_t bytes_of(const std::vector<TensorPlan>& shard) {
+  size_t sum = 0;
+  for (const TensorPlan& tensor : shard) sum += tensor.bytes();
+  return sum;
+}
+
+/// quantization.json: the recipe, the files that are whole, and the matrices in them.
+class Report {
+ public:
+  Report(const ComponentJob& job, const json& recipe) : path_(job.folder / kReport) {
+    if (const auto file = JsonFile::read_if_present(path_)) {
+      check(file->has(kRecipe) && file->object()[kRecipe] == recipe,
+            "{}: was made from another source or with other options; give another output, or remove this one",
+            job.folder.string());
+      for (const std::string& name : file->texts(kFiles))
+        if (is_there(job.folder / name)) files_.push_back(name);
+      for (const auto& [name, tensor] : file->child(kTensors).object().items()) {
+        const JsonFile entry = file->child(kTensors).child(name);
+        tensors_[name] = {{kFormat, entry.text(kFormat)}, {kError, entry.number(kError)}};
+      }
+    } else {
+      check(!is_there(job.folder / shard_name(job, 0)), "{}: is there already, and no {} tells of it",
+            (job.folder / shard_name(job, 0)).string(), kReport);
+    }
+    recipe_ = recipe;
+  }
+
+  bool holds(const std::string& file) const { return std::ranges::find(files_, file) != files_.end(); }
+
+  void add(const TensorPlan& plan, double error) {
+    tensors_[plan.name] = {{kFormat, name_of(plan.target)}, {kError, error}};
+  }
+
+  void save(const std::string& finished) {
+    files_.push_back(finished);
+    save();
+  }
+
+  void save() const { write_json(path_, {{kRecipe, recipe_}, {kFiles, files_}, {kTensors, tensors_}}); }
+
+  std::vector<QuantizedTensor> tensors(Component component) const {
+    std::vector<QuantizedTensor> all;
+    for (const auto& [name, entry] : tensors_.items())
+      all.push_back({std::string(name_of(component)), name, entry[kFormat], entry[kError]});
+    return all;
+  }
+
+ private:
+  fs::path path_;
+  json recipe_;
+  std::vector<std::string> files_;
+  json tensors_ = json::object();
+};
+
+void write_shard(const ComponentJob& job, size_t index, Report& report, ThreadPool& pool, const PieceDone& done) {
+  const std::vector<TensorPlan>& plans = job.plan.shards[index];
+  std::vector<SafetensorsEntry> entries;
+  for (const TensorPlan& plan : plans) entries.insert(entries.end(), plan.outputs.begin(), plan.outputs.end());
+  ShardFile shard(job.folder / shard_name(job, index), entries, {{"format", "pt"}});  // as others' readers expect
+  for (const TensorPlan& plan : plans) {
+    done(0);
+    if (plan.target == Target::stored) {
+      shard.write(plan.name, 0, std::as_bytes(std::span(plan.stored.data<char>(), plan.stored.bytes())));
+      continue;
+    }
+    const std::string where = describe(*job.files.find(plan.name), plan.name);
+    report.add(plan, write_matrix(plan, where, shard, pool, done));
+  }
+  shard.finish();
+  report.save(shard_name(job, index));
+}
+
+void write_index(const ComponentJob& job) {
+  json map = json::object();
+  for (size_t i = 0; i < job.plan.shards.size(); ++i)
+    for (const TensorPlan& plan : job.plan.shards[i])
+      for (const SafetensorsEntry& e : plan.outputs) map[e.name] = shard_name(job, i);
+  write_json(job.folder / (stem_of(job.files.component) + ".safetensors.index.json"),
+             {{"metadata", {{"total_size", job.plan.bytes()}}}, {"weight_map", map}});
+}
+
+}  // namespace
+
+nlohmann::json recipe_of(const Checkpoint& files, const QuantizeOptions& options) {
+  json sources = json::array();
+  for (const fs::path& file : files.files) {
+    std::error_code ignored;
+    const auto changed =
+        std::chrono::duration_cast<std::chrono::seconds>(fs::last_write_time(file, ignored).time_since_epoch());
+    sources.push_back({{"name", file.filename().string()},
+                       {"bytes", fs::file_size(file, ignored)},
+                       {"changed", static_cast<int64_t>(changed.count())}});
+  }
+  json keep = json::array();
+  for (const auto& [pattern, format] : options.keep) keep.push_back(pattern + "=" + format);
+  return {{"format", options.format}, {"group", options.group}, {"keep", keep}, {"sources", sources}};
+}
+
+std::vector<QuantizedTensor> write_component(const ComponentJob& job, const json& recipe, ThreadPool& pool,
+                                             const PieceDone& done) {
+  Report report(job, recipe);
+  report.save();
+  for (size_t i = 0; i < job.plan.shards.size(); ++i) {
+    if (!report.holds(shard_name(job, i))) {
+      write_shard(job, i, report, pool, done);
+      continue;
+    }
+    for (const TensorPlan& plan : job.plan.shards[i])
+      if (plan.target != Target::stored) done(plan.matrix.out * plan.matrix.in);
+  }
+  if (job.plan.shards.size() > 1) write_index(job);
+  return report.tensors(job.files.component);
+}
+
+size_t bytes_to_write(const ComponentJob& job, const json& recipe) {
+  const Report report(job, recipe);
+  size_t sum = 0;
+  for (size_t i = 0; i < job.plan.shards.size(); ++i)
+    if (!report.holds(shard_name(job, i))) sum += bytes_of(job.plan.shards[i]);
+  return sum;
+}
+
+void copy_whole(const fs::path& from, const fs::path& to) {
+  const auto file = MappedFile::open(from);
+  std::error_code ignored;
+  if (fs::is_regular_file(to, ignored) && fs::file_size(to, ignored) == file->bytes().size()) return;
+  fs::create_directories(to.parent_path(), ignored);
+  write_atomically(to, [&](std::ostream& out) {
+    out.write(reinterpret_cast<const char*>(file->bytes().data()), static_cast<std::streamsize>(file->bytes().size()));
+  });
+}
+
+}  // namespace inkstone

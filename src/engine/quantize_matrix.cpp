@@ -1,0 +1,153 @@
+#include "engine/quantize_matrix.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "ops/quantize.h"
+
+namespace inkstone {
+namespace {
+
+constexpr int64_t kPiece = int64_t{1} << 20;  // numbers that a thread takes at once
+
+int64_t rows_of_piece(const Weight& matrix) { return std::max<int64_t>(1, kPiece / matrix.in); }
+
+int64_t pieces_of(const Weight& matrix) { return (matrix.out - 1) / rows_of_piece(matrix) + 1; }
+
+/// Rows of a matrix as f32.
+struct Piece {
+  Piece(const Weight& matrix, int64_t index)
+      : first_row(index * rows_of_piece(matrix)),
+        rows(std::min(rows_of_piece(matrix), matrix.out - first_row)),
+        in(matrix.in),
+        numbers(static_cast<size_t>(rows * in)) {
+    dequantize_rows(matrix, first_row, first_row + rows, numbers.data());
+  }
+
+  int64_t first_row, rows, in;
+  std::vector<float> numbers;
+};
+
+float greatest_of(const Piece& piece, const std::string& where) {
+  float greatest = 0;
+  for (const float x : piece.numbers) {
+    check(std::isfinite(x), "{}: holds a number that is not finite", where);
+    greatest = std::max(greatest, std::abs(x));
+  }
+  return greatest;
+}
+
+Weight in_groups(const Piece& piece, const TensorPlan& plan) {
+  const WeightFormat format = plan.target == Target::int4 ? WeightFormat::affine4 : WeightFormat::affine8;
+  const BlockLayout& layout = layout_of(format);
+  Weight made = {.format = format, .out = piece.rows, .in = piece.in, .group = plan.group};
+  made.data = host_tensor({piece.rows, piece.in / layout.numbers * layout.bytes}, DType::u8);
+  made.scales = host_tensor({piece.rows, piece.in / plan.group}, DType::bf16);
+  made.offsets = host_tensor({piece.rows, piece.in / plan.group}, DType::bf16);
+  for (int64_t row = 0; row < piece.rows; ++row)
+    quantize_affine(format, piece.numbers.data() + row * piece.in, piece.in, plan.group,
+                    {.blocks = made.data.rows(row, row + 1).data<uint8_t>(),
+                     .scales = made.scales.rows(row, row + 1).data<bf16_t>(),
+                     .offsets = made.offsets.rows(row, row + 1).data<bf16_t>()});
+  return made;
+}
+
+Weight in_fp8(const Piece& piece, float scale) {
+  Weight made = dense_weight(host_tensor({piece.rows, piece.in}, DType::f8_e4m3));
+  made.scales = host_tensor({piece.rows, 1}, DType::f32);
+  made.group = piece.in;
+  std::ranges::fill(made.scales.span<float>(), scale);
+  std::ranges::transform(piece.numbers, made.data.data<uint8_t>(), [&](float x) { return to_e4m3(x / scale); });
+  return made;
+}
+
+Weight in_floats(const Piece& piece, Target target) {
+  const Tensor data = host_tensor({piece.rows, piece.in}, target == Target::f32 ? DType::f32 : DType::bf16);
+  if (target == Target::f32) {
+    std::ranges::copy(piece.numbers, data.data<float>());
+  } else {
+    std::ranges::transform(piece.numbers, data.data<bf16_t>(), to_bf16);
+  }
+  return dense_weight(data);
+}
+
+/// `scale`: of fp8.
+Weight converted(const Piece& piece, const TensorPlan& plan, float scale) {
+  switch (plan.target) {
+    case Target::int8:
+    case Target::int4:
+      return in_groups(piece, plan);
+    case Target::fp8:
+      return in_fp8(piece, scale);
+    default:
+      return in_floats(piece, plan.target);
+  }
+}
+
+void write_rows(const Tensor& rows, int64_t first_row, const std::string& name, ShardFile& shard) {
+  const size_t row_bytes = rows.bytes() / static_cast<size_t>(rows.dim(0));
+  shard.write(name, static_cast<size_t>(first_row) * row_bytes,
+              std::as_bytes(std::span(rows.data<char>(), rows.bytes())));
+}
+
+/// Sums over pieces.
+struct Squares {
+  double errors = 0;
+  double numbers = 0;
+};
+
+Squares squares_of(const Piece& piece, const Weight& made) {
+  Squares s;
+  std::vector<float> row(static_cast<size_t>(piece.in));
+  for (int64_t r = 0; r < piece.rows; ++r) {
+    dequantize_rows(made, r, r + 1, row.data());
+    const float* numbers = piece.numbers.data() + r * piece.in;
+    for (size_t i = 0; i < row.size(); ++i) {
+      const double x = numbers[i], difference = double{row[i]} - x;
+      s.errors += difference * difference;
+      s.numbers += x * x;
+    }
+  }
+  return s;
+}
+
+float scale_of_fp8(const TensorPlan& plan, const std::string& where, ThreadPool& pool) {
+  std::vector<float> greatest(static_cast<size_t>(pieces_of(plan.matrix)));
+  pool.run(pieces_of(plan.matrix), [&](int64_t index, int) {
+    greatest[static_cast<size_t>(index)] = greatest_of(Piece(plan.matrix, index), where);
+  });
+  const float scale = *std::ranges::max_element(greatest) / kGreatestE4m3;
+  return scale > 0 ? scale : 1;
+}
+
+void write_fp8_parts(const TensorPlan& plan, float scale, ShardFile& shard) {
+  shard.write(plan.outputs[1].name, 0, std::as_bytes(std::span(&scale, 1)));
+  shard.write(plan.outputs[2].name, 0, std::as_bytes(std::span(kFp8Description)));
+}
+
+}  // namespace
+
+double write_matrix(const TensorPlan& plan, const std::string& where, ShardFile& shard, ThreadPool& pool,
+                    const PieceDone& done) {
+  const float scale = plan.target == Target::fp8 ? scale_of_fp8(plan, where, pool) : 1;
+  if (plan.target == Target::fp8) write_fp8_parts(plan, scale, shard);
+  std::vector<Squares> squares(static_cast<size_t>(pieces_of(plan.matrix)));
+  pool.run(pieces_of(plan.matrix), [&](int64_t index, int) {
+    const Piece piece(plan.matrix, index);
+    greatest_of(piece, where);
+    const Weight made = converted(piece, plan, scale);
+    write_rows(made.data, piece.first_row, plan.outputs[0].name, shard);
+    if (made.offsets) {
+      write_rows(made.scales, piece.first_row, plan.outputs[1].name, shard);
+      write_rows(made.offsets, piece.first_row, plan.outputs[2].name, shard);
+    }
+    squares[static_cast<size_t>(index)] = squares_of(piece, made);
+    done(piece.rows * piece.in);
+  });
+  Squares all;
+  for (const Squares& s : squares) all = {all.errors + s.errors, all.numbers + s.numbers};
+  check(std::isfinite(all.errors), "{}: its numbers are too large for {}", where, name_of(plan.target));
+  return all.numbers > 0 ? std::sqrt(all.errors / all.numbers) : 0;
+}
+
+}  // namespace inkstone

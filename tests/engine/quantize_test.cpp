@@ -1,0 +1,299 @@
+#include "inkstone/quantize.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "engine/tiny_model.h"
+#include "io/checkpoint.h"
+#include "io/gguf_writer.h"
+#include "io/json.h"
+
+namespace inkstone {
+namespace {
+
+using nlohmann::json;
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::Each;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+const fs::path kTransformer = kTiny / "transformer";
+const fs::path kTextEncoder = kTiny / "text_encoder";
+const std::string kQ = "transformer_blocks.0.attn.to_q";
+
+std::vector<float> matrix_of(const Checkpoint& files, const std::string& layer) {
+  const auto packed = files.packed(layer);
+  const Weight w = packed ? packed->weight : dense_weight(files.find(layer + ".weight")->data);
+  std::vector<float> all(static_cast<size_t>(w.out * w.in));
+  dequantize_rows(w, 0, w.out, all.data());
+  return all;
+}
+
+double relative_error(const std::vector<float>& got, const std::vector<float>& expected) {
+  EXPECT_EQ(got.size(), expected.size());
+  double errors = 0, squares = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    errors += std::pow(double{got[i]} - double{expected[i]}, 2);
+    squares += std::pow(double{expected[i]}, 2);
+  }
+  return std::sqrt(errors / squares);
+}
+
+double relative_error(const Tensor& got, const Tensor& expected) {
+  return relative_error(values(to_f32(got)), values(to_f32(expected)));
+}
+
+class QuantizeTest : public TinyModelTest {
+ protected:
+  QuantizeOptions options(const std::string& format, const fs::path& source = kTransformer) const {
+    return {.source = source, .output = at("out"), .format = format, .threads = 2};
+  }
+  static const QuantizedTensor& named(const QuantizeResult& result, const std::string& name) {
+    return *std::ranges::find(result.tensors, name, &QuantizedTensor::name);
+  }
+  static std::string error(const QuantizeOptions& o) {
+    return error_of([&] { quantize(o); });
+  }
+  Tensor latents(const fs::path& model) const {
+    Engine engine = Engine::open({.model = model});
+    Request request = small_request();
+    request.save_latents = at("latents.safetensors");
+    engine.generate(request);
+    return to_f32(read_safetensors(request.save_latents).tensors.at("latents").data);
+  }
+  std::vector<std::string> names_in(const fs::path& folder) const {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename().string());
+    return names;
+  }
+};
+
+TEST_F(QuantizeTest, ErrorsAreThoseOfWhatIsReadBack) {
+  const Checkpoint source = open_checkpoint(kTransformer, Component::transformer);
+  const std::map<std::string, std::pair<WeightFormat, double>> most = {{"int4", {WeightFormat::affine4, 0.11}},
+                                                                       {"int8", {WeightFormat::affine8, 0.009}},
+                                                                       {"fp8", {WeightFormat::f8_e4m3, 0.03}},
+                                                                       {"bf16", {WeightFormat::bf16, 0.002}}};
+  for (const auto& [format, expected] : most) {
+    SCOPED_TRACE(format);
+    QuantizeOptions o = options(format);
+    o.output = at(format);
+    const QuantizeResult result = quantize(o);
+    EXPECT_EQ(named(result, kQ + ".weight").format, format);
+    EXPECT_LT(result.bytes, result.source_bytes + 1);
+    const Checkpoint made = open_checkpoint(o.output, Component::transformer);
+    const auto packed = made.packed(kQ);
+    EXPECT_EQ(packed ? packed->weight.format : dense_weight(made.find(kQ + ".weight")->data).format, expected.first);
+    for (const QuantizedTensor& t : result.tensors) {
+      const std::string layer = t.name.substr(0, t.name.size() - kWeightSuffix.size());
+      EXPECT_NEAR(relative_error(matrix_of(made, layer), matrix_of(source, layer)), t.error, 1e-9) << t.name;
+      EXPECT_LE(t.error, expected.second) << t.name;
+    }
+    EXPECT_TRUE(std::ranges::is_sorted(result.tensors, std::greater(), &QuantizedTensor::error));
+    for (const auto& [name, tensor] : source.tensors) EXPECT_NE(made.find(name), nullptr) << name;
+  }
+}
+
+TEST_F(QuantizeTest, AModelDrawsNearlyTheSameInEachFormat) {
+  const Tensor expected = latents(kTiny);
+  const std::map<std::string, double> most = {{"int4", 0.35}, {"int8", 0.03}, {"fp8", 0.1}};
+  for (const auto& [format, error] : most) {
+    SCOPED_TRACE(format);
+    QuantizeOptions o = options(format, kTiny);
+    o.output = at(format);
+    quantize(o);
+    EXPECT_LE(relative_error(latents(o.output), expected), error);
+    const json found = json::parse(inspect_json(o.output));
+    EXPECT_THAT(found.at("missing"), IsEmpty());
+    for (const json& component : found.at("components")) {
+      EXPECT_THAT(component.at("missing"), IsEmpty());
+      EXPECT_THAT(component.at("surplus"), IsEmpty());
+    }
+    EXPECT_THAT(found.at("components")[0].at("format").get<std::string>(), HasSubstr(format == "fp8" ? "f8" : format));
+  }
+}
+
+TEST_F(QuantizeTest, GroupsHaveTheSizeAskedFor) {
+  for (const int64_t group : {32, 64, 128}) {
+    QuantizeOptions o = options("int4");
+    o.output = at(std::to_string(group));
+    o.group = group;
+    quantize(o);
+    const auto packed = open_checkpoint(o.output, Component::transformer).packed(kQ);
+    ASSERT_TRUE(packed);
+    EXPECT_EQ(packed->weight.group, packed->weight.in % group == 0 ? group : 0);
+  }
+}
+
+TEST_F(QuantizeTest, PatternsChooseFormatsAndTheLastOneCounts) {
+  QuantizeOptions o = options("int4");
+  o.keep = {{"*.attn.*", "int8"}, {"*.to_q.weight", "fp8"}, {"proj_out.*", "f32"}, {"*img_mod*", "stored"}};
+  const QuantizeResult result = quantize(o);
+  EXPECT_EQ(named(result, kQ + ".weight").format, "fp8");
+  EXPECT_EQ(named(result, "transformer_blocks.0.attn.to_k.weight").format, "int8");
+  EXPECT_EQ(named(result, "transformer_blocks.0.img_mlp.net.2.weight").format, "int4");
+  const Checkpoint made = open_checkpoint(o.output, Component::transformer);
+  EXPECT_EQ(made.find("proj_out.weight")->data.dtype(), DType::f32);
+  const Checkpoint source = open_checkpoint(kTransformer, Component::transformer);
+  const std::string modulation = "transformer_blocks.0.img_mod.1.weight";
+  EXPECT_EQ(made.find(modulation)->data.dtype(), source.find(modulation)->data.dtype());
+}
+
+TEST_F(QuantizeTest, TheEndsOfTheTransformerAndTheTokenTableAreKept) {
+  quantize(options("int4"));
+  const Checkpoint made = open_checkpoint(at("out"), Component::transformer);
+  for (const char* layer : {"img_in", "txt_in", "proj_out", "norm_out.linear"})
+    EXPECT_FALSE(made.packed(layer)) << layer;
+  QuantizeOptions text = options("int4", kTextEncoder);
+  text.output = at("text");
+  quantize(text);
+  EXPECT_FALSE(open_checkpoint(text.output, Component::text_encoder).packed("model.embed_tokens"));
+}
+
+TEST_F(QuantizeTest, PackedSourcesAreReadToo) {
+  QuantizeOptions o = options("int8", fs::path(INKSTONE_TEST_DATA) / "random_mlx" / "transformer");
+  o.group = 32;
+  const QuantizeResult result = quantize(o);
+  EXPECT_THAT(result.tensors, Not(IsEmpty()));
+  const Checkpoint source = open_checkpoint(o.source, Component::transformer);
+  const Checkpoint made = open_checkpoint(o.output, Component::transformer);
+  EXPECT_LT(relative_error(matrix_of(made, kQ), matrix_of(source, kQ)), 0.009);
+}
+
+TEST_F(QuantizeTest, WhatNoPromptNeedsIsLeftOut) {
+  const fs::path model = linked_model();
+  change_tensors(own(model, "text_encoder"), [](auto& tensors) { tensors["lm_head.weight"] = counting({4, 64}); });
+  const QuantizeResult result = quantize(options("int4", model / "text_encoder"));
+  EXPECT_THAT(result.notes, Contains(HasSubstr("1 tensors that no prompt needs are left out")));
+  EXPECT_EQ(open_checkpoint(at("out"), Component::text_encoder).find("lm_head.weight"), nullptr);
+}
+
+TEST_F(QuantizeTest, AStoppedRunGoesOnAndGivesTheSameFiles) {
+  QuantizeOptions whole = options("int4", kTiny);
+  whole.output = at("whole");
+  quantize(whole);
+
+  QuantizeOptions o = options("int4", kTiny);
+  std::stop_source source;
+  o.stop = source.get_token();
+  o.progress = [&](const Progress& p) {
+    if (p.step > 0) source.request_stop();
+  };
+  EXPECT_THROW(quantize(o), Cancelled);
+  for (const auto& entry : fs::recursive_directory_iterator(o.output))
+    EXPECT_THAT(entry.path().filename().string(), AllOf(Not(EndsWith(".part")), Not(EndsWith(".tmp"))));
+
+  o.stop = {};
+  o.progress = {};
+  quantize(o);
+  for (const char* name : {"transformer/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors",
+                           "transformer/quantization.json", "transformer/config.json", "model_index.json"})
+    EXPECT_EQ(read(o.output / name), read(whole.output / name)) << name;
+}
+
+TEST_F(QuantizeTest, AFinishedRunIsNotDoneAgain) {
+  const QuantizeResult first = quantize(options("int8"));
+  const fs::path file = at("out") / "diffusion_pytorch_model.safetensors";
+  const auto written = fs::last_write_time(file);
+  write("out/.diffusion_pytorch_model.safetensors.part", "left by a killed run");
+  const QuantizeResult again = quantize(options("int8"));
+  EXPECT_EQ(fs::last_write_time(file), written);
+  EXPECT_EQ(again.tensors.size(), first.tensors.size());
+  EXPECT_EQ(again.tensors.front().error, first.tensors.front().error);
+}
+
+TEST_F(QuantizeTest, AnotherRecipeIsRefused) {
+  quantize(options("int8"));
+  EXPECT_THAT(error(options("int4")), AllOf(HasSubstr("out"), HasSubstr("with other options; give another output")));
+  fs::remove(at("out") / "quantization.json");
+  EXPECT_THAT(error(options("int8")), HasSubstr("is there already, and no quantization.json tells of it"));
+}
+
+TEST_F(QuantizeTest, TheReportTellsTheRecipe) {
+  QuantizeOptions o = options("int8");
+  o.keep = {{"proj_out.*", "bf16"}};
+  quantize(o);
+  const json report = JsonFile::read(at("out") / "quantization.json").object();
+  EXPECT_EQ(report.at("recipe").at("format"), "int8");
+  EXPECT_EQ(report.at("recipe").at("keep"), json::array({"proj_out.*=bf16"}));
+  EXPECT_GT(report.at("tensors").at(kQ + ".weight").at("relative_error"), 0.0);
+}
+
+TEST_F(QuantizeTest, ProgressReachesItsEnd) {
+  QuantizeOptions o = options("bf16");
+  std::vector<Progress> all;
+  o.progress = [&](const Progress& p) { all.push_back(p); };
+  quantize(o);
+  ASSERT_GE(all.size(), 2u);
+  EXPECT_EQ(all.front().step, 0);
+  EXPECT_EQ(all.back().step, all.back().steps);
+}
+
+TEST_F(QuantizeTest, OptionsOutOfRangeAreNamed) {
+  EXPECT_THAT(error(options("int3")), AllOf(HasSubstr("\"int3\""), HasSubstr("int4, int8, fp8, bf16")));
+  EXPECT_THAT(error(options("stored")), HasSubstr("format stored"));
+  QuantizeOptions o = options("int4");
+  o.group = 48;
+  EXPECT_THAT(error(o), HasSubstr("group 48: 32, 64 or 128"));
+  o = options("int4");
+  o.keep = {{"*", "int5"}};
+  EXPECT_THAT(error(o), AllOf(HasSubstr("keep"), HasSubstr("\"int5\"")));
+}
+
+TEST_F(QuantizeTest, OutputsThatCannotBeAreRefused) {
+  QuantizeOptions o = options("int4");
+  o.output = write("file", "");
+  EXPECT_THAT(error(o), HasSubstr("is a file; a folder is needed"));
+  o.output = kTransformer;
+  EXPECT_THAT(error(o), HasSubstr("holds the source; another folder is needed"));
+  o.output = "";
+  EXPECT_THAT(error(o), HasSubstr("output: a folder is needed"));
+}
+
+TEST_F(QuantizeTest, SourcesWithoutMatricesAreRefused) {
+  write_safetensors(at("other.safetensors"), {{"x.weight", counting({2, 64})}});
+  EXPECT_THAT(error(options("int4", at("other.safetensors"))), HasSubstr("holds no transformer and no text encoder"));
+  EXPECT_THAT(error(options("int4", at("nothing"))), HasSubstr("no such file or folder"));
+}
+
+TEST_F(QuantizeTest, NumbersThatAreNotFiniteAreNamedAndNothingIsLeft) {
+  const fs::path model = linked_model();
+  change_tensors(own(model, "transformer"), [](auto& tensors) {
+    Tensor& q = tensors.at(kQ + ".weight");
+    const Tensor wide = to_f32(q);
+    wide.data<float>()[5] = INFINITY;
+    q = wide;
+  });
+  for (const char* format : {"int4", "fp8", "bf16"}) {
+    QuantizeOptions o = options(format, model / "transformer");
+    o.output = at(format);
+    EXPECT_THAT(error(o), AllOf(HasSubstr(kQ), HasSubstr("a number that is not finite")));
+    EXPECT_THAT(names_in(o.output), Each(Not(EndsWith("part"))));
+    EXPECT_FALSE(fs::exists(o.output / "diffusion_pytorch_model.safetensors"));
+  }
+}
+
+TEST_F(QuantizeTest, BrokenPacksAreNamed) {
+  quantize(options("int4"));
+  const fs::path file = at("out") / "diffusion_pytorch_model.safetensors";
+  std::map<std::string, Tensor> sound;
+  for (const auto& [name, stored] : read_safetensors(file).tensors) sound[name] = stored.data;
+  const auto broken = [&](const std::function<void(std::map<std::string, Tensor>&)>& change) {
+    auto tensors = sound;
+    change(tensors);
+    write_safetensors(at("broken.safetensors"), tensors);
+    return error_of([&] { open_checkpoint(at("broken.safetensors"), Component::transformer).packed(kQ); });
+  };
+  EXPECT_THAT(broken([](auto& t) { t.erase(kQ + ".scales"); }), HasSubstr(kQ + ".scales is missing"));
+  EXPECT_THAT(broken([](auto& t) { t.erase(kQ + ".offsets"); }), HasSubstr(kQ + ".offsets is missing"));
+  EXPECT_THAT(broken([](auto& t) { t[kQ + ".scales"] = counting({2, 3}); }), HasSubstr("equal shapes"));
+  EXPECT_THAT(broken([](auto& t) { t[kQ + ".weight"] = counting({2, 64}); }), HasSubstr("codes must be U32"));
+  EXPECT_THAT(broken([](auto& t) { t[kQ + ".offsets"] = host_tensor({1, 1}, DType::i8); }), HasSubstr("is I8"));
+}
+
+}  // namespace
+}  // namespace inkstone
