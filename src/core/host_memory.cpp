@@ -43,9 +43,25 @@ class HostBlocks final : public BlockSource {
   }
 };
 
+/// Blocks of the same sizes without memory.
+class NoBlocks final : public BlockSource {
+ public:
+  size_t block_size(size_t bytes) const override { return HostBlocks().block_size(bytes); }
+  void* take(size_t) override { return &placeholder_; }
+  void give_back(void*, size_t) override {}
+
+ private:
+  std::byte placeholder_{};
+};
+
+std::unique_ptr<BlockSource> blocks(HostMemory::Backing backing) {
+  if (backing == HostMemory::Backing::none) return std::make_unique<NoBlocks>();
+  return std::make_unique<HostBlocks>();
+}
+
 }  // namespace
 
 HostMemory::HostMemory() : HostMemory(available_memory()) {}
-HostMemory::HostMemory(size_t limit_bytes) : MemoryPool(std::make_unique<HostBlocks>(), limit_bytes) {}
+HostMemory::HostMemory(size_t limit_bytes, Backing backing) : MemoryPool(blocks(backing), limit_bytes) {}
 
 }  // namespace inkstone

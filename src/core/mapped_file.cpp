@@ -49,4 +49,13 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
 }
 
+void MappedFile::release_pages() const {
+  if (data_ != nullptr) madvise(const_cast<std::byte*>(data_), size_, MADV_DONTNEED);
+}
+
+const MappedFile* file_of(const Tensor& tensor) {
+  const auto* buffer = dynamic_cast<const MappedBuffer*>(tensor.buffer().get());
+  return buffer == nullptr ? nullptr : buffer->file.get();
+}
+
 }  // namespace inkstone

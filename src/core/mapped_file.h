@@ -20,6 +20,10 @@ class MappedFile {
   const std::filesystem::path& path() const { return path_; }
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
+  /// Takes the file's pages out of this process' resident memory; what is read again comes from the system's cache, or
+  /// the disk.
+  void release_pages() const;
+
  private:
   MappedFile(std::filesystem::path path, const std::byte* data, size_t size);
 
@@ -27,5 +31,15 @@ class MappedFile {
   const std::byte* data_;
   size_t size_;
 };
+
+/// A mapped file as the memory of tensors.
+struct MappedBuffer final : Buffer {
+  explicit MappedBuffer(std::shared_ptr<MappedFile> mapped)
+      : Buffer(const_cast<std::byte*>(mapped->bytes().data()), mapped->bytes().size()), file(std::move(mapped)) {}
+  std::shared_ptr<MappedFile> file;
+};
+
+/// The file that a tensor is a view of; null if it has memory of its own.
+const MappedFile* file_of(const Tensor& tensor);
 
 }  // namespace inkstone

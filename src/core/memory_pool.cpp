@@ -22,8 +22,11 @@ struct MemoryPool::State {
   };
 
   State(std::unique_ptr<BlockSource> blocks, size_t limit_bytes)
-      : source(std::move(blocks)), limit(std::min(limit_bytes, std::numeric_limits<size_t>::max() / 2)) {}
+      : source(std::move(blocks)), limit(usable(limit_bytes)) {}
   ~State() { make_room_within(0, 0); }
+
+  /// Sums of limits must not overflow.
+  static size_t usable(size_t limit_bytes) { return std::min(limit_bytes, std::numeric_limits<size_t>::max() / 4); }
 
   /// Bytes that may still be asked for; blocks are a little larger than what was asked, so the limit can be passed.
   size_t room() const { return limit - std::min(limit, in_use); }
@@ -59,6 +62,7 @@ struct MemoryPool::State {
     in_use += size;
     most = std::max(most, in_use);
     most_ever = std::max(most_ever, in_use);
+    most_held = std::max(most_held, in_use + kept);
   }
 
   void put_back(void* data, size_t size) {
@@ -71,8 +75,8 @@ struct MemoryPool::State {
 
   std::mutex mutex;
   const std::unique_ptr<BlockSource> source;
-  const size_t limit;
-  size_t in_use = 0, most = 0, most_ever = 0;
+  size_t limit;
+  size_t in_use = 0, most = 0, most_ever = 0, most_held = 0;
   size_t kept = 0;  // in returned blocks
   std::multimap<size_t, Returned> returned;
   uint64_t clock = 0;
@@ -116,7 +120,10 @@ std::shared_ptr<Buffer> MemoryPool::allocate(size_t bytes) {
   return std::make_shared<PooledBuffer<State>>(state_, data, size, bytes);
 }
 
-size_t MemoryPool::limit() const { return state_->limit; }
+size_t MemoryPool::limit() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->limit;
+}
 
 size_t MemoryPool::current() const {
   const std::lock_guard lock(state_->mutex);
@@ -131,6 +138,29 @@ size_t MemoryPool::peak() const {
 void MemoryPool::reset_peak() {
   const std::lock_guard lock(state_->mutex);
   state_->most = state_->in_use;
+  state_->most_held = state_->in_use + state_->kept;
+}
+
+size_t MemoryPool::held() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->in_use + state_->kept;
+}
+
+size_t MemoryPool::most_held() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->most_held;
+}
+
+void MemoryPool::set_limit(size_t bytes) {
+  const std::lock_guard lock(state_->mutex);
+  state_->limit = State::usable(bytes);
+  state_->make_room(0);
+}
+
+void MemoryPool::release_unused() {
+  const std::lock_guard lock(state_->mutex);
+  state_->make_room_within(0, 0);
+  state_->most_ever = state_->in_use;
 }
 
 }  // namespace inkstone

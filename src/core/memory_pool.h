@@ -31,6 +31,12 @@ class MemoryPool {
   size_t current() const;  ///< bytes in use
   size_t peak() const;     ///< most bytes in use since the last reset
   void reset_peak();
+  size_t held() const;       ///< bytes in use and in returned buffers
+  size_t most_held() const;  ///< since the last reset
+
+  void set_limit(size_t bytes);
+  /// Gives returned buffers back to where they came from.
+  void release_unused();
 
  private:
   struct State;

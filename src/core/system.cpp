@@ -2,9 +2,11 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <initializer_list>
 #include <limits>
 #include <sched.h>
 #include <string>
+#include <string_view>
 #include <thread>
 
 #include "core/host_memory.h"
@@ -20,6 +22,17 @@ int processors_in_mask() {
   return static_cast<int>(std::thread::hardware_concurrency());  // a machine with more than the mask can hold
 }
 
+/// The sum of some fields of /proc/self/status.
+size_t status_bytes(std::initializer_list<std::string_view> fields) {
+  constexpr size_t kKibibyte = 1024;
+  std::ifstream status("/proc/self/status");
+  size_t sum = 0;
+  for (std::string line; std::getline(status, line);)
+    for (const std::string_view field : fields)
+      if (line.starts_with(field)) sum += std::stoull(line.substr(field.size())) * kKibibyte;
+  return sum;
+}
+
 }  // namespace
 
 int usable_processors() {
@@ -30,14 +43,7 @@ int usable_processors() {
 
 size_t available_memory() { return memory_left().value_or(std::numeric_limits<size_t>::max()); }
 
-size_t resident_memory() {
-  constexpr size_t kKibibyte = 1024;
-  std::ifstream status("/proc/self/status");
-  size_t sum = 0;
-  for (std::string line; std::getline(status, line);)
-    for (const std::string_view field : {"RssAnon:", "RssShmem:"})
-      if (line.starts_with(field)) sum += std::stoull(line.substr(field.size())) * kKibibyte;
-  return sum;
-}
+size_t resident_memory() { return status_bytes({"RssAnon:", "RssShmem:"}); }
+size_t mapped_memory() { return status_bytes({"RssFile:"}); }
 
 }  // namespace inkstone

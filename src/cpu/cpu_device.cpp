@@ -6,10 +6,14 @@
 namespace inkstone {
 namespace {
 
+size_t limit_of(const CpuOptions& options) {
+  return options.memory_limit == 0 ? available_memory() : options.memory_limit;
+}
+
 class CpuDevice final : public Device {
  public:
   CpuDevice(int threads, const CpuOptions& options)
-      : memory_(options.memory_limit == 0 ? available_memory() : options.memory_limit),
+      : memory_(options.pool ? options.pool : std::make_shared<HostMemory>(limit_of(options))),
         pool_(threads),
         vector_(options.isa ? vector_ops(*options.isa) : vector_ops()),
         int8_(options.int8 ? &int8_ops(vector_.isa) : nullptr),
@@ -23,17 +27,17 @@ class CpuDevice final : public Device {
   DType activation_type() const override { return DType::f32; }
   Kernels& kernels() override { return kernels_; }
 
-  std::shared_ptr<Buffer> allocate(size_t bytes) override { return memory_.allocate(bytes); }
+  std::shared_ptr<Buffer> allocate(size_t bytes) override { return memory_->allocate(bytes); }
   MemoryUse memory() const override {
-    return {memory_.current() + kernels_.kept_bytes(), memory_.peak() + kernels_.kept_bytes()};
+    return {memory_->current() + kernels_.kept_bytes(), memory_->peak() + kernels_.kept_bytes()};
   }
-  void reset_peak() override { memory_.reset_peak(); }
+  void reset_peak() override { memory_->reset_peak(); }
 
   Tensor upload(const Tensor& host) override { return host; }
   Tensor download(const Tensor& tensor) override { return tensor; }
 
  private:
-  HostMemory memory_;
+  std::shared_ptr<HostMemory> memory_;
   ThreadPool pool_;
   const VectorOps& vector_;
   const Int8Ops* int8_;

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 
+#include "core/host_memory.h"
 #include "cpu/vector_ops.h"
 #include "ops/device.h"
 
@@ -14,6 +15,7 @@ struct CpuOptions {
   std::optional<Isa> isa;   ///< absent: the best that the processor has
   bool int8 = false;        ///< multiply 8-bit numbers in tolerant linear layers: lossy
   size_t keep_rounded = 0;  ///< most bytes of weights in 8 bits to keep instead of rounding them in every product
+  std::shared_ptr<HostMemory> pool = nullptr;  ///< where activations lie; null: one of the device's own
 };
 
 /// f32 activations in host memory; weights of any format are expanded, or rounded, tile by tile.

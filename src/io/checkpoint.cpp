@@ -188,6 +188,13 @@ std::optional<Shape> Checkpoint::shape_of(const std::string& name) const {
   return Shape(dims);
 }
 
+void Checkpoint::release_pages() const {
+  std::set<const MappedFile*> mapped;
+  for (const auto& [name, tensor] : tensors) mapped.insert(file_of(tensor.data));
+  mapped.erase(nullptr);
+  for (const MappedFile* file : mapped) file->release_pages();
+}
+
 Checkpoint open_checkpoint(const fs::path& path, Component component) {
   std::error_code ignored;
   check(fs::exists(path, ignored), "{}: no such file or folder; the {}'s weights are needed", path.string(),

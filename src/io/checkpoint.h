@@ -35,6 +35,9 @@ struct Checkpoint {
   /// The shape that a tensor has in diffusers' files, whatever the layout or packing here: (out, in) of a packed
   /// `X.weight`, (out, in, kernel...) of a convolution. Empty if there is no such tensor.
   std::optional<Shape> shape_of(const std::string& name) const;
+
+  /// Takes the mapped tensors out of resident memory, see MappedFile::release_pages().
+  void release_pages() const;
 };
 
 /// Opens a component: a folder with an index and shards, with one file, or with mflux's 0.safetensors...; or one file.

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "ops/trace.h"
+#include "ops/interceptor.h"
 
 namespace inkstone {
 namespace {
@@ -18,15 +18,28 @@ struct CountedBuffer final : Buffer {
   std::shared_ptr<MemoryUse> use;
 };
 
+/// Shapes are checked before, in Ops.
+class NoKernels final : public Interceptor {
+  void intercept(const Call&) override {}
+};
+
 class DryDevice final : public Device {
  public:
+  explicit DryDevice(std::shared_ptr<HostMemory> pool) : pool_(std::move(pool)) {}
+
   std::string name() const override { return "dry"; }
   std::string describe() const override { return "counts memory and work, computes nothing"; }
   DType activation_type() const override { return DType::f32; }
   Kernels& kernels() override { return kernels_; }
-  std::shared_ptr<Buffer> allocate(size_t bytes) override { return std::make_shared<CountedBuffer>(use_, bytes); }
-  MemoryUse memory() const override { return *use_; }
-  void reset_peak() override { use_->peak = use_->current; }
+  std::shared_ptr<Buffer> allocate(size_t bytes) override {
+    if (pool_) return pool_->allocate(bytes);
+    return std::make_shared<CountedBuffer>(use_, bytes);
+  }
+  MemoryUse memory() const override { return pool_ ? MemoryUse{pool_->current(), pool_->peak()} : *use_; }
+  void reset_peak() override {
+    if (pool_) pool_->reset_peak();
+    use_->peak = use_->current;
+  }
   Tensor upload(const Tensor& host) override { return host; }
   Tensor download(const Tensor& tensor) override {
     const Tensor zeros = host_tensor(tensor.shape(), tensor.dtype());
@@ -35,12 +48,17 @@ class DryDevice final : public Device {
   }
 
  private:
-  Trace kernels_;
+  NoKernels kernels_;
+  std::shared_ptr<HostMemory> pool_;
   std::shared_ptr<MemoryUse> use_ = std::make_shared<MemoryUse>();
 };
 
 }  // namespace
 
-std::unique_ptr<Device> make_dry_device() { return std::make_unique<DryDevice>(); }
+std::unique_ptr<Device> make_dry_device() { return make_dry_device(nullptr); }
+
+std::unique_ptr<Device> make_dry_device(std::shared_ptr<HostMemory> pool) {
+  return std::make_unique<DryDevice>(std::move(pool));
+}
 
 }  // namespace inkstone

@@ -1,0 +1,49 @@
+// Blocks of files read ahead: while a caller works with one, threads read the next.
+#pragma once
+#include <filesystem>
+#include <memory>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace inkstone {
+
+/// Some bytes of a file, at most once in a block.
+struct FilePart {
+  std::filesystem::path path;
+  size_t begin = 0;
+  size_t bytes = 0;
+};
+using FileBlock = std::vector<FilePart>;
+
+/// How to read. Around the page cache nothing is kept, which is faster than through it if the blocks do not fit there.
+enum class Caching : uint8_t { cached, direct };
+
+/// Reads blocks in a circle into two slabs of memory, one in use and one in the making.
+class BlockReader {
+ public:
+  /// Bytes of memory for these blocks.
+  static size_t slab_bytes(const std::vector<FileBlock>& blocks);
+
+  /// Throws Error naming a file that cannot be opened.
+  BlockReader(std::vector<FileBlock> blocks, Caching caching);
+  ~BlockReader();
+  BlockReader(const BlockReader&) = delete;
+  BlockReader& operator=(const BlockReader&) = delete;
+
+  /// Where the parts of a block lie, in order, after waiting for it; what the call before gave is void. Reading of the
+  /// block behind it begins. Throws Error naming a file that cannot be read or has become shorter.
+  std::vector<std::byte*> get(size_t index);
+
+  /// The memory that holds what get() gave last.
+  std::shared_ptr<Buffer> memory() const;
+
+  double waited_seconds() const;  ///< for blocks that were not there yet
+  size_t bytes_read() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace inkstone

@@ -1,0 +1,75 @@
+#include "core/block_reader.h"
+
+#include <cstring>
+#include <fstream>
+#include <gmock/gmock.h>
+
+#include "io/files.h"
+
+namespace inkstone {
+namespace {
+
+class BlockReaderTest : public FolderTest {
+ protected:
+  fs::path file_of(size_t bytes, const std::string& name = "weights") const {
+    std::string content(bytes, 0);
+    for (size_t i = 0; i < bytes; ++i) content[i] = byte_at(i);
+    std::ofstream(at(name), std::ios::binary) << content;
+    return at(name);
+  }
+  static char byte_at(size_t i) { return static_cast<char>((i * 2654435761u) >> 13); }
+
+  static void expect_part(const FilePart& part, const std::byte* got) {
+    std::string expected(part.bytes, 0);
+    for (size_t i = 0; i < part.bytes; ++i) expected[i] = byte_at(part.begin + i);
+    EXPECT_EQ(std::memcmp(got, expected.data(), part.bytes), 0) << part.begin;
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(got) % 64, part.begin % 64);  // as aligned as in the file
+  }
+};
+
+TEST_F(BlockReaderTest, GivesEveryPartOfEveryBlockInAnyOrder) {
+  constexpr size_t kBytes = (size_t{20} << 20) + 77;  // the last part ends within a unit
+  const fs::path path = file_of(kBytes);
+  const std::vector<FileBlock> blocks = {
+      {{path, 8, 100}, {path, 4096, 4096}, {path, 5000, 3}},
+      {{path, 123456, size_t{9} << 20}},
+      {{path, kBytes - 1, 1}, {path, kBytes - 40000, 39000}, {path, 0, 1}},
+  };
+  for (const Caching caching : {Caching::cached, Caching::direct}) {
+    BlockReader reader(blocks, caching);
+    for (const size_t index : {0, 1, 2, 0, 1, 0, 0, 2}) {
+      const auto places = reader.get(index);
+      ASSERT_EQ(places.size(), blocks[index].size());
+      for (size_t i = 0; i < places.size(); ++i) {
+        expect_part(blocks[index][i], places[i]);
+        const auto* begin = static_cast<const std::byte*>(reader.memory()->data);
+        EXPECT_TRUE(places[i] >= begin && places[i] + blocks[index][i].bytes <= begin + reader.memory()->bytes);
+      }
+    }
+    EXPECT_GT(reader.bytes_read(), size_t{27} << 20);
+    EXPECT_GE(reader.waited_seconds(), 0);
+  }
+}
+
+TEST_F(BlockReaderTest, HasTwoSlabsAsLargeAsTheLargestBlock) {
+  const fs::path path = file_of(100000);
+  const size_t bytes = BlockReader::slab_bytes({{{path, 10, 10}}, {{path, 0, 50000}}});
+  EXPECT_GE(bytes, 2u * 50000);
+  EXPECT_LE(bytes, 2u * (50000 + 2 * 4096));
+}
+
+TEST_F(BlockReaderTest, NamesAFileThatIsMissingOrWasCut) {
+  const fs::path path = file_of(100000);
+  const std::string missing = error_of([&] { BlockReader({{{at("none"), 0, 1}}}, Caching::cached); });
+  EXPECT_THAT(missing, ::testing::HasSubstr("none: cannot read: No such file"));
+  BlockReader reader({{{path, 0, 100000}}}, Caching::cached);
+  fs::resize_file(path, 50000);
+  const std::string cut = error_of([&] {
+    reader.get(0);
+    reader.get(0);  // the first may have been read in time
+  });
+  EXPECT_THAT(cut, ::testing::HasSubstr("weights: ends after 50000 bytes now; it was changed while in use"));
+}
+
+}  // namespace
+}  // namespace inkstone
