@@ -9,6 +9,7 @@ namespace inkstone::cli {
 using Run = std::function<void()>;
 
 void add_generate(CLI::App& app, Run& run);
+void add_plan(CLI::App& app, Run& run);
 void add_tokenize(CLI::App& app, Run& run);
 void add_encode(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);

@@ -10,6 +10,7 @@
 #include "interrupt.h"
 #include "model_arguments.h"
 #include "picture_paths.h"
+#include "plan_text.h"
 #include "progress_bar.h"
 #include "text.h"
 #include "usage.h"
@@ -33,6 +34,13 @@ Examples:
 
 constexpr const char* kLossyArithmetic =
     "arithmetic int8, lossy: the transformer's blocks multiply in 8 bits; pictures differ a little from those of f32";
+
+constexpr const char* kPlanFooter =
+    R"(Options are those of generate. Nothing is computed. Exit code 1 if it does not fit; the message says what would.
+
+Examples:
+  inkstone plan --model ~/Qwen-Image-2512 --size 1328x1328
+  inkstone plan --model ~/Qwen-Image-2512 --size 1024x1024 --count 4 --memory 8G)";
 
 struct Arguments {
   ModelArguments model;
@@ -164,6 +172,9 @@ void write_pictures(const std::vector<Picture>& pictures, const std::vector<fs::
   }
 }
 
+/// Where someone looks on: scripts get no more than they asked for.
+bool shows_plan(Verbosity verbosity) { return verbosity == Verbosity::verbose || shows_progress(verbosity); }
+
 void run_generate(const Arguments& a) {
   const auto start = std::chrono::steady_clock::now();
   const Verbosity verbosity = verbosity_of(a.model);
@@ -177,6 +188,7 @@ void run_generate(const Arguments& a) {
     Engine engine = Engine::open(options);
     if (options.arithmetic == Arithmetic::int8) spdlog::info("{}", kLossyArithmetic);
     for (const std::string& line : engine.describe()) spdlog::debug("{}", line);
+    if (shows_plan(verbosity)) spdlog::info("{}", plan_line(engine.plan(request)));
     Result result = with_progress(shows_progress(verbosity), [&](const ProgressFunction& progress) {
       request.progress = progress;
       return engine.generate(request);
@@ -189,7 +201,29 @@ void run_generate(const Arguments& a) {
   });
 }
 
+void run_plan(const Arguments& a, bool as_json) {
+  set_up_messages(verbosity_of(a.model));
+  EngineOptions options;
+  Arguments given = a;
+  if (!a.like && !a.prompt) given.prompt = "";
+  const Request request = request_of(given, options);
+  const Plan plan = Engine::open(options).plan(request);
+  fmt::print("{}", as_json ? plan_json(plan) : plan_table(plan));
+}
+
 }  // namespace
+
+void add_plan(CLI::App& app, Run& run) {
+  CLI::App& command = *app.add_subcommand("plan", "Say what memory generate would need, and how it would fit.");
+  command.group("Commands");
+  const auto arguments = std::make_shared<Arguments>();
+  const auto as_json = std::make_shared<bool>(false);
+  add_picture_options(command, *arguments);
+  add_model_options(command, arguments->model, Components::all);
+  command.add_flag("--json", *as_json, "print JSON");
+  command.footer(kPlanFooter);
+  command.callback([arguments, as_json, &run] { run = [arguments, as_json] { run_plan(*arguments, *as_json); }; });
+}
 
 void add_generate(CLI::App& app, Run& run) {
   CLI::App& command = *app.add_subcommand("generate", "Make pictures from a prompt.")->group("Commands");

@@ -59,6 +59,7 @@ void run(int argc, char** argv) {
   describe(app);
   Run command;
   add_generate(app, command);
+  add_plan(app, command);
   add_tokenize(app, command);
   add_encode(app, command);
   add_inspect(app, command);
@@ -79,7 +80,8 @@ void run(int argc, char** argv) {
   }
   if (!command)
     throw UsageError(
-        "no command given: generate, tokenize, encode, inspect, quantize or bench wanted; see inkstone --help");
+        "no command given: generate, plan, tokenize, encode, inspect, quantize or bench wanted; see inkstone "
+        "--help");
   command();
 }
 

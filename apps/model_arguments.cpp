@@ -1,5 +1,8 @@
 #include "model_arguments.h"
 
+#include <cstdlib>
+#include <filesystem>
+
 #include "usage.h"
 
 namespace inkstone::cli {
@@ -12,6 +15,23 @@ constexpr int kMaxThreads = 1024;
 CLI::Option* add_path(CLI::App& command, const std::string& name, std::optional<std::string>& path,
                       const std::string& help) {
   return command.add_option(name, path, help)->type_name("PATH")->check(not_empty("a path"))->group(kModelGroup);
+}
+
+constexpr const char* kNoCache = "off";
+
+/// Where programs of this user keep what they can make again, by the XDG base directory specification; empty if the
+/// environment does not say.
+std::filesystem::path user_cache() {
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  if (cache != nullptr && std::filesystem::path(cache).is_absolute()) return cache;
+  const char* home = std::getenv("HOME");
+  return home == nullptr || *home == 0 ? std::filesystem::path() : std::filesystem::path(home) / ".cache";
+}
+
+std::filesystem::path prompt_cache(const std::optional<std::string>& given) {
+  if (given) return *given == kNoCache ? "" : *given;
+  const std::filesystem::path cache = user_cache();
+  return cache.empty() ? cache : cache / "inkstone" / "prompts";
 }
 
 }  // namespace
@@ -73,6 +93,17 @@ void add_model_options(CLI::App& command, ModelArguments& arguments, Components 
   if (components == Components::all) add_arithmetic_option(command, arguments.arithmetic);
   add_isa_option(command, arguments.isa);
   add_threads_option(command, arguments.threads);
+  if (components == Components::all)
+    command.add_option("--memory", arguments.memory, "take at most this much, such as 6G; without it what is free")
+        ->type_name("SIZE")
+        ->check(memory_size())
+        ->group(kRunGroup);
+  command
+      .add_option("--prompt-cache", arguments.prompt_cache,
+                  "folder of encoded prompts, at most 256 MiB, or off; default ~/.cache/inkstone/prompts")
+      ->type_name("DIR")
+      ->check(not_empty("a folder or off"))
+      ->group(kRunGroup);
   command.add_option("--compare", arguments.compare, "run every op on this device too; stop at the first that differs")
       ->type_name("NAME")
       ->check(device_name())
@@ -107,6 +138,8 @@ void apply(const ModelArguments& arguments, EngineOptions& options) {
   if (arguments.dtype) options.held_as = *arguments.dtype == "f32" ? HeldAs::f32 : HeldAs::bf16;
   if (arguments.arithmetic) options.arithmetic = arithmetic_named(*arguments.arithmetic);
   if (arguments.isa) options.isa = isa_named(*arguments.isa);
+  if (arguments.memory) options.memory_limit = parse_memory(*arguments.memory);
+  options.prompt_cache = prompt_cache(arguments.prompt_cache);
   if (arguments.threads) options.threads = *arguments.threads;
   if (arguments.compare) options.compare = device_named(*arguments.compare);
 }

@@ -13,7 +13,7 @@ namespace inkstone::cli {
 /// What the user gave; what is absent stays as it is.
 struct ModelArguments {
   std::optional<std::string> model, transformer, text_encoder, vae, tokenizer;
-  std::optional<std::string> device, dtype, arithmetic, isa, compare;
+  std::optional<std::string> device, dtype, arithmetic, isa, compare, memory, prompt_cache;
   std::optional<int> threads;
   bool quiet = false;
   bool verbose = false;

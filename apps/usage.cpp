@@ -40,6 +40,19 @@ std::optional<std::pair<int64_t, int64_t>> size_of(std::string_view text) {
   return std::pair(*width, *height);
 }
 
+/// A number, and one of K, M, G and T: powers of 1024.
+std::optional<size_t> memory_of(std::string_view text) {
+  constexpr std::string_view kUnits = "KMGT";
+  constexpr double kMost = 1e18;
+  const size_t unit = text.empty() ? std::string_view::npos : kUnits.find(text.back());
+  if (unit != std::string_view::npos) text.remove_suffix(1);
+  const auto number = parse<double>(text);
+  if (!number || !std::isfinite(*number) || *number <= 0) return std::nullopt;
+  const double bytes = *number * (unit == std::string_view::npos ? 1 : std::pow(1024, static_cast<double>(unit + 1)));
+  if (bytes < 1 || bytes > kMost) return std::nullopt;
+  return static_cast<size_t>(bytes);
+}
+
 const CLI::App& selected(const CLI::App& app) {
   const auto chosen = app.get_subcommands();
   return chosen.empty() ? app : *chosen.front();
@@ -119,6 +132,13 @@ std::optional<int> cuda_index(std::string_view text) {
   const auto index = parse<int>(text.substr(kName.size() + 1));
   return index && *index >= 0 ? index : std::nullopt;
 }
+
+CLI::Validator memory_size() {
+  return validator([](const std::string& text) { return memory_of(text).has_value(); },
+                   "bytes, or a number with K, M, G or T such as 6G");
+}
+
+size_t parse_memory(const std::string& text) { return memory_of(text).value(); }
 
 std::pair<int64_t, int64_t> parse_size(const std::string& text) { return size_of(text).value(); }
 

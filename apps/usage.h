@@ -29,6 +29,13 @@ CLI::Validator not_empty(const std::string& what);
 
 /// N of cuda:N, 0 for cuda; nothing for any other name.
 std::optional<int> cuda_index(std::string_view text);
+
+/// Bytes with an optional unit.
+CLI::Validator memory_size();
+
+/// Bytes of a text that memory_size() has accepted, such as 6G, 800M or 1.5G.
+size_t parse_memory(const std::string& text);
+
 /// Width and height of a text that size_text() has accepted, such as 320x192.
 std::pair<int64_t, int64_t> parse_size(const std::string& text);
 

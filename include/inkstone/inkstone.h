@@ -65,10 +65,12 @@ struct EngineOptions {
   Arithmetic arithmetic = Arithmetic::f32;
   InstructionSet isa = InstructionSet::best;
   int threads = 0;                    ///< 0: as many as the machine and the container allow
-  size_t memory_limit = 0;            ///< bytes for activations and weights not used as mapped; 0: what is available
+  size_t memory_limit = 0;            ///< bytes that the process, or a GPU, may take in all; 0: what is available
   bool profile = false;               ///< time every op; see Result::profile
   std::optional<DeviceKind> compare;  ///< run every op on this device too and stop at the first that differs
   Purpose purpose = Purpose::generate;
+  std::filesystem::path prompt_cache;             ///< folder that keeps prompts' embeddings; empty: none
+  size_t prompt_cache_bytes = size_t{256} << 20;  ///< at most; the embeddings used longest ago go
 };
 
 enum class Stage : uint8_t { load, encode, denoise, decode, write };
@@ -84,6 +86,22 @@ struct Progress {
   size_t memory_bytes = 0;      ///< in use by the process, mapped clean file pages left out
 };
 using ProgressFunction = std::function<void(const Progress&)>;
+
+/// What Engine::generate does with the memory that there is.
+struct Plan {
+  struct StageNeed {
+    Stage stage = Stage::load;
+    size_t own_bytes = 0;     ///< resident memory that no file backs, of the whole process
+    size_t mapped_bytes = 0;  ///< pages of files: weights that are read in place, the program
+  };
+  std::vector<StageNeed> stages;       ///< encode, denoise, decode
+  size_t needed_bytes = 0;             ///< of the stage that needs most, both kinds
+  size_t available_bytes = 0;          ///< by EngineOptions::memory_limit, or of the machine and its control groups
+  int64_t batch = 1;                   ///< pictures that are drawn at once
+  int64_t band_rows = 0;               ///< of latents that the VAE decodes at a time; 0: all
+  bool text_encoder_streamed = false;  ///< read from the disk as it runs, layer by layer
+  bool transformer_streamed = false;   ///< in every step, block by block
+};
 
 constexpr int64_t kMaxPictures = 1024;  ///< of one call; all are held in memory until it returns
 constexpr double kMaxCfg = 1000;        ///< far above what any picture gains from; the published value is 4
@@ -154,6 +172,9 @@ class INKSTONE_API Engine {
   ~Engine();
 
   Result generate(const Request& request);
+
+  /// What generate would do now. Throws Error as it does, for memory that is too small among others.
+  Plan plan(const Request& request);
 
   /// The prompt's conditioning in f32, template rows dropped.
   Embeddings encode(const EncodeRequest& request);

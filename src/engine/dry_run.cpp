@@ -1,70 +1,112 @@
 #include "engine/dry_run.h"
 
+#include <algorithm>
+
+#include "core/host_memory.h"
 #include "model/pipeline.h"
-#include "model/text_encoder.h"
 #include "ops/dry_device.h"
 
 namespace inkstone {
-struct DryRun::Parts {
-  Parts(const Model& m, const VaeWeights& v) : model(m), vae(v) {}
+namespace {
 
-  template <class Config, class Weights>
-  Weights bind(const Checkpoint& files, const Config& config, Weights (*load)(const Config&, WeightLoader&)) {
-    WeightLoader loader(files, *device);
-    return load(config, loader);
+constexpr int64_t kEnoughBatches = 2;  // those after them take what the second one takes
+
+template <class Config, class Weights>
+Weights bind(const Checkpoint& files, const Config& config, Weights (*load)(const Config&, WeightLoader&)) {
+  const auto device = make_dry_device();
+  WeightLoader loader(files, *device);
+  return load(config, loader);
+}
+
+/// A device for one stage.
+struct DryStage {
+  explicit DryStage(size_t limit)
+      : pool(std::make_shared<HostMemory>(limit, HostMemory::Backing::none)), device(make_dry_device(pool)) {}
+
+  Tensor tensor(const Shape& shape, DType type = DType::f32) {
+    return {device->allocate(static_cast<size_t>(shape.count()) * size_of(type)), 0, shape, type};
   }
 
-  Tensor activations(const Shape& shape) {
-    return {device->allocate(static_cast<size_t>(shape.count()) * sizeof(float)), 0, shape, DType::f32};
-  }
-
-  template <class Run>
-  size_t peak_of(const Run& run) {
-    device->reset_peak();
-    run();
-    return device->memory().peak;
-  }
-
-  const Model& model;
-  const VaeWeights& vae;
-  std::unique_ptr<Device> device = make_dry_device();
+  std::shared_ptr<HostMemory> pool;
+  std::unique_ptr<Device> device;
   Ops ops{*device};
-  TextEncoderWeights text_encoder = bind(model.text_encoder_files, model.text_encoder, load_text_encoder);
-  TransformerWeights transformer = bind(model.transformer_files, model.transformer, load_transformer);
 };
 
-DryRun::DryRun(const Model& model, const VaeWeights& vae) : parts_(std::make_unique<Parts>(model, vae)) {}
+std::optional<PoolUse> use_of(size_t limit, const auto& run) {
+  DryStage stage(limit);
+  try {
+    run(stage);
+  } catch (const Error&) {
+    if (limit >= kUnlimitedPool) throw;
+    return std::nullopt;
+  }
+  return PoolUse{.in_use = stage.pool->peak(), .held = stage.pool->most_held()};
+}
+
+}  // namespace
+
+struct DryRun::Parts {
+  const Model& model;
+  const VaeWeights& vae;
+  TextEncoderWeights text_encoder = bind(model.text_encoder_files, model.text_encoder, load_text_encoder);
+  TransformerWeights transformer = bind(model.transformer_files, model.transformer, load_transformer);
+
+  /// The conditioning of a job, as the encoder leaves it.
+  std::vector<Tensor> embeddings(DryStage& stage, const Job& job) const {
+    std::vector<Tensor> all = {stage.tensor({job.prompt_tokens.kept(), model.text_encoder.width})};
+    if (job.guided) all.push_back(stage.tensor({job.negative_tokens.kept(), model.text_encoder.width}));
+    return all;
+  }
+
+  Tensor tokens(DryStage& stage, const Job& job, int64_t pictures) const {
+    return stage.tensor({pictures * job.grid.tokens(), model.transformer.in_channels});
+  }
+};
+
+DryRun::DryRun(const Model& model, const VaeWeights& vae) : parts_(new Parts{.model = model, .vae = vae}) {}
 DryRun::~DryRun() = default;
 
-size_t DryRun::encode(int64_t tokens) {
-  Parts& p = *parts_;
-  return p.peak_of([&] {
-    const Tensor ids(p.device->allocate(static_cast<size_t>(tokens) * sizeof(int32_t)), 0, {tokens}, DType::i32);
-    encode_text(p.ops, p.model.text_encoder, p.text_encoder, ids, Sequences::equal(1, tokens));
-  });
-}
+const TextEncoderWeights& DryRun::text_encoder() const { return parts_->text_encoder; }
+const TransformerWeights& DryRun::transformer() const { return parts_->transformer; }
 
-size_t DryRun::denoise(const Job& job, int64_t pictures) {
-  Parts& p = *parts_;
-  return p.peak_of([&] {
-    const auto texts = [&](const PromptTokens& tokens) {
-      return std::vector(static_cast<size_t>(pictures), p.activations({tokens.kept(), p.model.text_encoder.width}));
+std::optional<PoolUse> DryRun::encode(const Job& job, size_t limit) const {
+  return use_of(limit, [&](DryStage& stage) {
+    std::vector<Tensor> kept;
+    const auto add = [&](const PromptTokens& tokens) {
+      const auto length = static_cast<int64_t>(tokens.ids.size());
+      const Tensor states = encode_text(stage.ops, parts_->model.text_encoder, parts_->text_encoder,
+                                        stage.tensor({length}, DType::i32), Sequences::equal(1, length));
+      kept.push_back(stage.ops.concat_rows({states.rows(tokens.dropped, length)}));
     };
-    const Batch batch = {.grid = job.grid,
-                         .prompts = texts(job.prompt_tokens),
-                         .negatives = job.guided ? texts(job.negative_tokens) : std::vector<Tensor>()};
-    const Transformer transformer(p.model.transformer, p.transformer);
-    const Sampler sampler(p.ops, transformer, job.sigmas, job.cfg);
-    const Tensor tokens = p.ops.patchify(p.activations(job.latents.with_first(pictures)), p.model.transformer.patch);
-    sampler.run(batch, tokens, [] {});
+    add(job.prompt_tokens);
+    if (job.guided) add(job.negative_tokens);
   });
 }
 
-size_t DryRun::decode(const Job& job, int64_t band_rows) {
-  Parts& p = *parts_;
-  return p.peak_of([&] {
-    const Tensor tokens = p.activations({job.grid.tokens(), p.model.transformer.in_channels});
-    decode_tokens(p.ops, {p.model.vae, p.vae, band_rows}, tokens, job.latents.with_first(1), p.model.transformer.patch);
+std::optional<PoolUse> DryRun::denoise(const Job& job, int64_t pictures, size_t limit) const {
+  return use_of(limit, [&](DryStage& stage) {
+    const std::vector<Tensor> embeddings = parts_->embeddings(stage, job);
+    const auto copies = static_cast<size_t>(pictures);
+    const Batch batch = {.grid = job.grid,
+                         .prompts = std::vector(copies, embeddings.front()),
+                         .negatives = job.guided ? std::vector(copies, embeddings.back()) : std::vector<Tensor>()};
+    const Transformer transformer(parts_->model.transformer, parts_->transformer);
+    const Sampler sampler(stage.ops, transformer, job.sigmas, job.cfg);
+    const int64_t batches = (job.count + pictures - 1) / pictures;
+    std::vector<Tensor> drawn;
+    if (batches > kEnoughBatches) drawn.push_back(parts_->tokens(stage, job, (batches - kEnoughBatches) * pictures));
+    for (int64_t i = 0; i < std::min(batches, kEnoughBatches); ++i)
+      drawn.push_back(sampler.run(batch, parts_->tokens(stage, job, pictures), [] {}));
+  });
+}
+
+std::optional<PoolUse> DryRun::decode(const Job& job, int64_t band_rows, size_t limit) const {
+  return use_of(limit, [&](DryStage& stage) {
+    const std::vector<Tensor> embeddings = parts_->embeddings(stage, job);
+    const Tensor drawn = parts_->tokens(stage, job, job.count);
+    for (int64_t i = 0; i < std::min(job.count, kEnoughBatches); ++i)
+      decode_tokens(stage.ops, {parts_->model.vae, parts_->vae, band_rows}, drawn.rows(0, job.grid.tokens()),
+                    job.latents.with_first(1), parts_->model.transformer.patch);
   });
 }
 

@@ -1,25 +1,43 @@
 // How much memory a job's activations will take, found by running through the model without computing.
 #pragma once
+#include <limits>
 #include <memory>
+#include <optional>
 
 #include "engine/job.h"
+#include "model/text_encoder.h"
+#include "model/transformer.h"
 #include "model/vae.h"
 
 namespace inkstone {
 
-/// A model on a device that counts memory and computes nothing. Binding the weights of transformer and text encoder
-/// checks each of their tensors before any work is done; the VAE's are bound already, since that copies them.
+inline constexpr size_t kUnlimitedPool = std::numeric_limits<size_t>::max() / 8;
+
+/// What a stage's activations take of the device's pool.
+struct PoolUse {
+  size_t in_use = 0;  ///< at least needed
+  size_t held = 0;    ///< with returned buffers that the pool keeps, if its limit is the one given
+};
+
+/// A model on a device that counts memory as a real one hands it out, and computes nothing. Binding the weights of
+/// transformer and text encoder checks each of their tensors before any work is done; the VAE's are bound already,
+/// since that copies them.
 class DryRun {
  public:
   DryRun(const Model& model, const VaeWeights& vae);
   ~DryRun();
 
-  /// Peak bytes of activations while a prompt of so many tokens, template included, is encoded.
-  size_t encode(int64_t tokens);
-  /// While `pictures` of the job are drawn in one batch.
-  size_t denoise(const Job& job, int64_t pictures);
-  /// While one picture of the job is decoded, `band_rows` rows of latents at a time (0: all).
-  size_t decode(const Job& job, int64_t band_rows);
+  // Each gives nothing if a pool of `limit` bytes is too small, and throws the model's Error with kUnlimitedPool.
+
+  /// While the job's prompts are encoded.
+  std::optional<PoolUse> encode(const Job& job, size_t limit) const;
+  /// While `pictures` of the job are drawn at a time.
+  std::optional<PoolUse> denoise(const Job& job, int64_t pictures, size_t limit) const;
+  /// While the job's pictures are decoded, `band_rows` rows of latents at a time (0: all).
+  std::optional<PoolUse> decode(const Job& job, int64_t band_rows, size_t limit) const;
+
+  const TextEncoderWeights& text_encoder() const;
+  const TransformerWeights& transformer() const;
 
  private:
   struct Parts;

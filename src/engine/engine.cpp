@@ -35,6 +35,12 @@ Result Engine::generate(const Request& request) {
   return inkstone::generate(state_->session, request, std::exchange(state_->opening_seconds, 0));
 }
 
+Plan Engine::plan(const Request& request) {
+  check(state_->session.options().purpose == Purpose::generate,
+        "this engine was opened to encode prompts; one for pictures is needed");
+  return inkstone::plan(state_->session, request);
+}
+
 Embeddings Engine::encode(const EncodeRequest& request) {
   Session& session = state_->session;
   session.watch(request.stop);

@@ -18,9 +18,6 @@ namespace {
 
 constexpr std::string_view kLatents = "latents";
 
-/// Bytes that this process can hold in all.
-size_t memory_of_process() { return available_memory() + resident_memory(); }
-
 bool rounds_weights(const Checkpoint& files) {
   return std::any_of(files.tensors.begin(), files.tensors.end(), [](const auto& item) {
     const DType type = item.second.data.dtype();
@@ -28,10 +25,38 @@ bool rounds_weights(const Checkpoint& files) {
   });
 }
 
-size_t mapped_bytes(const Checkpoint& files) {
-  size_t bytes = 0;
-  for (const auto& [name, tensor] : files.tensors) bytes += tensor.data.bytes();
-  return bytes;
+/// What a job's plan depends on beside the job.
+MemoryState memory_state(Session& session, const std::vector<PromptTokens>& prompts) {
+  HostMemory& pool = session.machine().memory();
+  MemoryState state = {.held = session.held(),
+                       .threads = session.threads(),
+                       .prompts_encoded = session.encoding_steps(prompts) == 0,
+                       .transformer_bound = session.has_transformer()};
+  if (const auto of_device = session.machine().device().own_memory()) {
+    state.available_bytes = *of_device;
+    state.weights_copied = true;
+    return state;
+  }
+  const size_t limit = session.options().memory_limit, own = resident_memory();
+  state.machine_bytes = available_memory() + own;
+  state.available_bytes = limit > 0 ? limit : state.machine_bytes;
+  state.own_bytes = own - std::min(own, pool.held() - pool.current());
+  state.mapped_bytes = mapped_memory();
+  return state;
+}
+
+std::vector<PromptTokens> prompts_of(const Job& job) {
+  std::vector<PromptTokens> prompts = {job.prompt_tokens};
+  if (job.guided) prompts.push_back(job.negative_tokens);
+  return prompts;
+}
+
+MemoryPlan plan_job(Session& session, const Job& job) {
+  const VaeWeights& vae = session.vae();  // its copies of kernels are held from here on
+  MemoryPlan plan = plan_memory(session.model(), vae, job, memory_state(session, prompts_of(job)));
+  const size_t held = session.machine().memory().current();  // embeddings that are kept for other calls
+  for (size_t* limit : {&plan.encode_pool, &plan.denoise_pool, &plan.decode_pool}) *limit += held;
+  return plan;
 }
 
 std::vector<std::string> notes_of(const Session& session, const Job& job) {
@@ -41,11 +66,6 @@ std::vector<std::string> notes_of(const Session& session, const Job& job) {
   for (const Checkpoint* files : model.files())
     if (session.held() == DType::bf16 && rounds_weights(*files))
       notes.push_back(fmt::format("the {}'s weights are rounded to bf16", name_of(files->component)));
-  if (const size_t bytes = mapped_bytes(model.transformer_files); bytes > memory_of_process())
-    notes.push_back(
-        fmt::format("the transformer's weights ({}) do not fit into memory and are read from the disk in "
-                    "every step",
-                    quantity(static_cast<double>(bytes), "B")));
   return notes;
 }
 
@@ -55,6 +75,9 @@ class Generation {
       : session_(session), model_(session.model()), request_(request), stages_(request.progress) {
     stages_.add(Stage::load, opening_seconds);
   }
+  ~Generation() { session_.end_transformer(); }
+  Generation(const Generation&) = delete;
+  Generation& operator=(const Generation&) = delete;
 
   Result run() {
     Device& device = session_.machine().device();
@@ -80,28 +103,28 @@ class Generation {
   void prepare() {
     if (!request_.save_latents.empty()) check_writable_file(request_.save_latents);
     job_ = make_job(model_, request_);
-    const size_t limit = session_.options().memory_limit;
-    const std::optional<size_t> own = session_.machine().device().own_memory();
-    const MemoryState memory = {.available_bytes = own         ? *own
-                                                   : limit > 0 ? limit
-                                                               : memory_of_process(),
-                                .held = session_.held(),
-                                .weights_copied = own.has_value(),
-                                .transformer_bound = session_.has_transformer()};
-    plan_ = plan_memory(model_, session_.vae(), job_, memory);
+    plan_ = plan_job(session_, job_);
     noise_ = starting_noise(job_);
   }
 
   void encode() {
-    std::vector<PromptTokens> texts = {job_.prompt_tokens};
-    if (job_.guided) texts.push_back(job_.negative_tokens);
+    const std::vector<PromptTokens> texts = prompts_of(job_);
+    begin_pool(plan_.encode_pool);
+    if (plan_.told.text_encoder_streamed) session_.stream_text_encoder(plan_.caching);
     stages_.begin(Stage::encode, session_.encoding_steps(texts));
     embeddings_ = session_.encode(texts, [&] { stages_.step_done(); });
   }
 
+  /// A stage's use of the pool is planned from an empty one.
+  void begin_pool(size_t limit) {
+    HostMemory& pool = session_.machine().memory();
+    pool.release_unused();
+    pool.set_limit(limit);
+  }
+
   /// The job's pictures from `first` on, as many as are drawn at once.
   Batch batch_from(int64_t first) const {
-    const auto pictures = static_cast<size_t>(std::min(plan_.batch, job_.count - first));
+    const auto pictures = static_cast<size_t>(std::min(plan_.told.batch, job_.count - first));
     Batch batch = {.grid = job_.grid, .prompts = std::vector(pictures, embeddings_[0])};
     if (job_.guided) batch.negatives = std::vector(pictures, embeddings_[1]);
     return batch;
@@ -112,10 +135,14 @@ class Generation {
     const Transformer transformer(model_.transformer, session_.transformer());
     stages_.step_done();
     Ops& ops = session_.machine().ops();
-    const int64_t batches = (job_.count + plan_.batch - 1) / plan_.batch;
+    const int64_t batches = (job_.count + plan_.told.batch - 1) / plan_.told.batch;
     stages_.begin(Stage::denoise, batches * job_.steps);
+    begin_pool(plan_.denoise_pool);
+    if (plan_.told.transformer_streamed) session_.stream_modulation(plan_.caching);
     const Sampler sampler(ops, transformer, job_.sigmas, job_.cfg);
-    for (int64_t first = 0; first < job_.count; first += plan_.batch) {
+    session_.end_transformer();  // modulation layers are not needed any more
+    if (plan_.told.transformer_streamed) session_.stream_blocks(plan_.caching);
+    for (int64_t first = 0; first < job_.count; first += plan_.told.batch) {
       const Batch batch = batch_from(first);
       const Tensor noise = ops.upload(noise_.rows(first, first + batch.pictures()));
       const Tensor tokens =
@@ -136,11 +163,13 @@ class Generation {
 
   void decode() {
     Ops& ops = session_.machine().ops();
+    session_.end_transformer();
+    begin_pool(plan_.decode_pool);
     stages_.begin(Stage::decode, job_.count);
     for (int64_t i = 0; i < job_.count; ++i) {
-      const int64_t row = i % plan_.batch * job_.grid.tokens();
-      const Tensor tokens = drawn_[static_cast<size_t>(i / plan_.batch)].rows(row, row + job_.grid.tokens());
-      const Tensor pixels = ops.download(decode_tokens(ops, {model_.vae, session_.vae(), plan_.band_rows}, tokens,
+      const int64_t row = i % plan_.told.batch * job_.grid.tokens();
+      const Tensor tokens = drawn_[static_cast<size_t>(i / plan_.told.batch)].rows(row, row + job_.grid.tokens());
+      const Tensor pixels = ops.download(decode_tokens(ops, {model_.vae, session_.vae(), plan_.told.band_rows}, tokens,
                                                        job_.latents.with_first(1), model_.transformer.patch));
       result_.pictures.push_back(picture(i, pixels));
       stages_.step_done();
@@ -179,6 +208,11 @@ class Generation {
 };
 
 }  // namespace
+
+Plan plan(Session& session, const Request& request) {
+  session.watch(request.stop);
+  return plan_job(session, make_job(session.model(), request)).told;
+}
 
 Result generate(Session& session, const Request& request, double opening_seconds) {
   return Generation(session, request, opening_seconds).run();

@@ -19,17 +19,19 @@ constexpr double kTolerance = 2e-5;
 /// The same with operands and results rounded to bf16, each by up to 2^-8.
 constexpr double kNarrowTolerance = 1e-2;
 
-std::unique_ptr<Device> make_cpu(const EngineOptions& options) {
+std::unique_ptr<Device> make_cpu(const EngineOptions& options, std::shared_ptr<HostMemory> pool) {
   // Under a limit every byte is counted beforehand, and rounding weights again costs little.
   const size_t keep_rounded = options.memory_limit == 0 ? available_memory() / 2 : 0;
   return make_cpu_device({.threads = options.threads,
                           .memory_limit = options.memory_limit,
                           .isa = isa_of(options.isa),
                           .int8 = options.arithmetic == Arithmetic::int8,
-                          .keep_rounded = keep_rounded});
+                          .keep_rounded = keep_rounded,
+                          .pool = std::move(pool)});
 }
 
-std::unique_ptr<Device> make_device(DeviceKind kind, const EngineOptions& options) {
+std::unique_ptr<Device> make_device(DeviceKind kind, const EngineOptions& options,
+                                    std::shared_ptr<HostMemory> pool = nullptr) {
   switch (resolved(kind)) {
     case DeviceKind::reference:
       return make_reference_device();
@@ -39,7 +41,7 @@ std::unique_ptr<Device> make_device(DeviceKind kind, const EngineOptions& option
            .arithmetic = options.held_as == HeldAs::f32 ? CudaArithmetic::f32 : CudaArithmetic::bf16,
            .memory_limit = options.memory_limit});
     default:
-      return make_cpu(options);
+      return make_cpu(options, std::move(pool));
   }
 }
 
@@ -87,7 +89,7 @@ Isa isa_of(InstructionSet set) {
 struct Machine::Parts {
   explicit Parts(const EngineOptions& options) {
     check_arithmetic(options);
-    device = make_device(options.device, options);
+    device = make_device(options.device, options, memory);
     Kernels* kernels = &device->kernels();
     if (options.compare) {
       check(!device->own_memory(), "compare: ops on device {} cannot be compared; run on cpu and compare with {}",
@@ -101,6 +103,7 @@ struct Machine::Parts {
     ops.emplace(*device, stop.emplace(*kernels));
   }
 
+  std::shared_ptr<HostMemory> memory = std::make_shared<HostMemory>();
   std::unique_ptr<Device> device, other;
   std::optional<HostBridge> bridge;
   std::optional<Comparer> comparer;
@@ -118,6 +121,7 @@ Machine::Machine(const EngineOptions& options) : parts_(std::make_unique<Parts>(
 Machine::~Machine() = default;
 
 Device& Machine::device() { return *parts_->device; }
+HostMemory& Machine::memory() { return *parts_->memory; }
 Ops& Machine::ops() { return *parts_->ops; }
 void Machine::watch(std::stop_token stop) { parts_->stop->watch(std::move(stop)); }
 std::string Machine::take_profile() {

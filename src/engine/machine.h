@@ -6,6 +6,7 @@
 
 #include "inkstone/inkstone.h"
 
+#include "core/host_memory.h"
 #include "cpu/vector_ops.h"
 #include "ops/ops.h"
 
@@ -23,6 +24,8 @@ class Machine {
   ~Machine();
 
   Device& device();
+  /// Where the device's activations lie, unless it is the reference.
+  HostMemory& memory();
   /// Ops that throw Cancelled before the next kernel once a stop is requested of the token last given to watch().
   Ops& ops();
   void watch(std::stop_token stop);

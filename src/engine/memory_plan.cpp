@@ -1,26 +1,35 @@
 #include "engine/memory_plan.h"
 
 #include <algorithm>
-#include <array>
+#include <span>
 
 #include "core/error.h"
 #include "engine/dry_run.h"
-#include "model/text_encoder.h"
+#include "engine/streamed_blocks.h"
 #include "ops/quantity.h"
 
 namespace inkstone {
 namespace {
 
-constexpr int64_t kLeastBand = 4;  // rows of latents; below, the work at the edges outgrows the rest
-constexpr int kCausalFrames = 3;   // of a kernel of the VAE, of which the last is kept
+constexpr int64_t kLeastBand = 4;                   // rows of latents; below, work at the edges outgrows the rest
+constexpr int kCausalFrames = 3;                    // of a kernel of the VAE, of which the last is kept
+constexpr size_t kWorkerScratch = size_t{1} << 20;  // tiles of products and attention, see WorkerScratch
+constexpr size_t kPagesOfARow = size_t{64} << 10;   // that the system maps around the row of a table
 
 std::string text(size_t bytes) { return quantity(static_cast<double>(bytes), "B"); }
 
-/// Elements of a tensor that end up in memory of their own, and not in the mapped file.
-int64_t converted_elements(const Checkpoint& files, const std::string& name, const Tensor& stored, HeldType held) {
+/// Weights of a component: copies in memory of their own, and what is read where it is mapped.
+struct WeightBytes {
+  size_t own = 0;
+  size_t mapped = 0;
+};
+
+/// Elements of a tensor that end up in memory of their own.
+int64_t copied_elements(const Checkpoint& files, const std::string& name, const Tensor& stored, HeldType held) {
   const int rank = stored.shape().rank();
   if (rank == 5) return stored.count() / kCausalFrames;  // kernels are always reordered
   if (rank == 4) return stored.count();
+  if (rank == 1) return stored.dtype() == DType::f32 ? 0 : stored.count();
   if (!held || rank < 2 || !name.ends_with(kWeightSuffix) || stored.dtype() == *held) return 0;
   const Shape dense = files.shape_of(name).value_or(stored.shape());
   const bool packed = dense != stored.shape();
@@ -32,66 +41,193 @@ bool is_unused(std::string_view name) {
                      [&](std::string_view prefix) { return name.starts_with(prefix); });
 }
 
-size_t weight_bytes(const Checkpoint& files, const MemoryState& memory) {
-  size_t bytes = 0;
+WeightBytes weight_bytes(const Checkpoint& files, const MemoryState& memory) {
+  const HeldType held = memory.held;
+  WeightBytes bytes;
   for (const auto& [name, stored] : files.tensors) {
     if (is_unused(name)) continue;
-    const auto elements = static_cast<size_t>(converted_elements(files, name, stored.data, memory.held));
-    bytes += elements * size_of(memory.held.value_or(stored.data.dtype()));
-    if (elements == 0 && memory.weights_copied) bytes += stored.data.bytes();
+    const auto elements = static_cast<size_t>(copied_elements(files, name, stored.data, held));
+    const bool vector = stored.data.shape().rank() == 1;
+    if (elements > 0)
+      bytes.own += elements * (vector ? sizeof(float) : size_of(held.value_or(stored.data.dtype())));
+    else if (memory.weights_copied)
+      bytes.own += stored.data.bytes();
+    else if (file_of(stored.data) != nullptr)
+      bytes.mapped += stored.data.bytes();
   }
   return bytes;
 }
 
-struct StageNeed {
-  const char* name;
-  size_t weights;
-  size_t activations;
+size_t sum_of(const std::vector<FileBlock>& blocks) {
+  size_t sum = 0;
+  for (const FileBlock& block : blocks)
+    for (const FilePart& part : block) sum += part.bytes;
+  return sum;
+}
 
-  size_t bytes() const { return weights + activations; }
+struct StageNeed {
+  Stage stage = Stage::load;
+  size_t own = 0;
+  size_t mapped = 0;
+  size_t pool_limit = 0;
+
+  size_t bytes() const { return own + mapped; }
 };
 
-bool fits(size_t bytes, size_t available) { return bytes <= available; }
+class Planner {
+ public:
+  Planner(const Model& model, const VaeWeights& vae, const Job& job, const MemoryState& memory)
+      : model_(model), job_(job), memory_(memory), dry_(model, vae) {
+    text_encoder_ = weight_bytes(model.text_encoder_files, memory);
+    transformer_ = weight_bytes(model.transformer_files, memory);
+    if (memory.weights_copied) vae_ = weight_bytes(model.vae_files, memory);
+    layers_ =
+        file_blocks(dry_.text_encoder().layers, [](EncoderLayer& l, const auto& visit) { for_each_tensor(l, visit); });
+    blocks_ = file_blocks(dry_.transformer().blocks,
+                          [](BlockWeights& b, const auto& visit) { for_each_block_tensor(b, visit); });
+    modulations_ = file_blocks(dry_.transformer().blocks,
+                               [](BlockWeights& b, const auto& visit) { for_each_modulation_tensor(b, visit); });
+  }
+
+  MemoryPlan plan() {
+    MemoryPlan plan;
+    Plan& told = plan.told;
+    told.available_bytes = memory_.available_bytes;
+    constexpr std::array<bool, 2> kStreamed = {false, true};
+    const StageNeed encode = first_that_fits(std::span(kStreamed).first(streams() ? 2 : 1), told.text_encoder_streamed,
+                                             [&](bool streamed, size_t limit) { return encoding(streamed, limit); });
+    const StageNeed draw = choose_drawing(told);
+    std::vector<int64_t> bands = {0};
+    for (int64_t rows = job_.latents[2] / 2; rows >= kLeastBand; rows /= 2) bands.push_back(rows);
+    const StageNeed decode = first_that_fits(std::span<const int64_t>(bands), told.band_rows,
+                                             [&](int64_t rows, size_t limit) { return decoding(rows, limit); });
+    for (const StageNeed& need : {encode, draw, decode}) {
+      told.stages.push_back({need.stage, need.own, need.mapped});
+      told.needed_bytes = std::max(told.needed_bytes, need.bytes());
+    }
+    plan.encode_pool = encode.pool_limit;
+    plan.denoise_pool = draw.pool_limit;
+    plan.decode_pool = decode.pool_limit;
+    const size_t streamed =
+        (told.text_encoder_streamed ? sum_of(layers_) : 0) + (told.transformer_streamed ? sum_of(blocks_) : 0);
+    if (streamed + told.needed_bytes > memory_.machine_bytes) plan.caching = Caching::direct;
+    return plan;
+  }
+
+ private:
+  size_t scratch() const { return memory_.weights_copied ? 0 : static_cast<size_t>(memory_.threads) * kWorkerScratch; }
+  size_t noise() const { return static_cast<size_t>(job_.latents.count()) * sizeof(float); }
+  bool streams() const { return !memory_.held && !memory_.weights_copied; }  // others have memory of their own
+  /// Copies of the transformer's weights that are not among own_bytes.
+  size_t transformer_copies() const {
+    return memory_.transformer_bound && !memory_.weights_copied ? 0 : transformer_.own;
+  }
+
+  /// A stage of `fixed` bytes beside the pool, which `run(limit)` dries; with too small a limit, what it would need.
+  StageNeed need(Stage stage, WeightBytes fixed, size_t limit, const auto& run) const {
+    fixed.own += memory_.own_bytes + vae_.own + scratch();
+    fixed.mapped += memory_.mapped_bytes;
+    const size_t taken = std::min(limit, fixed.own + fixed.mapped);
+    StageNeed need = {.stage = stage, .own = fixed.own, .mapped = fixed.mapped, .pool_limit = limit - taken};
+    if (const auto use = run(need.pool_limit))
+      need.own += use->held;
+    else
+      need.own += run(kUnlimitedPool)->in_use;
+    return need;
+  }
+
+  StageNeed encoding(bool streamed, size_t limit) const {
+    if (memory_.prompts_encoded)
+      return need(Stage::encode, {}, limit, [](size_t) { return std::optional<PoolUse>(PoolUse{}); });
+    WeightBytes fixed = text_encoder_;
+    const size_t layers = sum_of(layers_), rows = job_.prompt_tokens.ids.size() + job_.negative_tokens.ids.size();
+    const size_t table = dry_.text_encoder().embedding.data.bytes();
+    if (memory_.transformer_bound && memory_.weights_copied) fixed.own += transformer_.own;
+    if (!memory_.weights_copied && file_of(dry_.text_encoder().embedding.data) != nullptr)
+      fixed.mapped -= table - std::min(table, rows * kPagesOfARow);
+    if (streamed) fixed.mapped -= layers, fixed.own += BlockReader::slab_bytes(layers_);
+    return need(Stage::encode, fixed, limit, [&](size_t pool) { return dry_.encode(job_, pool); });
+  }
+
+  /// Modulation layers are read before the others, and are gone by then.
+  StageNeed drawing(int64_t batch, bool streamed, size_t limit) const {
+    WeightBytes fixed = transformer_;
+    fixed.own = transformer_copies() + noise();
+    const size_t modulations = std::min(fixed.mapped, sum_of(modulations_));
+    fixed.mapped = std::max(fixed.mapped - modulations, modulations);
+    if (streamed) {
+      fixed.mapped = transformer_.mapped - modulations - sum_of(blocks_);
+      fixed.own += std::max(BlockReader::slab_bytes(blocks_), BlockReader::slab_bytes(modulations_));
+    }
+    return need(Stage::denoise, fixed, limit, [&](size_t pool) { return dry_.denoise(job_, batch, pool); });
+  }
+
+  StageNeed decoding(int64_t band_rows, size_t limit) const {
+    const auto pictures = static_cast<size_t>(job_.count * job_.width * job_.height * model_.vae.image_channels);
+    return need(Stage::decode, {.own = transformer_copies() + noise() + pictures}, limit,
+                [&](size_t pool) { return dry_.decode(job_, band_rows, pool); });
+  }
+
+  /// The whole batch if it fits, streamed only if not even one picture fits otherwise.
+  StageNeed choose_drawing(Plan& told) {
+    struct Way {
+      bool streamed = false;
+      int64_t batch = 1;
+    };
+    std::vector<Way> ways;
+    for (const bool streamed : {false, true}) {
+      if (streamed && !streams()) break;
+      for (int64_t batch = job_.count; batch > 1; batch = (batch + 1) / 2) ways.push_back({streamed, batch});
+      ways.push_back({streamed, 1});
+    }
+    Way way;
+    const StageNeed chosen = first_that_fits(std::span<const Way>(ways), way, [&](const Way& w, size_t limit) {
+      return drawing(w.batch, w.streamed, limit);
+    });
+    told.batch = way.batch;
+    told.transformer_streamed = way.streamed;
+    return chosen;
+  }
+
+  /// Ways are in order of preference. Throws Error if none fits.
+  template <class Way>
+  StageNeed first_that_fits(std::span<const Way> ways, Way& chosen, const auto& need_of) const {
+    StageNeed need;
+    for (const Way& way : ways) {
+      chosen = way;
+      need = need_of(way, memory_.available_bytes);
+      if (need.bytes() <= memory_.available_bytes) return need;
+    }
+    refuse(need);
+  }
+
+  [[noreturn]] void refuse(const StageNeed& need) const {
+    const char* work = need.stage == Stage::encode    ? "encoding the prompt"
+                       : need.stage == Stage::denoise ? "drawing a picture"
+                                                      : "decoding a picture";
+    const size_t pool = need.bytes() - std::min(need.bytes(), transformer_.own + memory_.own_bytes);
+    fail("size {}x{}: {} needs {} of memory, {} are available; {} would do{}", job_.width, job_.height, work,
+         text(need.bytes()), text(memory_.available_bytes), text(need.bytes()),
+         memory_.weights_copied           ? ", or weights of fewer bits"
+         : memory_.held                   ? ", or weights used as they are stored"
+         : need.stage == Stage::encode    ? ", or a shorter prompt"
+         : pool > memory_.available_bytes ? ", or a smaller size"
+                                          : "");
+  }
+
+  const Model& model_;
+  const Job& job_;
+  const MemoryState& memory_;
+  DryRun dry_;
+  WeightBytes text_encoder_, transformer_;
+  WeightBytes vae_;  // on a device with memory of its own; a process holds them already
+  std::vector<FileBlock> layers_, blocks_, modulations_;
+};
 
 }  // namespace
 
 MemoryPlan plan_memory(const Model& model, const VaeWeights& vae, const Job& job, const MemoryState& memory) {
-  DryRun dry(model, vae);
-  // The VAE's and the transformer's converted weights stay for the next call, the text encoder's do not.
-  const size_t decoder = weight_bytes(model.vae_files, memory);
-  const size_t transformer = weight_bytes(model.transformer_files, memory);
-  const size_t text_encoder = weight_bytes(model.text_encoder_files, memory);
-  const size_t all = decoder + transformer;
-  const auto longest = static_cast<int64_t>(std::max(job.prompt_tokens.ids.size(), job.negative_tokens.ids.size()));
-  const size_t latents = 2 * static_cast<size_t>(job.latents.count()) * sizeof(float);  // noise, and what became of it
-  const StageNeed encode = {"encoding the prompt", text_encoder + (memory.transformer_bound ? all : decoder),
-                            dry.encode(longest)};
-  int64_t band_rows = 0;
-  const auto decoding = [&] { return StageNeed{"decoding a picture", all, latents + dry.decode(job, band_rows)}; };
-  StageNeed decode = decoding();
-  for (int64_t rows = job.latents[2] / 2; rows >= kLeastBand && !fits(decode.bytes(), memory.available_bytes);
-       rows /= 2) {
-    band_rows = rows;
-    decode = decoding();
-  }
-  int64_t batch = job.count;
-  const auto denoise = [&] { return StageNeed{"drawing a picture", all, latents + dry.denoise(job, batch)}; };
-  StageNeed draw = denoise();
-  while (batch > 1 && !fits(draw.bytes(), memory.available_bytes)) {
-    batch = (batch + 1) / 2;
-    draw = denoise();
-  }
-  const std::array<StageNeed, 3> stages = {encode, draw, decode};
-  const auto most = *std::max_element(stages.begin(), stages.end(),
-                                      [](const StageNeed& a, const StageNeed& b) { return a.bytes() < b.bytes(); });
-  check(fits(most.bytes(), memory.available_bytes),
-        "size {}x{}: {} needs {} of memory, {} of them for {}weights; {} are available ({})", job.width, job.height,
-        most.name, text(most.bytes()), text(most.weights), memory.weights_copied ? "" : "converted ",
-        text(memory.available_bytes),
-        most.weights <= most.activations ? "a smaller size needs less"
-        : memory.weights_copied          ? "weights of fewer bits need less"
-                                         : "weights used as they are stored need next to none");
-  return {.batch = batch, .band_rows = band_rows, .needed_bytes = most.bytes()};
+  return Planner(model, vae, job, memory).plan();
 }
 
 }  // namespace inkstone

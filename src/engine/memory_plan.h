@@ -1,26 +1,39 @@
 // Decides before the work what fits into memory.
 #pragma once
+#include <array>
+#include <string>
+
+#include "inkstone/inkstone.h"
+
+#include "core/block_reader.h"
 #include "engine/job.h"
 #include "io/weight_loader.h"
 #include "model/vae.h"
 
 namespace inkstone {
 
+/// A plan and what it takes to keep to it.
 struct MemoryPlan {
-  int64_t batch = 1;        ///< pictures that are drawn at once
-  int64_t band_rows = 0;    ///< of latents that are decoded at a time; 0: all, since there is room
-  size_t needed_bytes = 0;  ///< of the stage that needs most, mapped weights left out
+  Plan told;
+  /// Most bytes of the device's pool while encoding, denoising and decoding.
+  size_t encode_pool = 0, denoise_pool = 0, decode_pool = 0;
+  Caching caching = Caching::cached;  ///< of streamed weights
 };
 
-/// What a process may use, and how it holds weights.
+/// What a process may use and holds already, and how it holds weights.
 struct MemoryState {
   size_t available_bytes = 0;  ///< for this process in all
+  size_t own_bytes = 0;        ///< held now, without what the device's pool holds
+  size_t mapped_bytes = 0;     ///< pages of files held now: the program itself
+  size_t machine_bytes = 0;    ///< that the machine has left; the page cache may take them
   HeldType held = std::nullopt;
-  bool weights_copied = false;     ///< all of them, to a device with memory of its own; else only converted ones
+  bool weights_copied = false;  ///< all of them, to a device with memory of its own; else only converted ones
+  int threads = 1;
+  bool prompts_encoded = false;    ///< by an earlier call
   bool transformer_bound = false;  ///< by an earlier call
 };
 
-/// Throws Error that names the bytes needed and available if not even one picture at a time fits, and for any tensor of
+/// Throws Error that names the bytes needed and available, and what would fit, if nothing does; and for any tensor of
 /// the transformer or text encoder that is missing, misshapen or surplus.
 MemoryPlan plan_memory(const Model& model, const VaeWeights& vae, const Job& job, const MemoryState& memory);
 

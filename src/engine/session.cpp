@@ -4,6 +4,7 @@
 
 #include "engine/component_totals.h"
 #include "engine/finite.h"
+#include "engine/streamed_blocks.h"
 #include "ops/quantity.h"
 
 namespace inkstone {
@@ -23,6 +24,9 @@ HeldType held_type(HeldAs held_as) {
   return std::nullopt;
 }
 
+/// Who compares devices or takes times wants to see every op.
+bool keeps_prompts(const EngineOptions& options) { return !options.compare && !options.profile; }
+
 }  // namespace
 
 Tensor PromptCache::find(const PromptTokens& tokens) const {
@@ -37,7 +41,11 @@ void PromptCache::add(const PromptTokens& tokens, const Tensor& embeddings) {
 }
 
 Session::Session(const EngineOptions& options)
-    : options_(options), held_(held_type(options.held_as)), model_(open_model(options)), machine_(options) {
+    : options_(options),
+      held_(held_type(options.held_as)),
+      model_(open_model(options)),
+      machine_(options),
+      store_(keeps_prompts(options) ? options.prompt_cache : std::filesystem::path(), options.prompt_cache_bytes) {
   options_.device = resolved(options.device);
 }
 
@@ -76,26 +84,73 @@ void Session::check_finite(const Tensor& embeddings) {
        *found);
 }
 
-int64_t Session::encoding_steps(std::span<const PromptTokens> prompts) const {
+/// All that embeddings depend on.
+std::string Session::store_key(const PromptTokens& tokens) {
+  if (text_encoder_print_.empty()) text_encoder_print_ = fingerprint(model_.text_encoder_files);
+  return fmt::format("inkstone {}\n{}, weights held as {}\n{}without the first {} of {}", version(),
+                     machine_.device().name(), held_ ? name_of(*held_) : "stored", text_encoder_print_, tokens.dropped,
+                     fmt::join(tokens.ids, " "));
+}
+
+Tensor Session::find(const PromptTokens& tokens) {
+  Tensor embeddings = prompts_.find(tokens);
+  if (embeddings || !store_.is_used()) return embeddings;
+  const Tensor host = store_.find(store_key(tokens));
+  if (!host) return {};
+  embeddings = machine_.device().upload(host);
+  prompts_.add(tokens, embeddings);
+  return embeddings;
+}
+
+void Session::keep(const PromptTokens& tokens, const Tensor& embeddings) {
+  prompts_.add(tokens, embeddings);
+  if (!store_.is_used()) return;
+  const Tensor host = machine_.device().download(embeddings);
+  if (host.dtype() == DType::f32) store_.add(store_key(tokens), host);
+}
+
+int64_t Session::encoding_steps(std::span<const PromptTokens> prompts) {
   return model_.text_encoder.layers *
-         std::ranges::count_if(prompts, [&](const PromptTokens& tokens) { return !prompts_.find(tokens); });
+         std::ranges::count_if(prompts, [&](const PromptTokens& tokens) { return !find(tokens); });
 }
 
 std::vector<Tensor> Session::encode(std::span<const PromptTokens> prompts, const std::function<void()>& layer_done) {
   std::optional<TextEncoderWeights> weights;
   std::vector<Tensor> all;
   for (const PromptTokens& tokens : prompts) {
-    Tensor embeddings = prompts_.find(tokens);
+    Tensor embeddings = find(tokens);
     if (!embeddings) {
       WeightLoader load = loader(model_.text_encoder_files);
       if (!weights) weights = load_text_encoder(model_.text_encoder, load);
+      if (streamed_text_encoder_ && !weights->source)
+        weights->source = streamed(
+            weights->layers, [](EncoderLayer& l, const auto& visit) { for_each_tensor(l, visit); },
+            *streamed_text_encoder_);
       embeddings = encode(*weights, tokens, layer_done);
       check_finite(embeddings);
-      prompts_.add(tokens, embeddings);
+      keep(tokens, embeddings);
     }
     all.push_back(embeddings);
   }
+  weights.reset();
+  streamed_text_encoder_.reset();
+  model_.text_encoder_files.release_pages();
   return all;
+}
+
+void Session::stream_modulation(Caching caching) {
+  transformer_->modulation_source = streamed(
+      transformer_->blocks, [](BlockWeights& b, const auto& visit) { for_each_modulation_tensor(b, visit); }, caching);
+}
+
+void Session::stream_blocks(Caching caching) {
+  transformer_->block_source = streamed(
+      transformer_->blocks, [](BlockWeights& b, const auto& visit) { for_each_block_tensor(b, visit); }, caching);
+}
+
+void Session::end_transformer() {
+  if (transformer_) transformer_->modulation_source = transformer_->block_source = {};
+  model_.transformer_files.release_pages();
 }
 
 const TransformerWeights& Session::transformer() {
@@ -111,6 +166,7 @@ const VaeWeights& Session::vae() {
     refuse_not_finite(model_.vae_files, stop_);  // would pass for black pixels
     WeightLoader load = loader(model_.vae_files);
     vae_ = load_vae(model_.vae, load);
+    model_.vae_files.release_pages();  // nearly all of it is copied
   }
   return *vae_;
 }

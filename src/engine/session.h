@@ -6,8 +6,11 @@
 #include <span>
 #include <stop_token>
 
+#include "core/block_reader.h"
+#include "core/thread_pool.h"
 #include "engine/machine.h"
 #include "engine/model.h"
+#include "engine/prompt_store.h"
 #include "io/weight_loader.h"
 #include "model/prompt.h"
 #include "model/text_encoder.h"
@@ -49,14 +52,27 @@ class Session {
   /// encoding_steps() times.
   std::vector<Tensor> encode(std::span<const PromptTokens> prompts, const std::function<void()>& layer_done);
   /// Layers to run through for these prompts; none for one that was encoded before.
-  int64_t encoding_steps(std::span<const PromptTokens> prompts) const;
+  int64_t encoding_steps(std::span<const PromptTokens> prompts);
 
   bool has_transformer() const { return transformer_.has_value(); }
   /// Both stay bound once they are. Weights of the VAE that are no finite numbers are an Error.
   const TransformerWeights& transformer();
+  /// Until the prompts are encoded next, or end_transformer(), the weights of layers are read from the disk as they
+  /// are needed, instead of where they are mapped: all of the text encoder, of the transformer those for modulation()
+  /// or those for block().
+  void stream_text_encoder(Caching caching) { streamed_text_encoder_ = caching; }
+  void stream_modulation(Caching caching);
+  void stream_blocks(Caching caching);
+  /// Leaves no weights of the transformer in memory but copies.
+  void end_transformer();
+  int threads() const { return options_.threads > 0 ? options_.threads : usable_processors(); }
   const VaeWeights& vae();
 
  private:
+  /// Embeddings of a prompt that this or, with a prompt cache, another session has encoded; else empty.
+  Tensor find(const PromptTokens& tokens);
+  void keep(const PromptTokens& tokens, const Tensor& embeddings);
+  std::string store_key(const PromptTokens& tokens);
   Tensor encode(const TextEncoderWeights& weights, const PromptTokens& tokens, const std::function<void()>& layer_done);
   void check_finite(const Tensor& embeddings);
   WeightLoader loader(const Checkpoint& files) { return {files, machine_.device(), held_, stop_}; }
@@ -67,6 +83,9 @@ class Session {
   Machine machine_;
   std::stop_token stop_;
   PromptCache prompts_;
+  PromptStore store_;
+  std::string text_encoder_print_;  ///< see fingerprint(); empty until it is needed
+  std::optional<Caching> streamed_text_encoder_;
   std::optional<TransformerWeights> transformer_;
   std::optional<VaeWeights> vae_;
 };

@@ -53,8 +53,8 @@ Tensor encode_text(Ops& ops, const TextEncoderConfig& config, const TextEncoderW
   const Tensor rope = ops.upload(text_encoder_rope(sequences, config.head_width, config.rope_theta));
   const QkvPart positions = {.sequences = &sequences, .rope = {rope, RopeTable::Pairs::halves}};
   Tensor x = ops.embed(weights.embedding, ids);  // (n, d)
-  for (const EncoderLayer& layer : weights.layers) {
-    x = encoder_layer(ops, config, layer, x, positions);
+  for (size_t i = 0; i < weights.layers.size(); ++i) {
+    x = encoder_layer(ops, config, weights.layer(i), x, positions);
     layer_done();
   }
   return ops.rms_norm(x, weights.norm, {.eps = config.norm_eps});

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "io/weight_loader.h"
+#include "model/block_source.h"
 #include "model/config.h"
 #include "ops/ops.h"
 
@@ -27,7 +28,15 @@ struct TextEncoderWeights {
   Weight embedding;  // (vocabulary, d)
   std::vector<EncoderLayer> layers;
   Tensor norm;  // (d)
+  WeightSource<EncoderLayer> source;
+
+  const EncoderLayer& layer(size_t i) const { return source ? source(i) : layers[i]; }
 };
+
+/// The matrices of a layer.
+void for_each_tensor(EncoderLayer& layer, const auto& visit) {
+  for (Linear* part : {&layer.qkv, &layer.out, &layer.gate_up, &layer.down}) for_each_tensor(*part, visit);
+}
 
 /// Binds the language part; vision tower and lm_head are known and not needed.
 TextEncoderWeights load_text_encoder(const TextEncoderConfig& config, WeightLoader& loader);

@@ -132,7 +132,8 @@ ModulationTables Transformer::modulate(Ops& ops, const Tensor& times) const {
   const int64_t d = config_.width();
   const Tensor temb = time_embedding(ops, times);  // (steps, d)
   ModulationTables tables;
-  for (const BlockWeights& w : weights_.blocks) {
+  for (size_t i = 0; i < weights_.blocks.size(); ++i) {
+    const BlockWeights& w = weights_.modulation(i);
     const auto rows = ops.linear({{temb, &w.txt.modulation}, {temb, &w.img.modulation}});
     tables.blocks.push_back(
         {.txt = rows[0].reshape({steps * kBlockSlots, d}), .img = rows[1].reshape({steps * kBlockSlots, d})});
@@ -166,7 +167,7 @@ Tensor Transformer::embed_image(Ops& ops, const Tensor& tokens) const { return o
 Transformer::Streams Transformer::block(Ops& ops, size_t index, const Streams& x, const Conditioning& condition,
                                         const ModulationTables& tables, const StepRows& rows) const {
   const Heads heads = {.heads = config_.heads, .kv_heads = config_.heads, .width = config_.head_width};
-  const BlockWeights& w = weights_.blocks[index];
+  const BlockWeights& w = weights_.block(index);
   const ModulationTables::Block& table = tables.blocks[index];
   const Half txt = {w.txt, x.txt, condition.txt_rows, condition.txt_rope, table.txt, rows.block};
   const Half img = {w.img, x.img, condition.img_rows, condition.img_rope, table.img, rows.block};

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "io/weight_loader.h"
+#include "model/block_source.h"
 #include "model/config.h"
 #include "model/latents.h"
 #include "ops/ops.h"
@@ -39,7 +40,24 @@ struct TransformerWeights {
   std::vector<BlockWeights> blocks;
   Linear norm_out;  // d -> 2d
   Linear proj_out;  // d -> patch² * out_channels
+
+  /// Where modulation layers come from, and all others of the blocks.
+  WeightSource<BlockWeights> modulation_source, block_source;
+
+  const BlockWeights& modulation(size_t i) const { return modulation_source ? modulation_source(i) : blocks[i]; }
+  const BlockWeights& block(size_t i) const { return block_source ? block_source(i) : blocks[i]; }
 };
+
+/// The matrices that TransformerWeights::modulation() is asked for.
+void for_each_modulation_tensor(BlockWeights& block, const auto& visit) {
+  for (StreamWeights* w : {&block.txt, &block.img}) for_each_tensor(w->modulation, visit);
+}
+
+/// The matrices that TransformerWeights::block() is asked for.
+void for_each_block_tensor(BlockWeights& block, const auto& visit) {
+  for (StreamWeights* w : {&block.txt, &block.img})
+    for (Linear* layer : {&w->qkv, &w->out, &w->up, &w->down}) for_each_tensor(*layer, visit);
+}
 
 /// Binds all layers; in the last block those of the text stream that are not needed are still bound (files hold them).
 TransformerWeights load_transformer(const TransformerConfig& config, WeightLoader& loader);

@@ -16,6 +16,10 @@ PATIENCE = 240  # seconds until a hanging program is a failure; sanitized builds
 # Small and quick; the pictures are no beauties, but every part of the program has worked for them.
 QUICK = ("--size", "64x64", "--steps", "2")
 
+# Tests leave nothing in the user's cache, and take nothing from it.
+CACHE = tempfile.TemporaryDirectory(prefix="inkstone-test-cache-")
+os.environ["XDG_CACHE_HOME"] = CACHE.name
+
 # A shell that runs tests in the background ignores SIGINT, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -3,10 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "engine/job.h"
-#include "engine/memory_plan.h"
 #include "engine/tiny_model.h"
-#include "ops/dry_device.h"
 
 namespace inkstone {
 namespace {
@@ -109,49 +106,6 @@ TEST_F(GenerateTest, PicturesOfACountAreThoseOfTheirSeeds) {
     const Result alone = engine.generate(request);
     EXPECT_LE(greatest_difference(together.pictures[static_cast<size_t>(i)], alone.pictures[0]), 1);
   }
-}
-
-TEST_F(GenerateTest, BatchesThatMemoryForcesApartDrawTheSame) {
-  Request request = small_request();
-  request.width = request.height = 32;
-  const Model model = open_model({.model = kTiny});
-  const auto device = make_dry_device();
-  WeightLoader loader(model.vae_files, *device);
-  const VaeWeights vae = load_vae(model.vae, loader);
-  const size_t for_one = plan_memory(model, vae, make_job(model, request), {.available_bytes = SIZE_MAX}).needed_bytes;
-  request.count = 16;
-  const size_t limit = for_one + for_one / 8;
-  const int64_t batch = plan_memory(model, vae, make_job(model, request), {.available_bytes = limit}).batch;
-  ASSERT_LT(batch, request.count);
-  ASSERT_GT(batch, 1);
-
-  const Result together = tiny().generate(request);
-  const Result apart = tiny({.memory_limit = limit}).generate(request);
-  EXPECT_LT(apart.peak_bytes, together.peak_bytes);
-  EXPECT_LE(apart.peak_bytes, limit);
-  ASSERT_EQ(apart.pictures.size(), 16u);
-  for (size_t i = 0; i < 16; ++i) EXPECT_LE(greatest_difference(together.pictures[i], apart.pictures[i]), 1);
-}
-
-TEST_F(GenerateTest, PicturesThatMemoryForcesIntoBandsAreTheSame) {
-  Request request = small_request();
-  request.width = 64, request.height = 256;
-  const Model model = open_model({.model = kTiny});
-  const auto device = make_dry_device();
-  WeightLoader loader(model.vae_files, *device);
-  const VaeWeights vae = load_vae(model.vae, loader);
-  const Job job = make_job(model, request);
-  const MemoryPlan whole = plan_memory(model, vae, job, {.available_bytes = SIZE_MAX});
-  EXPECT_EQ(whole.band_rows, 0);
-  const size_t limit = whole.needed_bytes - whole.needed_bytes / 8;
-  const MemoryPlan banded = plan_memory(model, vae, job, {.available_bytes = limit});
-  ASSERT_GT(banded.band_rows, 0);
-  EXPECT_LE(banded.needed_bytes, limit);
-
-  const Result expected = tiny().generate(request);
-  const Result result = tiny({.memory_limit = limit}).generate(request);
-  EXPECT_EQ(result.pictures[0].rgb, expected.pictures[0].rgb);
-  EXPECT_LE(result.peak_bytes, limit);
 }
 
 TEST_F(GenerateTest, NoiseOfAFileReplacesTheSeeds) {

@@ -1,0 +1,67 @@
+#include "plan_text.h"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "text.h"
+
+namespace inkstone::cli {
+namespace {
+
+std::string pictures_text(int64_t count) { return count == 1 ? "one picture" : fmt::format("{} pictures", count); }
+
+std::string band_text(int64_t rows) {
+  return rows == 0 ? "the VAE decodes whole pictures"
+                   : fmt::format("the VAE decodes {} rows of latents at a time", rows);
+}
+
+std::string source_text(const char* name, bool streamed) {
+  return streamed ? fmt::format("the {} is streamed from the disk", name) : fmt::format("the {} stays in memory", name);
+}
+
+std::vector<std::string> choices(const Plan& plan) {
+  return {plan.text_encoder_streamed ? source_text("text encoder", true)
+                                     : "the text encoder is in memory until the prompt is encoded",
+          source_text("transformer", plan.transformer_streamed), fmt::format("{} at a time", pictures_text(plan.batch)),
+          band_text(plan.band_rows)};
+}
+
+}  // namespace
+
+std::string plan_line(const Plan& plan) {
+  std::string line =
+      fmt::format("memory: {} needed, {} available", bytes_text(plan.needed_bytes), bytes_text(plan.available_bytes));
+  if (plan.text_encoder_streamed) line += "; " + source_text("text encoder", true);
+  if (plan.transformer_streamed) line += "; " + source_text("transformer", true);
+  line += fmt::format("; {} at a time", pictures_text(plan.batch));
+  if (plan.band_rows > 0) line += "; " + band_text(plan.band_rows);
+  return line;
+}
+
+std::string plan_table(const Plan& plan) {
+  std::string table = fmt::format("{:<10}{:>12}{:>12}{:>12}\n", "stage", "own", "mapped", "together");
+  for (const Plan::StageNeed& need : plan.stages)
+    table += fmt::format("{:<10}{:>12}{:>12}{:>12}\n", name_of(need.stage), bytes_text(need.own_bytes),
+                         bytes_text(need.mapped_bytes), bytes_text(need.own_bytes + need.mapped_bytes));
+  table += fmt::format("{} needed, {} available\n", bytes_text(plan.needed_bytes), bytes_text(plan.available_bytes));
+  for (const std::string& choice : choices(plan)) table += choice + "\n";
+  return table;
+}
+
+std::string plan_json(const Plan& plan) {
+  nlohmann::ordered_json stages = nlohmann::ordered_json::array();
+  for (const Plan::StageNeed& need : plan.stages)
+    stages.push_back(
+        {{"stage", name_of(need.stage)}, {"own_bytes", need.own_bytes}, {"mapped_bytes", need.mapped_bytes}});
+  const nlohmann::ordered_json json = {{"needed_bytes", plan.needed_bytes},
+                                       {"available_bytes", plan.available_bytes},
+                                       {"stages", stages},
+                                       {"text_encoder_streamed", plan.text_encoder_streamed},
+                                       {"transformer_streamed", plan.transformer_streamed},
+                                       {"batch", plan.batch},
+                                       {"band_rows", plan.band_rows}};
+  return json.dump() + "\n";
+}
+
+}  // namespace inkstone::cli

@@ -1,0 +1,74 @@
+// Blocks of a model that are read from its files while the block before is at work.
+#pragma once
+#include <memory>
+
+#include "core/block_reader.h"
+#include "core/mapped_file.h"
+#include "model/block_source.h"
+
+namespace inkstone {
+
+/// Where a mapped tensor lies in its file; tensors with memory of their own lie nowhere.
+inline std::optional<FilePart> file_part(const Tensor& tensor) {
+  const MappedFile* file = file_of(tensor);
+  if (file == nullptr) return std::nullopt;
+  return FilePart{file->path(), tensor.offset(), tensor.bytes()};
+}
+
+/// The file parts of each block; `for_each(block, visit)` visits the tensors to stream.
+template <class Block, class ForEach>
+std::vector<FileBlock> file_blocks(const std::vector<Block>& blocks, const ForEach& for_each) {
+  std::vector<FileBlock> parts;
+  for (Block block : blocks) {
+    parts.emplace_back();
+    for_each(block, [&](const Tensor& tensor) {
+      if (const auto part = file_part(tensor)) parts.back().push_back(*part);
+    });
+  }
+  return parts;
+}
+
+/// A slab while it holds one block: what devices keep about weights goes by their buffer, and the next block's are
+/// others.
+struct SlabUse final : Buffer {
+  explicit SlabUse(std::shared_ptr<Buffer> memory) : Buffer(memory->data, memory->bytes), slab(std::move(memory)) {}
+  std::shared_ptr<Buffer> slab;
+};
+
+/// The blocks as a model asks for them, with all mapped tensors that `for_each` visits in the reader's memory.
+template <class Block, class ForEach>
+class StreamedBlocks {
+ public:
+  StreamedBlocks(const std::vector<Block>& blocks, const ForEach& for_each, Caching caching)
+      : blocks_(blocks), for_each_(for_each), reader_(file_blocks(blocks, for_each), caching) {}
+
+  const Block& get(size_t index) {
+    const std::vector<std::byte*> places = reader_.get(index);
+    const auto memory = std::make_shared<SlabUse>(reader_.memory());
+    now_ = blocks_[index];
+    size_t part = 0;
+    for_each_(now_, [&](Tensor& tensor) {
+      if (file_of(tensor) == nullptr) return;
+      const auto offset = static_cast<size_t>(places[part++] - static_cast<std::byte*>(memory->data));
+      tensor = Tensor(memory, offset, tensor.shape(), tensor.dtype());
+    });
+    return now_;
+  }
+
+  const BlockReader& reader() const { return reader_; }
+
+ private:
+  const std::vector<Block>& blocks_;
+  ForEach for_each_;
+  BlockReader reader_;
+  Block now_;
+};
+
+/// A source of blocks that stays valid as long as `blocks`.
+template <class Block, class ForEach>
+WeightSource<Block> streamed(const std::vector<Block>& blocks, const ForEach& for_each, Caching caching) {
+  const auto stream = std::make_shared<StreamedBlocks<Block, ForEach>>(blocks, for_each, caching);
+  return [stream](size_t index) -> const Block& { return stream->get(index); };
+}
+
+}  // namespace inkstone
