@@ -15,5 +15,6 @@ void add_encode(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);
 void add_bench(CLI::App& app, Run& run);
 void add_quantize(CLI::App& app, Run& run);
+void add_random_model(CLI::App& app, Run& run);
 
 }  // namespace inkstone::cli

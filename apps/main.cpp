@@ -65,6 +65,7 @@ void run(int argc, char** argv) {
   add_inspect(app, command);
   add_quantize(app, command);
   add_bench(app, command);
+  add_random_model(app, command);
   try {
     std::vector<std::string> arguments = arguments_of(argc, argv);
     std::reverse(arguments.begin(), arguments.end());
@@ -80,7 +81,8 @@ void run(int argc, char** argv) {
   }
   if (!command)
     throw UsageError(
-        "no command given: generate, plan, tokenize, encode, inspect, quantize or bench wanted; see inkstone "
+        "no command given: generate, plan, tokenize, encode, inspect, quantize, bench or random-model wanted; see "
+        "inkstone "
         "--help");
   command();
 }

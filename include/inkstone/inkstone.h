@@ -235,6 +235,20 @@ INKSTONE_API Request request_like(const std::filesystem::path& picture, EngineOp
 /// config.json is broken, has an "error" beside what could be found out. Throws Error for a file that is none of them.
 INKSTONE_API std::string inspect_json(const std::filesystem::path& path);
 
+struct RandomModelOptions {
+  std::string preset = "qwen-image-2512";  ///< whose sizes: this one's, or "tiny"
+  std::string format = "bf16";             ///< of matrices: f32, f16, bf16, int8, int4; the VAE's are never packed
+  std::optional<int64_t> layers;           ///< at most so many blocks of transformer and text encoder; absent: all
+  int threads = 0;                         ///< as in EngineOptions
+  ProgressFunction progress;               ///< Stage::write, a step for each component
+  std::stop_token stop;                    ///< as in Request
+};
+
+/// Makes a model's folder of random weights, which runs as a real model does and draws nothing sensible. Tokenizer and
+/// scheduler are those of default_model(). Throws Error for a folder that is there already, and leaves none behind if
+/// it fails. Takes 2 GB of memory at most.
+INKSTONE_API void write_random_model(const std::filesystem::path& folder, const RandomModelOptions& options);
+
 enum class BenchKind : uint8_t { block, encoder, vae };
 
 struct BenchOptions {

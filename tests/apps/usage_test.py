@@ -14,6 +14,7 @@ COMMANDS = {
     "inspect": ["PATH", "--json"],
     "quantize": ["SRC", "--format", "--group", "--keep", "--output", "--threads", "--quiet"],
     "bench": ["block", "encoder", "vae", "--size", "--layers", "--format", "--device", "--profile", "--json"],
+    "random-model": ["--preset", "--format", "--layers", "--output", "--threads"],
 }
 
 # The call, and what its error has to name: the option, the value, and what would be right.

@@ -1,0 +1,274 @@
+// A model's folder of random weights: of a real model's sizes and formats, for rehearsals of memory, disks and time.
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+#include <ranges>
+
+#include "inkstone/inkstone.h"
+
+#include "core/error.h"
+#include "core/thread_pool.h"
+#include "engine/model.h"
+#include "engine/random_weights.h"
+#include "engine/stages.h"
+#include "io/atomic_file.h"
+#include "model/text_encoder.h"
+#include "model/transformer.h"
+#include "model/vae.h"
+#include "ops/dry_device.h"
+
+namespace inkstone {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+
+constexpr size_t kShardBytes = size_t{1} << 30;        // held in memory until it is written
+constexpr std::array<int64_t, 3> kKernel = {3, 3, 3};  // of a causal convolution
+
+struct Preset {
+  std::string_view name;
+  TransformerConfig transformer;
+  TextEncoderConfig text_encoder;
+  VaeConfig vae;
+  ModelDefaults defaults;
+};
+
+/// The published model's sizes are the configurations' defaults.
+Preset published_preset() { return {.name = "qwen-image-2512"}; }
+
+/// Those of the model that ships.
+Preset tiny_preset() {
+  Preset p = {.name = "tiny"};
+  p.transformer.layers = 8;
+  p.transformer.heads = 3;
+  p.transformer.head_width = 64;
+  p.transformer.text_width = 192;
+  p.transformer.rope_axes = {16, 24, 24};
+  p.text_encoder.width = p.transformer.text_width;
+  p.text_encoder.intermediate = 512;
+  p.text_encoder.layers = 4;
+  p.text_encoder.heads = 6;
+  p.text_encoder.kv_heads = 2;
+  p.text_encoder.head_width = 32;
+  p.text_encoder.vocabulary = 1111;
+  p.vae.base = 32;
+  p.vae.multipliers = {1, 1, 2, 2};
+  p.vae.res_blocks = 1;
+  p.defaults = {.steps = 20, .width = 256, .height = 256};
+  return p;
+}
+
+Preset preset_of(const RandomModelOptions& options) {
+  const std::array presets = {published_preset(), tiny_preset()};
+  const auto found = std::ranges::find(presets, options.preset, &Preset::name);
+  check(found != presets.end(), "preset \"{}\": there are {} and {}", options.preset, presets[0].name, presets[1].name);
+  Preset preset = *found;
+  preset.vae.latents_mean.assign(static_cast<size_t>(preset.vae.latent_channels), 0.0);
+  preset.vae.latents_std.assign(static_cast<size_t>(preset.vae.latent_channels), 1.0);
+  if (!options.layers) return preset;
+  check(*options.layers >= 1 && *options.layers <= preset.transformer.layers, "layers {}: {} has 1 to {}",
+        *options.layers, preset.name, preset.transformer.layers);
+  preset.transformer.layers = *options.layers;
+  preset.text_encoder.layers = std::min(*options.layers, preset.text_encoder.layers);
+  return preset;
+}
+
+/// The fields that this program reads.
+ordered_json config_json(const TransformerConfig& c) {
+  return {{"_class_name", "QwenImageTransformer2DModel"},
+          {"patch_size", c.patch},
+          {"in_channels", c.in_channels},
+          {"out_channels", c.out_channels},
+          {"num_layers", c.layers},
+          {"num_attention_heads", c.heads},
+          {"attention_head_dim", c.head_width},
+          {"joint_attention_dim", c.text_width},
+          {"axes_dims_rope", c.rope_axes}};
+}
+
+ordered_json config_json(const TextEncoderConfig& c) {
+  return {{"architectures", {"Qwen2_5_VLForConditionalGeneration"}},
+          {"model_type", "qwen2_5_vl"},
+          {"hidden_size", c.width},
+          {"intermediate_size", c.intermediate},
+          {"num_hidden_layers", c.layers},
+          {"num_attention_heads", c.heads},
+          {"num_key_value_heads", c.kv_heads},
+          {"vocab_size", c.vocabulary},
+          {"rms_norm_eps", c.norm_eps},
+          {"rope_theta", c.rope_theta}};
+}
+
+ordered_json config_json(const VaeConfig& c) {
+  return {{"_class_name", "AutoencoderKLQwenImage"},
+          {"base_dim", c.base},
+          {"z_dim", c.latent_channels},
+          {"dim_mult", c.multipliers},
+          {"num_res_blocks", c.res_blocks},
+          {"temperal_downsample", c.temporal_downsample},
+          {"latents_mean", c.latents_mean},
+          {"latents_std", c.latents_std}};
+}
+
+void write_json(const fs::path& path, const ordered_json& json) {
+  write_atomically(path, [&](std::ostream& out) { out << json.dump(2) << "\n"; });
+}
+
+/// Writes what a model asks for, instead of keeping it, to a component's folder.
+class RandomFiles final : public WeightLoader {
+ public:
+  RandomFiles(fs::path folder, RandomWeights& random, Device& device)
+      : WeightLoader(no_files_, device), folder_(std::move(folder)), random_(random) {
+    fs::create_directory(folder_);
+  }
+
+  Linear linear(const std::vector<SlabName>& slabs, int64_t in, Bias bias) override {
+    Linear layer = random_.linear(slabs, in, bias);
+    for (size_t i = 0; i < slabs.size(); ++i) {
+      add(slabs[i].name + std::string(kWeightSuffix), layer.slabs[i].weight);
+      add(slabs[i].name + ".bias", layer.slabs[i].bias);
+    }
+    return layer;
+  }
+
+  Weight table(const std::string& name, int64_t rows, int64_t width) override {
+    Weight weight = random_.table(name, rows, width);
+    add(name, weight);
+    return weight;
+  }
+
+  Tensor vector(const std::string& name, int64_t n) override {
+    Tensor values = random_.vector(name, n);
+    add(name, values);
+    return values;
+  }
+
+  Conv2d conv2d(const std::string& name, int64_t out, int64_t in) override {
+    const auto [frames, height, width] = kKernel;
+    const Weight kernels = random_.table(name, out, in * frames * height * width);
+    add(name + std::string(kWeightSuffix), kernels.data.reshape({out, in, frames, height, width}));
+    vector(name + ".bias", out);
+    return {};
+  }
+
+  /// Ends the component.
+  void write(const ordered_json& config) {
+    write_shard();
+    if (shards_ > 1)
+      write_json(folder_ / "model.safetensors.index.json",
+                 {{"metadata", {{"total_size", total_bytes_}}}, {"weight_map", weight_map_}});
+    write_json(folder_ / "config.json", config);
+  }
+
+ private:
+  void add(const std::string& name, Weight& weight) {
+    const std::string layer = name.substr(0, name.size() - kWeightSuffix.size());
+    add(name, weight.data);
+    add(layer + ".scales", weight.scales);
+    add(layer + ".biases", weight.offsets);
+  }
+
+  /// Takes a tensor, if there is one, away from the layer that it was made for.
+  void add(const std::string& name, Tensor& tensor) {
+    if (!tensor) return;
+    if (shard_bytes_ > 0 && shard_bytes_ + tensor.bytes() > kShardBytes) write_shard();
+    shard_bytes_ += tensor.bytes();
+    shard_.emplace(name, std::exchange(tensor, {}));
+  }
+  void add(const std::string& name, Tensor&& tensor) { add(name, tensor); }
+
+  void write_shard() {
+    const std::string file = fmt::format("model-{:05}.safetensors", ++shards_);
+    write_safetensors(folder_ / file, shard_);
+    for (const auto& item : shard_) weight_map_[item.first] = file;
+    total_bytes_ += shard_bytes_;
+    shard_bytes_ = 0;
+    shard_.clear();
+  }
+
+  Checkpoint no_files_;
+  fs::path folder_;
+  RandomWeights& random_;
+  std::map<std::string, Tensor> shard_;
+  size_t shard_bytes_ = 0, total_bytes_ = 0;
+  int shards_ = 0;
+  ordered_json weight_map_ = ordered_json::object();
+};
+
+class RandomModel {
+ public:
+  RandomModel(fs::path folder, const RandomModelOptions& options)
+      : folder_(std::move(folder)), options_(options), preset_(preset_of(options)), stages_(options.progress) {}
+
+  void write() {
+    const RandomFormat format = random_format(options_.format);
+    constexpr int64_t kComponents = 3;
+    stages_.begin(Stage::write, kComponents);
+    write_component("transformer", preset_.transformer, load_transformer, format);
+    write_component("text_encoder", preset_.text_encoder, load_text_encoder, format);
+    const bool dense = format == RandomFormat::f32 || format == RandomFormat::f16;
+    write_component("vae", preset_.vae, load_vae, dense ? format : RandomFormat::bf16);  // it is never packed
+    for (const char* part : {"tokenizer", "scheduler", "model_index.json"})
+      fs::copy(default_model() / part, folder_ / part, fs::copy_options::recursive);
+    const ModelDefaults& d = preset_.defaults;
+    write_json(folder_ / "inkstone.json",
+               {{"steps", d.steps}, {"width", d.width}, {"height", d.height}, {"cfg", d.cfg}});
+  }
+
+ private:
+  template <class Config, class Weights>
+  void write_component(const char* name, const Config& config, Weights (*load)(const Config&, WeightLoader&),
+                       RandomFormat format) {
+    RandomWeights random(*device_, format, options_.threads > 0 ? options_.threads : usable_processors(),
+                         options_.stop);
+    RandomFiles files(folder_ / name, random, *device_);
+    load(config, files);
+    files.write(config_json(config));
+    stages_.step_done();
+  }
+
+  fs::path folder_;
+  const RandomModelOptions& options_;
+  Preset preset_;
+  Stages stages_;
+  std::unique_ptr<Device> device_ = make_dry_device();  // leaves tensors on the host
+};
+
+/// A folder that is gone unless it was kept.
+class PartialFolder {
+ public:
+  explicit PartialFolder(const fs::path& target) : target_(target), path_(target) {
+    path_ += ".partial";
+    check(fs::create_directory(path_), "{}: is there already, left by a run that was killed or still works",
+          path_.string());
+  }
+  ~PartialFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  PartialFolder(const PartialFolder&) = delete;
+  PartialFolder& operator=(const PartialFolder&) = delete;
+
+  const fs::path& path() const { return path_; }
+  void keep() { fs::rename(path_, target_); }
+
+ private:
+  fs::path target_, path_;
+};
+
+}  // namespace
+
+void write_random_model(const fs::path& folder, const RandomModelOptions& options) {
+  try {
+    const fs::path target = (folder / "").parent_path();
+    check(!fs::exists(target), "{}: is there already; the name of a new folder is needed", target.string());
+    PartialFolder partial(target);
+    RandomModel(partial.path(), options).write();
+    partial.keep();
+  } catch (const fs::filesystem_error& e) {
+    fail("{}: cannot write: {}", folder.string(), e.code().message());
+  }
+}
+
+}  // namespace inkstone
