@@ -106,6 +106,32 @@ TEST(HostMemory, GivesBackToTheSystemWhatNoOneWillUse) {
   EXPECT_LT(resident_memory(), before + 250 * kMega) << "960 MiB were used, at most 86 at once";
 }
 
+TEST(HostMemory, WithoutBackingItHoldsWhatARealOneWould) {
+  HostMemory real(100 * kMega), counted(100 * kMega, HostMemory::Backing::none);
+  for (HostMemory* memory : {&real, &counted}) {
+    auto kept = memory->allocate(3 * kMega);
+    for (const size_t mega : {20, 18, 40, 7}) memory->allocate(mega * kMega);
+  }
+  EXPECT_EQ(counted.most_held(), real.most_held());
+  EXPECT_EQ(counted.held(), real.held());
+  EXPECT_GE(real.held(), 40 * kMega);
+  EXPECT_EQ(counted.allocate(kMega)->data, nullptr);
+}
+
+TEST(HostMemory, ItsLimitCanMove) {
+  HostMemory memory(100 * kMega);
+  const auto used = memory.allocate(10 * kMega);
+  memory.allocate(40 * kMega);
+  EXPECT_GE(memory.held(), 50 * kMega);
+  memory.set_limit(20 * kMega);
+  EXPECT_LE(memory.held(), 20 * kMega);
+  EXPECT_THAT([&] { memory.allocate(11 * kMega); }, ThrowsMessage<Error>(HasSubstr("memory")));
+  memory.set_limit(100 * kMega);
+  memory.allocate(11 * kMega);
+  memory.release_unused();
+  EXPECT_EQ(memory.held(), memory.current());
+}
+
 TEST(HostMemory, BuffersMayOutliveThePool) {
   std::shared_ptr<Buffer> buffer;
   {
