@@ -11,7 +11,8 @@ namespace {
 constexpr int64_t kRowsOfTask = 64;
 constexpr double kMostHalvings = 10;  // weights that are zero would ask for any number
 
-/// The sum over a weight's outputs of the squares of each input's numbers, added to `sums` in the same order always.
+/// The sum over a weight's outputs of each input's share of an output's squares, added to `sums` in the same order
+/// always. Shares, as an output has scales of its own: a few with large weights must not speak for all.
 void add_squares(const Weight& w, ThreadPool& pool, const VectorOps& vector, std::vector<double>& sums) {
   const auto in = static_cast<size_t>(w.in);
   const int64_t tasks = divide_up(w.out, kRowsOfTask);
@@ -21,7 +22,9 @@ void add_squares(const Weight& w, ThreadPool& pool, const VectorOps& vector, std
     std::vector<float> row(in);
     for (int64_t o = task * kRowsOfTask; o < std::min(w.out, (task + 1) * kRowsOfTask); ++o) {
       expand_row(w, vector.expander, o, 0, w.in, row.data());
-      for (size_t i = 0; i < in; ++i) squares[i] += row[i] * row[i];
+      float all = 0;
+      for (const float x : row) all += x * x;
+      for (size_t i = 0; all > 0 && i < in; ++i) squares[i] += row[i] * row[i] / all;
     }
   });
   for (const std::vector<float>& squares : of_task)

@@ -7,16 +7,6 @@
 #include "core/mapped_file.h"
 
 namespace inkstone {
-namespace {
-
-struct MappedBuffer final : Buffer {
-  explicit MappedBuffer(std::shared_ptr<MappedFile> mapped)
-      : Buffer(const_cast<std::byte*>(mapped->bytes().data()), mapped->bytes().size()), file(std::move(mapped)) {}
-  std::shared_ptr<MappedFile> file;
-};
-
-}  // namespace
-
 std::string type_name(const StoredTensor& tensor) {
   std::string name(tensor.blocks ? layout_of(*tensor.blocks).name : name_of(tensor.data.dtype()));
   std::ranges::transform(name, name.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
