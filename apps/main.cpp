@@ -81,9 +81,8 @@ void run(int argc, char** argv) {
   }
   if (!command)
     throw UsageError(
-        "no command given: generate, plan, tokenize, encode, inspect, quantize, bench or random-model wanted; see "
-        "inkstone "
-        "--help");
+        "no command given: generate, plan, tokenize, encode, inspect, quantize, bench or random-model wanted; "
+        "see inkstone --help");
   command();
 }
 

@@ -44,8 +44,9 @@ uint64_t sampled_hash(const fs::path& path, size_t size) {
 std::string fingerprint(const Checkpoint& files) {
   std::string text;
   for (const fs::path& path : files.files) {
-    const size_t size = fs::file_size(path);
-    const auto time = fs::last_write_time(path).time_since_epoch();
+    std::error_code missing;  // it was mapped before
+    const size_t size = fs::file_size(path, missing);
+    const auto time = fs::last_write_time(path, missing).time_since_epoch();
     text += fmt::format("{} {} {} {:016x}\n", path.filename().string(), size, time.count(), sampled_hash(path, size));
   }
   return text;

@@ -7,6 +7,7 @@
 #include "core/mapped_file.h"
 
 namespace inkstone {
+
 std::string type_name(const StoredTensor& tensor) {
   std::string name(tensor.blocks ? layout_of(*tensor.blocks).name : name_of(tensor.data.dtype()));
   std::ranges::transform(name, name.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
