@@ -138,4 +138,26 @@ FORMATS = [
         '(kCodesPerByte - 1 - i % kCodesPerByte) * bits'),
 ]
 
-MUTATIONS = SCHEDULE + NOISE + POSITIONS + PROMPT + TEXT_ENCODER + TRANSFORMER + GUIDANCE + VAE + FORMATS
+# Of each instruction set's vectors, and of the algorithms written over them.
+KERNELS = [
+    one('16 bytes: infinity of f16 read as a number', 'src/cpu/isa/simd_scalar.inl', 'magnitude >= 0x7c00', 'magnitude > 0x7c00'),
+    one('16 bytes: rounding to even numbers', 'src/cpu/isa/simd_scalar.inl', 'splat(0x1.8p23f)', 'splat(0x1.8p24f)'),
+    one('32 bytes: part vectors one short', 'src/cpu/isa/simd_avx2.inl', 'static_cast<int>(n)', 'static_cast<int>(n) - 1'),
+    one('32 bytes: rotation in the other direction', 'src/cpu/isa/simd_avx2.inl', '_mm256_fmaddsub_ps', '_mm256_fmsubadd_ps'),
+    one('32 bytes: numbers cut off instead of rounded', 'src/cpu/isa/simd_avx2.inl', '_MM_FROUND_TO_NEAREST_INT', '_MM_FROUND_TO_ZERO'),
+    one('64 bytes: part vectors one short', 'src/cpu/isa/simd_avx512.inl', '((1u << n) - 1)', '((1u << n >> 1) - 1)'),
+    one('64 bytes: codes of 4 bits in the wrong order', 'src/cpu/isa/simd_avx512.inl', '0, 8, 16, 24, 32, 40, 48, 56', '0, 8, 16, 24, 40, 32, 48, 56'),
+    one('64 bytes: two lanes exchanged', 'src/cpu/isa/simd_avx512.inl', '(0, 2, 4, 6, 8, 10, 12, 14,', '(0, 2, 4, 6, 8, 10, 14, 12,'),
+    one('8-bit products: wrong offset of the weights', 'src/cpu/isa/simd_int8_vnni.inl', 'kOffset = 128', 'kOffset = 127'),
+    one('8-bit products: lesser magnitude of a row', 'src/cpu/isa/simd_int8_avx2.inl', '_mm256_max_epi32', '_mm256_min_epi32'),
+    one('attention: earlier keys keep their scale', 'src/cpu/isa/attention.inl', 'rescale[v] = exp2(before - greatest)', 'rescale[v] = splat(1)'),
+    one('attention: each query sees one key too many', 'src/cpu/attention.cpp', '? p.begin - key :', '? p.begin - key + 1 :'),
+    one('last numbers of a row not centred', 'src/cpu/isa/norms.inl', '(x[i] - mean) * (x[i] - mean)', 'x[i] * x[i]'),
+    one('tiles at the edge forget earlier inputs', 'src/cpu/isa/product.inl', 't.accumulate ? load_some(y, width) + sum : sum', 'sum'),
+    one('tiles forget earlier inputs', 'src/cpu/matrix_product.cpp', '.accumulate = strip.begin > 0', '.accumulate = false'),
+    one('gates of the first slab for every slab', 'src/cpu/matrix_product.cpp', '+ p.gate_column + tile.out_begin', '+ tile.out_begin'),
+    one('doubled pictures: last tap instead of the sum', 'src/cpu/conv2d.cpp', 'to[i] += from[i]', 'to[i] = from[i]'),
+    one('packed codes: padding after a group that ends early', 'src/cpu/isa/expand.inl', 'codes += rest;', 'codes += kBytes;'),
+]
+
+MUTATIONS = SCHEDULE + NOISE + POSITIONS + PROMPT + TEXT_ENCODER + TRANSFORMER + GUIDANCE + VAE + FORMATS + KERNELS

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Puts known mistakes into a copy of the sources, one at a time, and shows which parity tests notice.
+"""Puts known mistakes into a copy of the sources, one at a time, and shows which tests notice: the parity tests, and for
+the kernels of the cpu device those that hold them against the reference.
 
 Prints a table in Markdown; --write puts it into tests/README.md. A mistake that no test notices makes the exit status 1.
 Copy and build lie in --scratch and are reused. Takes about half a minute a mistake on two cores.
@@ -20,6 +21,7 @@ MARKERS = ('<!-- mutations: made by tools/mutations.py -->\n', '<!-- end of muta
 
 # Programs whose tests may notice, and which of their tests run.
 PROGRAMS = {'model': '*', 'engine': '*ParityTest*:*NoiseTest*'}
+KERNEL_PROGRAMS = {'ops': '*'}
 TOLERANCE = 3e-5  # kStageTolerance: smaller errors are those of other comparisons in a test that fails for another reason
 
 
@@ -34,14 +36,18 @@ def run(command, **options):
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
 
 
-def build(scratch):
-    done = run(['cmake', '--build', scratch / 'build', '--target', *(f'{name}_test' for name in PROGRAMS)])
+def programs_of(mutation):
+    return KERNEL_PROGRAMS if mutation.file.startswith('src/cpu/') else PROGRAMS
+
+
+def build(scratch, programs):
+    done = run(['cmake', '--build', scratch / 'build', '--target', *(f'{name}_test' for name in programs)])
     if done.returncode:
         raise RuntimeError('\n'.join((done.stdout + done.stderr).splitlines()[-40:]))
 
 
-def prepare(scratch):
-    """Copies what git knows of and builds the unchanged tests."""
+def prepare(scratch, programs):
+    """Copies what git knows of and builds the unchanged tests, which must pass."""
     files = run(['git', 'ls-files'], cwd=ROOT).stdout.splitlines()
     for name in files:
         source, copy = ROOT / name, scratch / 'source' / name
@@ -53,7 +59,9 @@ def prepare(scratch):
     options.write_text(options.read_text().replace(' -Werror', ''))
     run(['cmake', '-G', 'Ninja', '-S', scratch / 'source', '-B', scratch / 'build', '-DCMAKE_BUILD_TYPE=Release',
          '-DCMAKE_CXX_FLAGS_RELEASE=-O1'], check=True)
-    build(scratch)
+    build(scratch, programs)
+    if test(scratch, programs).failed:
+        sys.exit('the unchanged sources fail')
 
 
 def base_name(suite, test):
@@ -61,9 +69,9 @@ def base_name(suite, test):
     return f'{suite.split("/")[-1]}.{test.split("/")[0]}'
 
 
-def test(scratch):
+def test(scratch, programs):
     tests, errors, failed = [], [0.0], 0
-    for program, chosen in PROGRAMS.items():
+    for program, chosen in programs.items():
         report = scratch / 'report.json'
         report.unlink(missing_ok=True)
         run([scratch / 'build' / 'tests' / f'{program}_test', f'--gtest_filter={chosen}', f'--gtest_output=json:{report}'],
@@ -92,8 +100,8 @@ def try_mutation(scratch, mutation):
     text = path.read_text()
     path.write_text(change(text, mutation))
     try:
-        build(scratch)
-        return test(scratch)
+        build(scratch, programs_of(mutation))
+        return test(scratch, programs_of(mutation))
     finally:
         path.write_text(text)
 
@@ -109,9 +117,12 @@ def row(mutation, outcome):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--scratch', type=Path, required=True, help='folder for the copy and its build')
-    parser.add_argument('--only', help='try the mistakes whose text holds this')
-    parser.add_argument('--write', action='store_true', help='put the table into tests/README.md')
-    return parser.parse_args()
+    parser.add_argument('--only', help='try the mistakes whose text or file holds this')
+    parser.add_argument('--write', action='store_true', help='put the table of all mistakes into tests/README.md')
+    arguments = parser.parse_args()
+    if arguments.write and arguments.only:
+        parser.error('--write replaces the whole table: leave --only out')
+    return arguments
 
 
 def write_table(table):
@@ -122,14 +133,11 @@ def write_table(table):
 
 def main():
     arguments = parse_arguments()
-    prepare(arguments.scratch)
-    if test(arguments.scratch).failed:
-        sys.exit('the unchanged sources fail')
+    chosen = [m for m in MUTATIONS if not arguments.only or arguments.only in m.mistake or arguments.only in m.file]
+    prepare(arguments.scratch, {name: tests for m in chosen for name, tests in programs_of(m).items()})
     lines = ['| mistake | change | noticed by (tests that fail) | worst relative error |', '| --- | --- | --- | --- |']
     missed = 0
-    for mutation in MUTATIONS:
-        if arguments.only and arguments.only not in mutation.mistake:
-            continue
+    for mutation in chosen:
         outcome = try_mutation(arguments.scratch, mutation)
         missed += outcome.failed == 0
         lines.append(row(mutation, outcome))
