@@ -149,6 +149,39 @@ void block(benchmark::State& state, RandomFormat format, bool int8) {
   state.counters["ratio"] = median(ours) / median(peer);
 }
 
+/// A LoRA of this rank beside every layer of the block.
+BlockRun with_lora(BlockRun run, RandomWeights& random, int64_t rank) {
+  BlockWeights& block = run.weights.blocks[0];
+  for (StreamWeights* stream : {&block.txt, &block.img})
+    for (Linear* layer : {&stream->qkv, &stream->out, &stream->up, &stream->down})
+      for (Slab& slab : layer->slabs) {
+        const auto half = [&](int64_t out, int64_t in) {
+          return random.linear({{"half", out}}, in, Bias::absent).slabs.front().weight;
+        };
+        slab.branches.push_back({half(rank, slab.weight.in), half(slab.weight.out, rank)});
+      }
+  return run;
+}
+
+/// The block with a LoRA beside the block without, taking turns. Arguments: size, rank.
+void lora(benchmark::State& state, RandomFormat format) {
+  const auto device = make_cpu_device();
+  Ops ops(*device);
+  RandomWeights random(*device, format, usable_processors()), of_lora(*device, RandomFormat::bf16, usable_processors());
+  const BlockRun plain(ops, random, state.range(0)), changed = with_lora(plain, of_lora, state.range(1));
+  plain.run();
+  changed.run();
+  std::vector<double> without, with;
+  for (auto _ : state) {
+    without.push_back(seconds_of([&] { benchmark::DoNotOptimize(plain.run()); }));
+    with.push_back(seconds_of([&] { benchmark::DoNotOptimize(changed.run()); }));
+    state.SetIterationTime(with.back());
+  }
+  state.counters["median_s"] = median(with);
+  state.counters["plain_s"] = median(without);
+  state.counters["ratio"] = median(with) / median(without);
+}
+
 #define INKSTONE_BLOCK(name, format, int8)                   \
   BENCHMARK_CAPTURE(block, name, RandomFormat::format, int8) \
       ->UseManualTime()                                      \
@@ -160,6 +193,12 @@ INKSTONE_BLOCK(bf16, bf16, false)->Arg(512);
 INKSTONE_BLOCK(int4, int4, false)->Arg(512);
 INKSTONE_BLOCK(int8_by_int8, int8, true)->Arg(512)->Arg(1024);
 INKSTONE_BLOCK(int4_by_int8, int4, true)->Arg(512);
+
+#define INKSTONE_LORA(name) \
+  BENCHMARK_CAPTURE(lora, name, RandomFormat::name)->UseManualTime()->Unit(benchmark::kMillisecond)->Iterations(5)
+
+INKSTONE_LORA(bf16)->Args({512, 64})->Args({1024, 64});
+INKSTONE_LORA(int4)->Args({512, 64});
 
 }  // namespace
 }  // namespace inkstone

@@ -1,4 +1,8 @@
+#include <algorithm>
 #include <cstring>
+#include <deque>
+#include <functional>
+#include <iterator>
 
 #include "cpu/cpu_kernels.h"
 #include "cpu/matrix_product.h"
@@ -54,22 +58,42 @@ std::vector<MatrixProduct> products_of(const LinearPart& part, const Tensor& out
   return products;
 }
 
+Tensor low_rank_rows(int64_t rows, const SideBranch& branch, const std::function<void(const MatrixProduct&)>& run) {
+  const Tensor low = host_tensor({rows, branch.rank()}, DType::f32);
+  const Epilogue none;
+  run({.rows = rows,
+       .weight = &branch.down,
+       .epilogue = &none,
+       .y = low.data<float>(),
+       .result = {.stride = branch.rank(), .rows_of_line = rows}});
+  for (float& number : low.span<float>()) number *= branch.factor;
+  return low;
+}
+
 void CpuKernels::linear(std::span<Tensor> out, std::span<const LinearPart> parts) {
-  std::vector<DenseRows> rows;
-  rows.reserve(parts.size());  // products point at them
+  std::deque<DenseRows> rows;  // products point at them
+  std::vector<Tensor> low;     // and they at these
   std::vector<MatrixProduct> exact;
   std::vector<Int8Product> rounded;
   for (size_t p = 0; p < parts.size(); ++p) {
-    if (uses_int8(parts[p].layer)) {
-      const auto products = int8_products(p, parts[p], out[p]);
-      rounded.insert(rounded.end(), products.begin(), products.end());
+    const LinearPart& part = parts[p];
+    if (uses_int8(part.layer)) {
+      std::ranges::move(int8_products(p, part, out[p]), std::back_inserter(rounded));
       continue;
     }
-    rows.emplace_back(parts[p].x);
-    for (MatrixProduct& product : products_of(parts[p], out[p])) {
-      product.left = &rows.back();
-      exact.push_back(product);
+    const LeftMatrix* x = &rows.emplace_back(part.x);
+    std::vector<MatrixProduct> products = products_of(part, out[p]);
+    for (size_t s = 0; s < products.size(); ++s) {
+      products[s].left = x;
+      for (const SideBranch& branch : part.layer->slabs[s].branches) {
+        low.push_back(low_rank_rows(part.x.dim(0), branch, [&](MatrixProduct product) {
+          product.left = x;
+          run_products({&product, 1}, pool_, vector_, scratch_);
+        }));
+        products[s].added.push_back({&rows.emplace_back(low.back()), &branch.up});
+      }
     }
+    std::ranges::move(products, std::back_inserter(exact));
   }
   if (!exact.empty()) run_products(exact, pool_, vector_, scratch_);
   if (!rounded.empty()) run_products(rounded, pool_, {vector_, *int8_}, scratch_);

@@ -11,7 +11,8 @@ Int8Rows rows_of(const Tensor& rounded) { return int8_rows(rounded.data<void>(),
 }  // namespace
 
 bool CpuKernels::uses_int8(const Linear* layer) const {
-  return int8_ != nullptr && layer != nullptr && layer->tolerance != nullptr;
+  // Side branches are added in f32, and so is what they stand beside.
+  return int8_ != nullptr && layer != nullptr && layer->tolerance != nullptr && !layer->has_branches();
 }
 
 bool CpuKernels::rounds_for(const Linear* layer, const Tensor& out) const {
@@ -38,8 +39,9 @@ std::vector<Int8Product> CpuKernels::int8_products(size_t part_number, const Lin
   if (rounded_.size() <= part_number) rounded_.resize(part_number + 1);
   const Int8Layer& layer = layers_->of(*part.layer);
   const bool was_fed = part.x.dtype() == DType::i8;
-  Int8Product all = {.left = was_fed ? rows_of(part.x) : rounded(part.x, layer.factors, rounded_[part_number]),
-                     .factors = &layer.factors};
+  Int8Product all;  // g++ 12 destroys members twice if a braced initialiser throws
+  all.left = was_fed ? rows_of(part.x) : rounded(part.x, layer.factors, rounded_[part_number]);
+  all.factors = &layer.factors;
   const Linear* next = part.epilogue.feeds;
   const std::vector<MatrixProduct> slabs = products_of(part, out);
   if (slabs.size() == 1 && rounds_for(next, out)) {

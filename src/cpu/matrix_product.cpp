@@ -14,44 +14,52 @@ constexpr int64_t kMostColumns = 384;  // of a tile: its panel of weights fits t
 constexpr int64_t kMostDepth = 384;    // of a panel: rows of a tile and what it reads fit the first cache
 
 /// The length of partial sums: equal parts of a run.
-int64_t depth_of(const MatrixProduct& p) {
-  return std::min(even_side(p.left->run(), kMostDepth, input_unit(*p.weight)), p.weight->in);
+int64_t depth_of(const Factors& f) {
+  return std::min(even_side(f.left->run(), kMostDepth, input_unit(*f.weight)), f.weight->in);
 }
 
 /// One task in one worker's memory.
 class TileRunner {
  public:
   TileRunner(const MatrixProduct& product, const Tile& tile, const VectorOps& vector)
-      : p_(product),
-        t_(tile),
-        vector_(vector),
-        columns_(tile.columns()),
-        width_(strip_width(vector)),
-        depth_(depth_of(product)) {}
+      : p_(product), t_(tile), vector_(vector), columns_(tile.columns()), width_(strip_width(vector)) {
+    factors_ = {{product.left, product.weight}};
+    factors_.insert(factors_.end(), product.added.begin(), product.added.end());
+    for (const Factors& f : factors_) most_depth_ = std::max(most_depth_, depth_of(f));
+  }
 
-  int64_t scratch() const { return panel_numbers() + copy_numbers() + expanded_numbers(vector_, depth_); }
+  int64_t scratch() const { return panel_numbers() + copy_numbers() + expanded_numbers(vector_, most_depth_); }
 
   void run(float* memory) {
     panel_ = memory;
     copy_ = panel_ + panel_numbers();
-    float* expanded = copy_ + copy_numbers();
-    const int64_t in = p_.weight->in, run = p_.left->run();
+    expanded_ = copy_ + copy_numbers();
     SequenceVectors gates(p_.epilogue->gate);
-    for (int64_t begin = 0, end = 0; begin < in; begin = end) {
-      end = std::min(begin + depth_, (begin / run + 1) * run);
-      pack_panel(vector_, *p_.weight, {t_.out_begin, t_.out_end, begin, end}, expanded, panel_);
-      for (LeftRange strip = strip_at(t_.row_begin, begin, end); strip.rows > 0;) {
-        const LeftRange next = strip_at(strip.row + strip.rows, begin, end);
-        multiply_strip(strip, next);
-        if (end == in) finish_rows(p_, {strip.row, strip.row + strip.rows, t_.out_begin, t_.out_end}, vector_, gates);
-        strip = next;
-      }
-    }
+    for (const Factors& f : factors_) multiply(f, gates);
   }
 
  private:
-  int64_t panel_numbers() const { return round_up(columns_, width_) * depth_; }
-  int64_t copy_numbers() const { return vector_.tile_rows * depth_; }
+  int64_t panel_numbers() const { return round_up(columns_, width_) * most_depth_; }
+  int64_t copy_numbers() const { return vector_.tile_rows * most_depth_; }
+
+  /// Adds one product of the sum; the last one's last panel finishes the rows.
+  void multiply(const Factors& f, SequenceVectors& gates) {
+    const int64_t in = f.weight->in, run = f.left->run(), depth = depth_of(f);
+    const bool is_last = &f == &factors_.back();
+    left_ = f.left;
+    for (int64_t begin = 0, end = 0; begin < in; begin = end) {
+      end = std::min(begin + depth, (begin / run + 1) * run);
+      pack_panel(vector_, *f.weight, {t_.out_begin, t_.out_end, begin, end}, expanded_, panel_);
+      for (LeftRange strip = strip_at(t_.row_begin, begin, end); strip.rows > 0;) {
+        const LeftRange next = strip_at(strip.row + strip.rows, begin, end);
+        multiply_strip(strip, next);
+        if (is_last && end == in)
+          finish_rows(p_, {strip.row, strip.row + strip.rows, t_.out_begin, t_.out_end}, vector_, gates);
+        strip = next;
+      }
+      started_ = true;
+    }
+  }
 
   /// As many rows as a tile takes, within the task and a line of the result; none at the task's end.
   LeftRange strip_at(int64_t row, int64_t begin, int64_t end) const {
@@ -62,8 +70,8 @@ class TileRunner {
   /// Tiles read all their rows, so fewer ones are copied.
   RowView rows_of(const LeftRange& strip) {
     if (strip.rows == vector_.tile_rows)
-      if (const RowView view = p_.left->in_place(strip); view.data != nullptr) return view;
-    p_.left->copy(strip, copy_);
+      if (const RowView view = left_->in_place(strip); view.data != nullptr) return view;
+    left_->copy(strip, copy_);
     const int64_t missing = vector_.tile_rows - strip.rows;
     std::memset(copy_ + strip.rows * strip.depth(), 0, static_cast<size_t>(missing * strip.depth()) * sizeof(float));
     return {copy_, strip.depth()};
@@ -76,7 +84,7 @@ class TileRunner {
     const int64_t tiles = divide_up(columns_, width_);
     for (int64_t i = 0; i < tiles; ++i) {
       const int64_t fetch = i * next.rows / tiles;
-      p_.left->prefetch({next.row + fetch, (i + 1) * next.rows / tiles - fetch, next.begin, next.end});
+      left_->prefetch({next.row + fetch, (i + 1) * next.rows / tiles - fetch, next.begin, next.end});
       vector_.multiply_tile({.x = rows.data,
                              .x_stride = rows.stride,
                              .panel = panel_ + i * width_ * strip.depth(),
@@ -85,18 +93,22 @@ class TileRunner {
                              .rows = strip.rows,
                              .columns = std::min(width_, columns_ - i * width_),
                              .depth = strip.depth(),
-                             .accumulate = strip.begin > 0});
+                             .accumulate = started_});
     }
   }
 
   const MatrixProduct& p_;
   const Tile& t_;
   const VectorOps& vector_;
-  int64_t columns_;  // of the tile
-  int64_t width_;    // of a strip of the panel
-  int64_t depth_;    // of a panel
+  int64_t columns_;               // of the tile
+  int64_t width_;                 // of a strip of the panel
+  std::vector<Factors> factors_;  // of all products of the sum
+  int64_t most_depth_ = 0;        // of a panel
+  bool started_ = false;          // the result holds a partial sum
+  const LeftMatrix* left_ = nullptr;
   float* panel_ = nullptr;
   float* copy_ = nullptr;
+  float* expanded_ = nullptr;
 };
 
 }  // namespace

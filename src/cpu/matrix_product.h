@@ -1,6 +1,8 @@
 // Products of activations with weights of any format: linear layers, and convolutions seen as such.
 #pragma once
+#include <functional>
 #include <span>
+#include <vector>
 
 #include "core/thread_pool.h"
 #include "cpu/sequence_vectors.h"
@@ -55,12 +57,19 @@ struct ResultRows {
   int64_t at(int64_t row) const { return first + row / rows_of_line * line_stride + row % rows_of_line * stride; }
 };
 
-/// y = residual + gate * act(left wᵀ + bias), for some numbers of a result.
+/// left weightᵀ
+struct Factors {
+  const LeftMatrix* left = nullptr;
+  const Weight* weight = nullptr;
+};
+
+/// y = residual + gate * act(left wᵀ + the added products + bias), for some numbers of a result.
 struct MatrixProduct {
   const LeftMatrix* left = nullptr;  ///< (rows, in)
   int64_t rows = 0;
   const Weight* weight = nullptr;
-  const float* bias = nullptr;  ///< (out) or null
+  std::vector<Factors> added = {};  ///< of any depth; weights with as many outputs
+  const float* bias = nullptr;      ///< (out) or null
   const Epilogue* epilogue = nullptr;
   int64_t gate_column = 0;  ///< of the gates: output 0 of the weight
   float* y = nullptr;       ///< the whole result, shaped like the epilogue's residual
@@ -74,6 +83,9 @@ void finish_rows(const MatrixProduct& product, const Tile& tile, const VectorOps
 
 /// A product for each slab of a linear layer, without its left factor.
 std::vector<MatrixProduct> products_of(const LinearPart& part, const Tensor& out);
+
+/// factor * x downᵀ (rows, rank) of a layer's side branch. `run` is given a product without its left factor, x.
+Tensor low_rank_rows(int64_t rows, const SideBranch& branch, const std::function<void(const MatrixProduct&)>& run);
 
 /// Cuts all products into one list of tiles, so that workers share them well. A number of a result depends on its row
 /// and its output alone, not on how the work was cut.

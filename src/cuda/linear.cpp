@@ -42,6 +42,7 @@ void CudaKernels::linear(Tensor& out, const LinearPart& part) {
   const int64_t rows = x.dim(0), in = x.dim(1), width = out.dim(1);
   int64_t column = 0;
   for (const Slab& slab : part.layer->slabs) {
+    check(slab.branches.empty(), "device cuda: cannot add side branches (LoRAs) to a layer; cpu can");
     const Tensor w = dense(context_, slab.weight);
     const Tensor bias = slab.bias ? as_type(context_, slab.bias, plan.product.dtype()) : slab.bias;
     const auto at_column = [&](const Tensor& t) {

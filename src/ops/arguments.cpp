@@ -45,6 +45,15 @@ void Arguments::weight(const char* name, const Weight& w) const {
        offsets);
 }
 
+void Arguments::side_branch(const SideBranch& branch, const Weight& beside) const {
+  const Weight &down = branch.down, &up = branch.up;
+  weight("down", down);
+  weight("up", up);
+  need(down.out > 0 && down.in == beside.in && up.in == down.out && up.out == beside.out,
+       "a side branch {} {} cannot stand beside weight {}", Shape{down.out, down.in}, Shape{up.out, up.in},
+       Shape{beside.out, beside.in});
+}
+
 void Arguments::layer(const Linear& layer, int64_t in) const {
   need(!layer.slabs.empty(), "the layer has no weights");
   for (const Slab& slab : layer.slabs) {
@@ -52,6 +61,7 @@ void Arguments::layer(const Linear& layer, int64_t in) const {
     need(slab.weight.in == in, "x has width {}, weight {} takes {}", in, Shape{slab.weight.out, slab.weight.in},
          slab.weight.in);
     if (slab.bias) tensor("bias", slab.bias, {slab.weight.out}, DType::f32);
+    for (const SideBranch& branch : slab.branches) side_branch(branch, slab.weight);
   }
 }
 

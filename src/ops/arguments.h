@@ -28,6 +28,8 @@ class Arguments {
 
   /// A matrix with all its parts.
   void weight(const char* name, const Weight& weight) const;
+  /// Its matrices fit each other and the one that they stand beside.
+  void side_branch(const SideBranch& branch, const Weight& beside) const;
   /// At least one slab, all with inputs of width `in`, biases that fit.
   void layer(const Linear& layer, int64_t in) const;
   /// Sequences that cover `rows` rows.

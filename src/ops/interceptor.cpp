@@ -12,7 +12,10 @@ void add_if_present(std::vector<Tensor>& in, const Tensor& t) {
 }
 
 double flop_of(const LinearPart& part) {
-  return kMultiplyAdd * static_cast<double>(part.x.dim(0) * part.layer->in() * part.layer->out());
+  int64_t numbers = part.layer->in() * part.layer->out();  // of the matrices that each row meets
+  for (const Slab& slab : part.layer->slabs)
+    for (const SideBranch& branch : slab.branches) numbers += branch.rank() * (slab.weight.in + slab.weight.out);
+  return kMultiplyAdd * static_cast<double>(part.x.dim(0) * numbers);
 }
 
 /// Two multiply-adds for each pair of a query and a key that it reads: one for the score, one for the sum.

@@ -25,7 +25,8 @@ struct SequenceRows {
   explicit operator bool() const { return static_cast<bool>(table); }
 };
 
-/// What happens to a linear layer's output: y = residual + gate * act(x Wᵀ + b). Absent parts are skipped.
+/// What happens to a linear layer's output: y = residual + gate * act(x Wᵀ + b + its side branches). Absent parts are
+/// skipped.
 struct Epilogue {
   Activation activation = Activation::none;
   SequenceRows gate = {};

@@ -40,10 +40,21 @@ void expand_row(const Weight& weight, Expand (*expander)(WeightFormat), int64_t 
 /// only.
 void dequantize_rows(const Weight& weight, int64_t begin, int64_t end, float* out);
 
+/// A change of low rank beside a matrix, such as a LoRA (https://arxiv.org/abs/2106.09685): adds
+/// factor * (x downᵀ) upᵀ, so that the matrix itself may stay packed.
+struct SideBranch {
+  Weight down;  ///< (rank, in)
+  Weight up;    ///< (out, rank)
+  float factor = 1;
+
+  int64_t rank() const { return down.out; }
+};
+
 /// Some of a layer's output features: a matrix and, if the layer has one, its bias (out).
 struct Slab {
   Weight weight;
   Tensor bias;
+  std::vector<SideBranch> branches = {};
 };
 
 /// What a device made of a layer's weights when it first needed it.
@@ -56,8 +67,8 @@ struct Tolerance {
   std::unique_ptr<DeviceForm> form;
 };
 
-/// y = x Wᵀ + b, where W is its slabs one below the other. So q, k and v are one layer though files hold three
-/// matrices, without copying them.
+/// y = x Wᵀ + b + its side branches, where W is its slabs one below the other. So q, k and v are one layer though files
+/// hold three matrices, without copying them.
 struct Linear {
   std::vector<Slab> slabs;
   /// Null: none. Copies of a layer share it, wherever the weights lie, so that a device need not look at them again.
@@ -65,6 +76,7 @@ struct Linear {
 
   int64_t in() const { return slabs.front().weight.in; }
   int64_t out() const;
+  bool has_branches() const;
 };
 
 /// Where a convolution's zeros go. The output has floor(size * upsampling / stride) rows and columns either way.

@@ -4,18 +4,42 @@
 namespace inkstone {
 namespace {
 
-/// x Wᵀ + b of one slab, into columns [column, column + slab's out) of out.
-void multiply(const Tensor& out, int64_t column, const Tensor& x, const Slab& slab) {
-  const int64_t n = x.dim(0), in = slab.weight.in, width = out.dim(1);
-  std::vector<float> row(static_cast<size_t>(in));
-  for (int64_t o = 0; o < slab.weight.out; ++o) {
-    dequantize_rows(slab.weight, o, o + 1, row.data());
-    for (int64_t i = 0; i < n; ++i) {
-      double sum = slab.bias ? slab.bias.data<const float>()[o] : 0;
-      for (int64_t j = 0; j < in; ++j) sum += double{x.data<const float>()[i * in + j]} * row[static_cast<size_t>(j)];
-      out.data<float>()[i * width + column + o] = static_cast<float>(sum);
+/// Rows of sums, all in f64.
+using Rows = std::vector<std::vector<double>>;
+
+/// to += factor * x wᵀ
+void add_product(Rows& to, const auto& x, const Weight& w, double factor = 1) {
+  std::vector<float> row(static_cast<size_t>(w.in));
+  for (int64_t o = 0; o < w.out; ++o) {
+    dequantize_rows(w, o, o + 1, row.data());
+    for (size_t i = 0; i < to.size(); ++i) {
+      double sum = 0;
+      for (size_t j = 0; j < row.size(); ++j) sum += double{x[i][j]} * row[j];
+      to[i][static_cast<size_t>(o)] += factor * sum;
     }
   }
+}
+
+Rows zeros(size_t rows, int64_t width) { return Rows(rows, std::vector<double>(static_cast<size_t>(width))); }
+
+/// x Wᵀ + b of one slab with its side branches, into columns [column, column + slab's out) of out.
+void multiply(const Tensor& out, int64_t column, const Tensor& x, const Slab& slab) {
+  std::vector<const float*> rows;
+  for (int64_t i = 0; i < x.dim(0); ++i) rows.push_back(x.data<const float>() + i * x.dim(1));
+
+  Rows sums = zeros(rows.size(), slab.weight.out);
+  add_product(sums, rows, slab.weight);
+  for (const SideBranch& branch : slab.branches) {
+    Rows low = zeros(rows.size(), branch.rank());
+    add_product(low, rows, branch.down);
+    add_product(sums, low, branch.up, branch.factor);
+  }
+  for (size_t i = 0; i < sums.size(); ++i)
+    for (int64_t o = 0; o < slab.weight.out; ++o) {
+      const double bias = slab.bias ? slab.bias.data<const float>()[o] : 0;
+      out.data<float>()[static_cast<int64_t>(i) * out.dim(1) + column + o] =
+          static_cast<float>(sums[i][static_cast<size_t>(o)] + bias);
+    }
 }
 
 void finish(const Tensor& out, const Epilogue& epilogue) {

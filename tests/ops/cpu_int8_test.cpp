@@ -110,6 +110,13 @@ TEST_P(CpuInt8Test, OtherLayersStayExact) {
   EXPECT_EQ(values_of(mixed[0]), values_of(cpu().linear(other, rounded))) << "beside an exact one";
 }
 
+TEST_P(CpuInt8Test, LayersWithSideBranchesStayExact) {
+  Linear layer = tolerant(WeightFormat::bf16, {150, 49}, 768, 3);
+  add_branches(layer, 2);
+  const Tensor x = random_normal({40, 768}, 1);
+  EXPECT_LT(relative_l2(cpu().linear(x, layer), reference().linear(x, layer)), 60 * kRounding);
+}
+
 TEST_P(CpuInt8Test, EveryEpilogueOnSeveralParts) {
   const Linear txt = tolerant(WeightFormat::f32, {70, 30}, 64, 3), img = tolerant(WeightFormat::bf16, {60, 40}, 96, 4);
   const Sequences txt_lengths(std::vector<int64_t>{5, 0, 1, 20}), img_lengths(std::vector<int64_t>{100, 30, 1, 2});

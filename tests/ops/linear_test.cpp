@@ -13,6 +13,8 @@ class LinearTest : public OpsTest {
 };
 INKSTONE_ON_EVERY_DEVICE(LinearTest);
 
+constexpr const char* kNoBranches = "the cuda device refuses layers with side branches";
+
 /// Half as much again as is expected of a sum of k products, and ten roundings for what follows the sum.
 double tolerance(int64_t k) { return (10 + 0.6 * std::sqrt(static_cast<double>(k))) * kRounding; }
 
@@ -82,6 +84,41 @@ TEST_P(LinearTest, SlabsOfDifferentFormatsMakeOneLayer) {
   expect_equal({{random_normal({33, 256}, 1), &layer}}, "mixed");
 }
 
+TEST_P(LinearTest, SideBranchesBesideEveryFormat) {
+  if (!GetParam().isa) GTEST_SKIP() << kNoBranches;
+  for (const LinearSize& size : kSizes)
+    for (const WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::affine4, WeightFormat::q4_k})
+      for (const size_t branches : {size_t{1}, size_t{3}}) {
+        if (size.in % random_unit(format) != 0) continue;
+        Linear layer = layer_of(format, size.outs, size.in, 3);
+        add_branches(layer, branches);
+        layer.slabs.back().branches.resize(branches - 1);  // slabs need not have the same
+        const Tensor x = random_normal({size.rows, size.in}, 1);
+        expect_equal({{x, &layer}}, fmt::format("{} rows, {} in, {}, {} branches", size.rows, size.in,
+                                                layout_of(format).name, branches));
+      }
+}
+
+TEST_P(LinearTest, SideBranchOfAHighRankEqualsTheMergedMatrix) {
+  if (!GetParam().isa) GTEST_SKIP() << kNoBranches;
+  Linear layer = layer_of(WeightFormat::f32, {130}, 96, 3);
+  const SideBranch branch = {random_weight(WeightFormat::f32, 800, 96, 8),
+                             random_weight(WeightFormat::f32, 130, 800, 9), 1.5f};
+  const Tensor merged = host_tensor({130, 96}, DType::f32);
+  for (int64_t o = 0; o < 130; ++o)
+    for (int64_t i = 0; i < 96; ++i) {
+      double sum = 0;
+      for (int64_t r = 0; r < 800; ++r)
+        sum += double{branch.up.data.data<float>()[o * 800 + r]} * branch.down.data.data<float>()[r * 96 + i];
+      merged.data<float>()[o * 96 + i] =
+          static_cast<float>(layer.slabs[0].weight.data.data<float>()[o * 96 + i] + 1.5 * sum);
+    }
+  const Linear plain = {{{dense_weight(merged), layer.slabs[0].bias}}};
+  layer.slabs[0].branches = {branch};
+  const Tensor x = random_normal({40, 96}, 1);
+  EXPECT_LT(relative_l2(tested().linear(x, layer), reference().linear(x, plain)), 1e-6);
+}
+
 /// Sequences of a stream and, for each, a row of a table of gates.
 struct Gates {
   Gates(const std::vector<int64_t>& lengths, int64_t d)
@@ -91,10 +128,12 @@ struct Gates {
 };
 
 TEST_P(LinearTest, EveryEpilogueOnSeveralParts) {
-  const Linear txt = layer_of(WeightFormat::f32, {70, 30}, 64, 3), img = layer_of(WeightFormat::bf16, {60, 40}, 96, 4);
+  Linear txt = layer_of(WeightFormat::f32, {70, 30}, 64, 3);
+  const Linear img = layer_of(WeightFormat::bf16, {60, 40}, 96, 4);
   const Gates txt_gates({5, 0, 1, 20}, 100), img_gates({100, 30, 1, 2}, 100);
   const Tensor txt_x = random_normal({26, 64}, 1), img_x = random_normal({133, 96}, 2);
   const Tensor txt_residual = random_normal({26, 100}, 5), img_residual = random_normal({133, 100}, 6);
+  if (GetParam().isa) add_branches(txt, 2);
   for (const Activation activation : {Activation::none, Activation::silu, Activation::gelu_tanh})
     for (const bool gated : {false, true})
       for (const bool added : {false, true}) {

@@ -77,6 +77,10 @@ TEST_F(OpsTest, LinearLooksIntoTheLayer) {
   Linear short_bias = random_layer(WeightFormat::f32, 6, 64, 1);
   short_bias.slabs[0].bias = f32({5});
   EXPECT_REFUSED(ops_.linear(x, short_bias), HasSubstr("bias is F32 [5], F32 [6]"));
+  Linear misfit = layer_;
+  misfit.slabs[0].branches = {{dense_weight(f32({2, 4})), dense_weight(f32({6, 3}))}};
+  EXPECT_REFUSED(ops_.linear(f32({5, 4}), misfit),
+                 HasSubstr("side branch [2, 4] [6, 3] cannot stand beside weight [6, 4]"));
 
   Linear uneven = random_layer(WeightFormat::f32, 6, 64, 1);
   uneven.slabs.push_back({random_weight(WeightFormat::f32, 2, 32, 1), {}});

@@ -76,5 +76,16 @@ TEST_F(ReferenceLinear, PackedWeightsActAsTheirDequantisedMatrix) {
   }
 }
 
+TEST_F(ReferenceLinear, SideBranchesAddTheirProductsBeforeTheEpilogue) {
+  const SideBranch one = {dense_weight(f32({1, 2}, {1, -1})), dense_weight(f32({2, 1}, {3, 5})), 2};
+  const SideBranch two = {dense_weight(f32({2, 2}, {1, 0, 0, 1})), dense_weight(f32({2, 2}, {7, 0, 0, -4})), 0.5f};
+  const Linear layer = {{{dense_weight(f32({2, 2}, {1, 2, 3, 4})), f32({2}, {100, 200}), {one, two}},
+                         {dense_weight(f32({1, 2}, {1, 1})), {}}}};
+  // x = (2, 1): W x = (4, 10); one: 2 (2 - 1) (3, 5) = (6, 10); two: 0.5 (14, -4) = (7, -2)
+  const Tensor residual = f32({1, 3}, {1000, 2000, 3000});
+  EXPECT_THAT(values_of(ops_.linear(f32({1, 2}, {2, 1}), layer, {.residual = residual})),
+              ElementsAre(1117, 2218, 3003));
+}
+
 }  // namespace
 }  // namespace inkstone
