@@ -57,11 +57,15 @@ std::optional<std::string> find_not_finite(const Tensor& host) {
 }
 
 void refuse_not_finite(const Checkpoint& files, const std::stop_token& stop) {
-  for (const auto& [name, tensor] : files.tensors) {
+  const auto look_at = [&](const StoredTensor& tensor, std::string_view name) {
     if (stop.stop_requested()) throw Cancelled();
     if (const auto found = find_not_finite(tensor.data))
       fail("{}: holds {}, finite numbers are needed", describe(tensor, name), *found);
-  }
+  };
+  for (const auto& [name, tensor] : files.tensors) look_at(tensor, name);
+  for (const auto& [layer, branches] : files.branches)
+    for (const StoredBranch& branch : branches)
+      for (const StoredTensor* half : {&branch.down, &branch.up}) look_at(*half, half->name);
 }
 
 }  // namespace inkstone

@@ -14,6 +14,13 @@ namespace inkstone {
 /// What ends the name of a layer's matrix or kernel.
 inline constexpr std::string_view kWeightSuffix = ".weight";
 
+/// Matrices of low rank that stand beside a layer's weights: factor * up down is added to them.
+struct StoredBranch {
+  StoredTensor down;  ///< (rank, in)
+  StoredTensor up;    ///< (out, rank)
+  float factor = 1;
+};
+
 /// All tensors of a component under canonical names, which are those of diffusers with the text encoder's old prefixes
 /// (`model.layers.0...`). A packed layer X keeps its several tensors (X.weight, X.scales, ...).
 struct Checkpoint {
@@ -24,6 +31,7 @@ struct Checkpoint {
   TensorMap tensors;
   std::vector<std::filesystem::path> files;
   nlohmann::json metadata;  ///< of a GGUF file, but for its tokenizer: an object; else null
+  std::map<std::string, std::vector<StoredBranch>> branches;  ///< by layer; see attach_lora()
 
   /// Null if there is none of this name.
   const StoredTensor* find(std::string_view name) const;

@@ -130,11 +130,22 @@ Weight WeightLoader::matrix(const std::string& layer, int64_t out, int64_t in) {
   return dense_weight(device_.upload(hold(stored.data.reshape(shape))));
 }
 
+std::vector<SideBranch> WeightLoader::side_branches(const std::string& layer) const {
+  std::vector<SideBranch> branches;
+  const auto stored = checkpoint_.branches.find(layer);
+  if (stored == checkpoint_.branches.end()) return branches;
+  for (const StoredBranch& branch : stored->second)
+    branches.push_back(
+        {dense_weight(device_.upload(branch.down.data)), dense_weight(device_.upload(branch.up.data)), branch.factor});
+  return branches;
+}
+
 Linear WeightLoader::linear(const std::vector<SlabName>& slabs, int64_t in, Bias bias) {
   Linear layer;
   for (const SlabName& slab : slabs) {
     const Weight weight = matrix(slab.name, slab.out, in);
-    layer.slabs.push_back({weight, bias == Bias::present ? vector(slab.name + ".bias", slab.out) : Tensor()});
+    layer.slabs.push_back(
+        {weight, bias == Bias::present ? vector(slab.name + ".bias", slab.out) : Tensor(), side_branches(slab.name)});
   }
   return layer;
 }

@@ -30,8 +30,8 @@ class WeightLoader {
   virtual ~WeightLoader() = default;
 
   /// A layer made of one or more matrices (out, in), dense or packed; kernel axes of size 1 (1x1 convolutions) are
-  /// dropped. `held` f32 dequantises exactly; `held` bf16 rounds dense matrices to bf16 and leaves packed ones and
-  /// fp8 as they are.
+  /// dropped. LoRAs of the checkpoint stand beside them as stored. `held` f32 dequantises exactly; `held` bf16 rounds
+  /// dense matrices to bf16 and leaves packed ones and fp8 as they are.
   virtual Linear linear(const std::vector<SlabName>& slabs, int64_t in, Bias bias);
   Linear linear(const std::string& name, int64_t out, int64_t in, Bias bias = Bias::present);
 
@@ -64,6 +64,7 @@ class WeightLoader {
   const StoredTensor& need(const std::string& name);
   Weight matrix(const std::string& layer, int64_t out, int64_t in);
   Weight packed_matrix(const std::string& layer, const PackedWeight& packed, int64_t out, int64_t in);
+  std::vector<SideBranch> side_branches(const std::string& layer) const;
   Tensor hold(const Tensor& dense) const;
   Tensor converted(const Weight& weight, DType type) const;
 
