@@ -1,4 +1,6 @@
 // inkstone generate: pictures from a prompt.
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <fmt/format.h>
 #include <limits>
@@ -42,9 +44,12 @@ Examples:
   inkstone plan --model ~/Qwen-Image-2512 --size 1328x1328
   inkstone plan --model ~/Qwen-Image-2512 --size 1024x1024 --count 4 --memory 8G)";
 
+constexpr std::array<std::pair<std::string_view, Preset>, 2> kPresets = {
+    {{"lightning-4", Preset::lightning_4}, {"lightning-8", Preset::lightning_8}}};
+
 struct Arguments {
   ModelArguments model;
-  std::optional<std::string> like, prompt, negative_prompt, size, output, noise, save_latents;
+  std::optional<std::string> like, prompt, negative_prompt, size, output, noise, save_latents, preset;
   std::optional<double> cfg;
   std::optional<int64_t> steps, width, height, count, max_sequence_length;
   std::optional<uint64_t> seed;
@@ -70,6 +75,10 @@ void add_picture_options(CLI::App& command, Arguments& a) {
   group(command.add_option("--steps", a.steps, "more are finer and slower; without it the model's usual number"))
       ->type_name("N")
       ->check(whole_number(1, kNoLimit));
+  group(command.add_option("--preset", a.preset,
+                           "steps, schedule and --cfg 1 for a Lightning model or LoRA: lightning-4 or lightning-8"))
+      ->type_name("NAME")
+      ->check(one_of({"lightning-4", "lightning-8"}));
   group(command.add_option("--cfg", a.cfg,
                            "how closely to follow the prompt; 1 takes half the time, without negative prompt"))
       ->type_name("X")
@@ -113,6 +122,14 @@ void apply_size(const Arguments& a, Request& request) {
   if (a.height) request.height = a.height;
 }
 
+/// A preset's own steps and cfg go over those of --like.
+void apply_preset(const std::string& name, Request& request) {
+  request.preset =
+      std::find_if(kPresets.begin(), kPresets.end(), [&](const auto& preset) { return preset.first == name; })->second;
+  request.steps = std::nullopt;
+  request.cfg = std::nullopt;
+}
+
 /// What the user gave, over what --like says.
 Request request_of(const Arguments& a, EngineOptions& options) {
   if (!a.prompt && !a.like)
@@ -124,6 +141,7 @@ Request request_of(const Arguments& a, EngineOptions& options) {
   apply_size(a, request);
   if (a.prompt) request.prompt = *a.prompt;
   if (a.negative_prompt) request.negative_prompt = a.negative_prompt;
+  if (a.preset) apply_preset(*a.preset, request);
   if (a.cfg) request.cfg = a.cfg;
   if (a.steps) request.steps = a.steps;
   if (a.max_sequence_length) request.max_sequence_length = a.max_sequence_length;

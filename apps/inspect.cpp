@@ -16,7 +16,8 @@ using nlohmann::json;
 
 constexpr const char* kFooter = R"(Examples:
   inkstone inspect models/tiny
-  inkstone inspect model.safetensors --json)";
+  inkstone inspect model.safetensors --json
+  inkstone inspect style.safetensors            a LoRA: its spelling, ranks, alphas and layers)";
 
 struct Arguments {
   std::string path;
@@ -47,6 +48,9 @@ void print_component(const json& component) {
     fmt::print("  {} tensors of {}\n", tensors.get<int64_t>(), dtype);
   fmt::print("  files: {}\n", listed(component.at("files")));
   for (const auto& [name, value] : component.at("config").items()) fmt::print("  {} = {}\n", name, value.dump());
+  const json targets = component.value("targets", json::object());  // of a LoRA
+  for (const auto& [target, layers] : targets.items())
+    fmt::print("  {} of {}\n", layers.get<int64_t>(), target);
   print_lines("missing", component.at("missing"));
   print_lines("surplus", component.at("surplus"));
   if (component.contains("error")) fmt::print("  error: {}\n", component.at("error").get<std::string>());

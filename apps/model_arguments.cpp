@@ -84,6 +84,16 @@ void add_model_options(CLI::App& command, ModelArguments& arguments, Components 
   if (components == Components::all) {
     add_path(command, "--transformer", arguments.transformer, "transformer to use instead of the model's own");
     add_path(command, "--vae", arguments.vae, "VAE to use instead of the model's own");
+    command
+        .add_option("--lora", arguments.loras,
+                    "LoRA to add to the transformer, and how strongly (else 1); may be given several times")
+        ->type_name("FILE[:SCALE]")
+        ->allow_extra_args(false)
+        ->check(lora_text())
+        ->group(kModelGroup);
+    command
+        .add_flag("--lora-partial", arguments.lora_partial, "leave out what a LoRA has for layers that are not there")
+        ->group(kModelGroup);
   }
   add_device_option(command, arguments.device);
   command.add_option("--dtype", arguments.dtype, "hold weights as f32 or bf16; without it as the files have them")
@@ -133,6 +143,9 @@ void apply(const ModelArguments& arguments, EngineOptions& options) {
   if (arguments.text_encoder) options.text_encoder = *arguments.text_encoder;
   if (arguments.vae) options.vae = *arguments.vae;
   if (arguments.tokenizer) options.tokenizer = *arguments.tokenizer;
+  if (options.loras.empty())  // --like may have chosen scales since
+    for (const std::string& lora : arguments.loras) options.loras.push_back(parse_lora(lora));
+  if (arguments.lora_partial) options.lora_partial = true;
   if (arguments.device) options.device = device_named(*arguments.device);
   if (arguments.device) options.device_index = cuda_index(*arguments.device).value_or(0);
   if (arguments.dtype) options.held_as = *arguments.dtype == "f32" ? HeldAs::f32 : HeldAs::bf16;

@@ -15,6 +15,8 @@ struct ModelArguments {
   std::optional<std::string> model, transformer, text_encoder, vae, tokenizer;
   std::optional<std::string> device, dtype, arithmetic, isa, compare, memory, prompt_cache;
   std::optional<int> threads;
+  std::vector<std::string> loras;
+  bool lora_partial = false;
   bool quiet = false;
   bool verbose = false;
 };

@@ -1,6 +1,7 @@
 #include "usage.h"
 
 #include <charconv>
+#include <cmath>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <limits>
@@ -51,6 +52,21 @@ std::optional<size_t> memory_of(std::string_view text) {
   const double bytes = *number * (unit == std::string_view::npos ? 1 : std::pow(1024, static_cast<double>(unit + 1)));
   if (bytes < 1 || bytes > kMost) return std::nullopt;
   return static_cast<size_t>(bytes);
+}
+
+/// Text behind the last colon that is no part of the path: a number, or nothing where a number is missing.
+std::optional<std::string_view> scale_of(std::string_view text) {
+  const size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos) return std::nullopt;
+  const std::string_view scale = text.substr(colon + 1);
+  return scale.empty() || parse<double>(scale) ? std::optional(scale) : std::nullopt;
+}
+
+bool is_lora(std::string_view text) {
+  const auto scale = scale_of(text);
+  if (!scale) return !text.empty();
+  const auto number = parse<double>(*scale);
+  return number && std::abs(*number) <= kMaxLoraScale && text.size() > scale->size() + 1;
 }
 
 const CLI::App& selected(const CLI::App& app) {
@@ -139,6 +155,17 @@ CLI::Validator memory_size() {
 }
 
 size_t parse_memory(const std::string& text) { return memory_of(text).value(); }
+
+CLI::Validator lora_text() {
+  return validator([](const std::string& text) { return is_lora(text); },
+                   fmt::format("FILE or FILE:SCALE with a number from {} to {}", -kMaxLoraScale, kMaxLoraScale));
+}
+
+LoraOption parse_lora(const std::string& text) {
+  const auto scale = scale_of(text);
+  if (!scale) return {.path = text, .scale = std::nullopt};
+  return {.path = text.substr(0, text.size() - scale->size() - 1), .scale = parse<double>(*scale)};
+}
 
 std::pair<int64_t, int64_t> parse_size(const std::string& text) { return size_of(text).value(); }
 

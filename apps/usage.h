@@ -9,6 +9,8 @@
 #include <string_view>
 #include <utility>
 
+#include "inkstone/inkstone.h"
+
 namespace inkstone::cli {
 
 /// The user called the program wrongly: exit code 2. Its text names the option, the value and what would be right.
@@ -26,6 +28,7 @@ CLI::Validator size_text();
 /// cpu, reference, cuda, cuda:N or auto.
 CLI::Validator device_name();
 CLI::Validator not_empty(const std::string& what);
+CLI::Validator lora_text();
 
 /// N of cuda:N, 0 for cuda; nothing for any other name.
 std::optional<int> cuda_index(std::string_view text);
@@ -38,6 +41,9 @@ size_t parse_memory(const std::string& text);
 
 /// Width and height of a text that size_text() has accepted, such as 320x192.
 std::pair<int64_t, int64_t> parse_size(const std::string& text);
+
+/// File and scale of a text that lora_text() has accepted, such as style.safetensors:0.8.
+LoraOption parse_lora(const std::string& text);
 
 /// What was wrong with a command line that CLI11 refused, in one line.
 std::string usage_text(const CLI::App& app, const CLI::ParseError& error);

@@ -50,6 +50,13 @@ enum class Purpose : uint8_t {
   encode,    ///< text encoder and tokenizer; generate() is an Error
 };
 
+/// A LoRA: a file of small changes to the transformer, in the spelling of diffusers, PEFT, ComfyUI, kohya or Lightning.
+struct LoraOption {
+  std::filesystem::path path;   ///< a safetensors file
+  std::optional<double> scale;  ///< -kMaxLoraScale to kMaxLoraScale; absent: 1, or with request_like() the picture's
+};
+constexpr double kMaxLoraScale = 100;  ///< useful ones are below 2
+
 /// Which model to open and how to run it.
 struct EngineOptions {
   /// A folder, or one file with all components. Empty: the model that ships with Inkstone, or none if what has weights
@@ -59,6 +66,8 @@ struct EngineOptions {
   std::filesystem::path text_encoder;
   std::filesystem::path vae;
   std::filesystem::path tokenizer;
+  std::vector<LoraOption> loras;  ///< all are added up
+  bool lora_partial = false;  ///< leave out tensors of LoRAs that change no layer, with a note; else they are errors
   DeviceKind device = DeviceKind::cpu;
   int device_index = 0;  ///< which of several cuda devices
   HeldAs held_as = HeldAs::stored;
@@ -106,10 +115,15 @@ struct Plan {
 constexpr int64_t kMaxPictures = 1024;  ///< of one call; all are held in memory until it returns
 constexpr double kMaxCfg = 1000;        ///< far above what any picture gains from; the published value is 4
 
+/// Values of steps and cfg, and a schedule, for transformers or LoRAs that were distilled to few steps
+/// (Qwen-Image-Lightning).
+enum class Preset : uint8_t { none, lightning_4, lightning_8 };
+
 /// One call's wishes.
 struct Request {
   std::string prompt;
   std::optional<std::string> negative_prompt;  ///< with cfg > 1 and none given: a single space
+  Preset preset = Preset::none;                ///< instead of the model's schedule and defaults of cfg and steps
   std::optional<double> cfg;                   ///< true CFG scale, 1 (one pass) to kMaxCfg; absent: the model's default
   std::optional<int64_t> steps;                ///< absent: the model's default
   std::optional<int64_t> width;                ///< pixels
@@ -224,15 +238,18 @@ INKSTONE_API void check_writable_file(const std::filesystem::path& path);
 INKSTONE_API std::optional<std::string> read_picture_metadata(const std::filesystem::path& path);
 
 /// What made a picture, as a request: every field that its metadata has. Set the model and components in `options`
-/// first: if the picture was made by others, an Error names them. Device, held_as and arithmetic become the picture's;
-/// a caller who wants others sets them afterwards, as well as fields of the request. Throws Error for a picture without
-/// metadata and for metadata that cannot be read, naming the file and the field.
+/// first: if the picture was made by others, an Error names them. LoRAs of it must be set, too; scales that are not
+/// given become the picture's. Device, held_as and arithmetic become the picture's; a caller who wants others sets them
+/// afterwards, as well as fields of the request. Throws Error for a picture without metadata and for metadata that
+/// cannot be read, naming the file and the field.
 INKSTONE_API Request request_like(const std::filesystem::path& picture, EngineOptions& options);
 
 /// What a folder or file is, as JSON: {"path", "components": [{"component", "path", "format", "scheme", "files",
 /// "tensors", "parameters", "bytes", "dtypes": {name: tensors}, "config": {...}, "missing": [...], "surplus": [...]}],
 /// "missing": [...]}. A component is "transformer", "text_encoder", "vae" or "lora"; one that cannot be read, or whose
-/// config.json is broken, has an "error" beside what could be found out. Throws Error for a file that is none of them.
+/// config.json is broken, has an "error" beside what could be found out. Of a LoRA the scheme is its spelling, the
+/// config says {"layers": count, "ranks": [...], "alphas": [...]}, "targets" are {layer with * for its block: count},
+/// and surplus is what no LoRA of this program's spellings has. Throws Error for a file that is none of them.
 INKSTONE_API std::string inspect_json(const std::filesystem::path& path);
 
 struct RandomModelOptions {

@@ -1,6 +1,7 @@
 // What a folder or file is.
 #include <algorithm>
 #include <array>
+#include <regex>
 
 #include "inkstone/inkstone.h"
 
@@ -8,6 +9,7 @@
 #include "engine/census.h"
 #include "engine/component_totals.h"
 #include "io/json.h"
+#include "io/lora.h"
 #include "model/config_file.h"
 #include "model/text_encoder.h"
 #include "model/transformer.h"
@@ -32,8 +34,9 @@ struct Kind {
   std::string_view name;
   std::array<std::string_view, 5> marks;  ///< unused ones are empty
 };
+constexpr std::string_view kLora = "lora";
 constexpr std::array<Kind, 4> kKinds = {{
-    {"lora", {".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", "lora_unet_"}},
+    {kLora, {".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", "lora_unet_"}},
     {"transformer", {"transformer_blocks.0."}},
     {"text_encoder", {"layers.0.self_attn.", "blk.0.attn_"}},
     {"vae", {"decoder.conv_in.", "decoder.conv1.", "encoder.conv_in.", "encoder.conv1."}},
@@ -119,6 +122,23 @@ json unknown_json(const fs::path& path, const std::string& kind) {
           {"missing", json::array()}, {"surplus", json::array()}};
 }
 
+/// A layer's name with its block's number left open, so that the blocks' layers count together.
+std::string target_of(const std::string& layer) {
+  static const std::regex number("(blocks[._])[0-9]+");
+  return std::regex_replace(layer, number, "$1*");
+}
+
+/// What read_lora() finds takes the place of what is said of components.
+void add_lora(json& out, const fs::path& file) {
+  const Lora lora = read_lora(file);
+  std::map<std::string, int64_t> targets;
+  for (const auto& [name, layer] : lora.layers) ++targets[target_of(name)];
+  out["scheme"] = lora.spelling();
+  out["config"] = {{"layers", lora.layers.size()}, {"ranks", lora.ranks()}, {"alphas", lora.alphas()}};
+  out["targets"] = targets;
+  out["surplus"] = lora.unknown;
+}
+
 json component_json(const Checkpoint& files, const std::string& kind) {
   const ComponentTotals totals = totals_of(files);
   json out = unknown_json(files.path, kind);
@@ -129,8 +149,11 @@ json component_json(const Checkpoint& files, const std::string& kind) {
   out["parameters"] = totals.parameters;
   out["bytes"] = totals.bytes;
   out["dtypes"] = totals.dtypes;
-  if (kind != name_of(files.component)) return out;  // a LoRA has no configuration
   try {
+    if (kind == kLora) {
+      add_lora(out, files.files.front());
+      return out;
+    }
     const bool tells = files.component == Component::text_encoder && !files.metadata.is_null();  // GGUF
     if (!tells && !find_config(files)) out["missing"].push_back("config.json");
     add_config(out, files);

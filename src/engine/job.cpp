@@ -15,12 +15,33 @@ void check_range(const char* name, int64_t value, int64_t least, int64_t most) {
   check(value >= least && value <= most, "{} {}: {} to {} work", name, value, least, most);
 }
 
+/// What holds where the request says nothing.
+struct Usual {
+  ScheduleConfig schedule;
+  int64_t steps;
+  double cfg;
+};
+
+Usual usual_of(const Model& model, Preset preset) {
+  switch (preset) {
+    case Preset::lightning_4:
+      return {lightning_schedule(), 4, 1};
+    case Preset::lightning_8:
+      return {lightning_schedule(), 8, 1};
+    case Preset::none:
+      break;
+  }
+  return {model.schedule, model.defaults.steps, model.defaults.cfg};
+}
+
 void choose_numbers(Job& job, const Model& model, const Request& request) {
-  job.cfg = request.cfg.value_or(model.defaults.cfg);
+  const Usual usual = usual_of(model, request.preset);
+  job.preset = request.preset;
+  job.cfg = request.cfg.value_or(usual.cfg);
   check(job.cfg >= 1 && job.cfg <= kMaxCfg, "cfg {}: 1 to {} work", job.cfg, kMaxCfg);
-  job.steps = request.steps.value_or(model.defaults.steps);
+  job.steps = request.steps.value_or(usual.steps);
   // With shift_terminal one step would divide 0 by 0 (see make_schedule).
-  check_range("steps", job.steps, model.schedule.shift_terminal ? 2 : 1, kTrainTimesteps);
+  check_range("steps", job.steps, usual.schedule.shift_terminal ? 2 : 1, kTrainTimesteps);
   job.count = request.count;
   check_range("count", job.count, 1, kMaxPictures);
   job.width = request.width.value_or(model.defaults.width);
@@ -29,7 +50,7 @@ void choose_numbers(Job& job, const Model& model, const Request& request) {
   check_image_size(job.width, job.height);
   const int64_t scale = model.vae.scale();
   job.latents = {job.count, model.vae.latent_channels, job.height / scale, job.width / scale};
-  job.sigmas = make_schedule(model.schedule, job.steps, job.grid.tokens());
+  job.sigmas = make_schedule(usual.schedule, job.steps, job.grid.tokens());
 }
 
 /// Errors and notes name the text, since there may be two.

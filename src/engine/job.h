@@ -13,6 +13,7 @@ struct Job {
   std::string prompt;
   std::string negative;  ///< of the unconditional branch
   bool guided = false;   ///< two branches; otherwise `negative` is unused
+  Preset preset = Preset::none;
   double cfg = 1;
   int64_t steps = 0;
   int64_t width = 0;

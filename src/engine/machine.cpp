@@ -52,6 +52,12 @@ void check_arithmetic(const EngineOptions& options) {
   check(!options.compare, "arithmetic int8: it rounds, so no op would agree with another device; f32 can be compared");
 }
 
+void check_loras(const EngineOptions& options) {
+  if (options.loras.empty()) return;
+  const bool cuda = resolved(options.device) == DeviceKind::cuda || options.compare == DeviceKind::cuda;
+  check(!cuda, "lora {}: the cuda device cannot apply it, cpu can", options.loras.front().path.string());
+}
+
 /// Makes a stop request take effect within a step.
 class StopPoint final : public Interceptor {
  public:
@@ -89,6 +95,7 @@ Isa isa_of(InstructionSet set) {
 struct Machine::Parts {
   explicit Parts(const EngineOptions& options) {
     check_arithmetic(options);
+    check_loras(options);
     device = make_device(options.device, options, memory);
     Kernels* kernels = &device->kernels();
     if (options.compare) {

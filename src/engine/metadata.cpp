@@ -19,6 +19,9 @@ constexpr Names<Arithmetic, 2> kArithmetics = {{{"f32", Arithmetic::f32}, {"int8
 constexpr Names<DeviceKind, 3> kDevices = {
     {{"cpu", DeviceKind::cpu}, {"reference", DeviceKind::reference}, {"cuda", DeviceKind::cuda}}};
 
+constexpr Names<Preset, 3> kPresets = {
+    {{"none", Preset::none}, {"lightning-4", Preset::lightning_4}, {"lightning-8", Preset::lightning_8}}};
+
 /// Options that replace a component, and the field that names what replaced it.
 constexpr Names<std::filesystem::path EngineOptions::*, 4> kReplacements = {{
     {"transformer", &EngineOptions::transformer},
@@ -50,6 +53,24 @@ uint64_t read_seed(const JsonFile& file) {
   return seed->get<uint64_t>();
 }
 
+json loras_json(const std::vector<Model::LoraInUse>& loras) {
+  json list = json::array();
+  for (const Model::LoraInUse& lora : loras) list.push_back({{"name", lora.name}, {"scale", lora.scale}});
+  return list;
+}
+
+/// LoRAs are given by name, so that scales may come from the picture; none given, or others, are another picture.
+void read_loras(const JsonFile& file, EngineOptions& options) {
+  if (!file.has("loras")) return;
+  for (const JsonFile& lora : file.children("loras")) {
+    const std::string name = lora.text("name");
+    const auto given =
+        std::ranges::find_if(options.loras, [&](const LoraOption& option) { return folder_name(option.path) == name; });
+    if (given == options.loras.end() && options.loras.empty()) lora.refuse("name", "the file of that lora");
+    if (given != options.loras.end() && !given->scale) given->scale = lora.number("scale");
+  }
+}
+
 /// Throws Error unless the options name what the picture was made with, as far as they must.
 void check_model(const JsonFile& file, const EngineOptions& options) {
   if (options.model.empty() && file.text("model") != folder_name(default_model()))
@@ -77,6 +98,8 @@ std::string picture_metadata(const Job& job, const Model& model, const EngineOpt
       {"versions", {{"inkstone", version()}}},
   };
   for (const auto& [component, name] : model.replaced) data[component] = name;
+  if (!model.loras.empty()) data["loras"] = loras_json(model.loras);
+  if (job.preset != Preset::none) data["preset"] = name_in(kPresets, job.preset);
   if (job.max_sequence_length) data["max_sequence_length"] = *job.max_sequence_length;
   if (job.noise_file.empty()) {
     data["seed"] = job.seed + static_cast<uint64_t>(index);
@@ -91,6 +114,7 @@ Request parse_metadata(std::string_view text, const std::filesystem::path& pictu
   const JsonFile file(picture, parse_json(text, picture));
   constexpr int64_t kMost = INT64_MAX;  // make_job knows the limits
   check_model(file, options);
+  read_loras(file, options);
   options.held_as = value_in(kHeldAs, file, "dtype");
   options.device = value_in(kDevices, file, "device");
   options.arithmetic = file.has("arithmetic") ? value_in(kArithmetics, file, "arithmetic") : Arithmetic::f32;
@@ -103,6 +127,7 @@ Request parse_metadata(std::string_view text, const std::filesystem::path& pictu
   } else {
     request.seed = read_seed(file);
   }
+  if (file.has("preset")) request.preset = value_in(kPresets, file, "preset");
   request.steps = file.integer("steps", 1, kMost);
   request.cfg = file.number("cfg");
   request.width = file.integer("width", 1, kMost);

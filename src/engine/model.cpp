@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <utility>
 
 #include "core/error.h"
 #include "io/json.h"
+#include "io/lora.h"
 
 namespace inkstone {
 namespace {
@@ -161,12 +163,31 @@ void read_text_parts(Model& m) {
   check_text_fit(m);
 }
 
+std::string description_of(const Lora& lora, double scale) {
+  return fmt::format("{}, {}'s spelling, {} layers of rank {}, scale {}", lora.path.string(), lora.spelling(),
+                     lora.layers.size(), fmt::join(lora.ranks(), ", "), scale);
+}
+
+void add_lora(Model& m, const LoraOption& option, Unmatched unmatched) {
+  const double scale = option.scale.value_or(1);
+  check(std::abs(scale) <= kMaxLoraScale, "lora {}: scale {}: {} to {} work", option.path.string(), scale,
+        -kMaxLoraScale, kMaxLoraScale);
+  const Lora lora = read_lora(option.path);
+  const std::vector<std::string> left = attach_lora(m.transformer_files, lora, scale, unmatched);
+  if (!left.empty())
+    m.notes.push_back(fmt::format("WARNING: {}: {} of its tensors change no layer and were left out: {}",
+                                  option.path.string(), left.size(), first_names(left)));
+  m.loras.push_back({folder_name(option.path), scale, description_of(lora, scale)});
+}
+
 void open_picture_parts(Model& m, const EngineOptions& options) {
   m.transformer_files = open_component(options, Component::transformer);
   m.vae_files = open_component(options, Component::vae);
   m.transformer = noted(m, m.transformer_files, read_transformer_config);
   m.vae = noted(m, m.vae_files, read_vae_config);
   check_picture_fit(m);
+  for (const LoraOption& option : options.loras)
+    add_lora(m, option, options.lora_partial ? Unmatched::leave_out : Unmatched::refuse);
   read_schedule_and_defaults(model_path(options), m);
 }
 

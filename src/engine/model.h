@@ -23,6 +23,12 @@ struct Model {
   ModelDefaults defaults;
   Tokenizer tokenizer;
   std::vector<std::string> notes;  ///< what had to be inferred
+  struct LoraInUse {
+    std::string name;  ///< of its file
+    double scale = 1;
+    std::string description;
+  };
+  std::vector<LoraInUse> loras;  ///< beside the transformer's layers
   std::vector<std::pair<std::string, std::string>>
       replaced;  ///< component and the name of the file or folder it came from
 

@@ -58,6 +58,7 @@ std::vector<std::string> Session::describe() {
                                 quantity(static_cast<double>(totals.parameters), ""),
                                 quantity(static_cast<double>(totals.bytes), "B")));
   }
+  for (const Model::LoraInUse& lora : model_.loras) lines.push_back("lora: " + lora.description);
   return lines;
 }
 

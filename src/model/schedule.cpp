@@ -117,6 +117,15 @@ void stretch(std::vector<float>& sigmas, double terminal) {
 
 }  // namespace
 
+ScheduleConfig lightning_schedule() {
+  const double shift = std::log(3.0);
+  ScheduleConfig c;
+  c.base_shift = shift;
+  c.max_shift = shift;
+  c.shift_terminal = std::nullopt;
+  return c;
+}
+
 ScheduleConfig read_schedule_config(const std::filesystem::path& path) {
   std::error_code ignored;
   const bool folder = std::filesystem::is_directory(path, ignored);

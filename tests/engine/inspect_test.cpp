@@ -1,6 +1,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/tiny_model.h"
+#include "io/lora_files.h"
 
 namespace inkstone {
 namespace {
@@ -100,11 +101,26 @@ TEST_F(InspectTest, PackedMatricesCountAsWhatTheyStandFor) {
 }
 
 TEST_F(InspectTest, Lora) {
-  write_safetensors(at("lora.safetensors"), {{"transformer_blocks.0.attn.to_q.lora_A.weight", counting({4, 64})},
-                                             {"transformer_blocks.0.attn.to_q.lora_B.weight", counting({64, 4})}});
-  const json found = inspect(at("lora.safetensors"));
-  EXPECT_EQ(found.at("components")[0].at("component"), "lora");
-  EXPECT_EQ(found.at("components")[0].at("parameters"), 512);
+  std::map<std::string, Tensor> tensors = {{"lora_unet_img_in.dora_scale", counting({3})}};
+  for (int block = 0; block < 3; ++block)
+    add_pair(tensors, kLoraSpellings[7], fmt::format("transformer_blocks.{}.attn.to_q", block),
+             {counting({4, 64}), counting({64, 4}), 2.0f});
+  add_pair(tensors, kLoraSpellings[7], "img_in", {counting({1, 64}), counting({64, 1}), std::nullopt});
+  write_safetensors(at("lora.safetensors"), tensors);
+  const json found = inspect(at("lora.safetensors")).at("components")[0];
+  EXPECT_EQ(found.at("component"), "lora");
+  EXPECT_EQ(found.at("scheme"), "kohya");
+  EXPECT_EQ(found.at("config"), json::parse(R"({"layers": 4, "ranks": [1, 4], "alphas": [2.0]})"));
+  EXPECT_EQ(found.at("targets"), json::parse(R"({"img_in": 1, "transformer_blocks_*_attn_to_q": 3})"));
+  EXPECT_EQ(found.at("surplus"), json::parse(R"(["lora_unet_img_in.dora_scale"])"));
+  EXPECT_FALSE(found.contains("error"));
+}
+
+TEST_F(InspectTest, HalfALora) {
+  write_safetensors(at("lora.safetensors"), {{"transformer_blocks.0.attn.to_q.lora_A.weight", counting({4, 64})}});
+  const json found = inspect(at("lora.safetensors")).at("components")[0];
+  EXPECT_EQ(found.at("component"), "lora");
+  EXPECT_THAT(found.at("error").get<std::string>(), HasSubstr("no other half"));
 }
 
 TEST_F(InspectTest, RefusesWhatItDoesNotKnow) {

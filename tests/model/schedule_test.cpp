@@ -23,10 +23,6 @@ void expect_near(const Sigmas& found, const Sigmas& wanted, const std::string& w
   for (size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], wanted[i], kTolerance) << what << ", sigma " << i;
 }
 
-ScheduleConfig lightning() {
-  return {.base_shift = std::log(3.0), .max_shift = std::log(3.0), .shift_terminal = std::nullopt};
-}
-
 TEST(Schedule, GivesThePublishedTables) {
   const ScheduleConfig qwen;
   expect_near(make_schedule(qwen, 4, k1328), {1, 0.7809801f, 0.4755488f, 0.02f, 0});
@@ -66,9 +62,9 @@ TEST(Schedule, GivesThePublishedTables) {
 
 TEST(Schedule, GivesTheLightningTables) {
   for (const int64_t tokens : {k512, k1328}) {
-    expect_near(make_schedule(lightning(), 8, tokens),
+    expect_near(make_schedule(lightning_schedule(), 8, tokens),
                 {1, 0.9545455f, 0.9f, 0.8333334f, 0.75f, 0.6428571f, 0.5f, 0.3f, 0});
-    expect_near(make_schedule(lightning(), 4, tokens), {1, 0.9f, 0.75f, 0.5f, 0});
+    expect_near(make_schedule(lightning_schedule(), 4, tokens), {1, 0.9f, 0.75f, 0.5f, 0});
   }
 }
 
@@ -192,7 +188,7 @@ TEST(Schedule, NeedsAStep) {
 
 TEST(Schedule, OfOneStepCannotBeStretched) {
   EXPECT_THAT(error_of([] { make_schedule({}, 1, k512); }), AllOf(HasSubstr("steps 1"), HasSubstr("at least 2")));
-  EXPECT_EQ(make_schedule(lightning(), 1, k512), (Sigmas{1, 0}));
+  EXPECT_EQ(make_schedule(lightning_schedule(), 1, k512), (Sigmas{1, 0}));
 }
 
 TEST(Schedule, FallsFromOneToTheTerminalToZero) {
