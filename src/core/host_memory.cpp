@@ -7,25 +7,32 @@
 namespace inkstone {
 namespace {
 
-constexpr size_t kAlignment = 64;              // a cache line, and the widest vector
-constexpr size_t kHugePage = size_t{2} << 20;  // from here on straight from the system, on huge pages if it can
+constexpr size_t kAlignment = 64;  // a cache line, and the widest vector
 constexpr size_t kPage = 4096;
+constexpr size_t kMapped =
+    size_t{64} << 10;  // from here on straight from the system: freed, it is the system's at once
+constexpr size_t kHugePage = size_t{2} << 20;  // from here on on huge pages if the system can
 
 size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+/// Fresh pages; nullptr if there are none.
+void* map(size_t bytes) {
+  void* const data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return data == MAP_FAILED ? nullptr : data;
+}
 
 class HostBlocks final : public BlockSource {
  public:
   size_t block_size(size_t bytes) const override {
-    return round_up(std::max<size_t>(bytes, 1), bytes < kHugePage ? kAlignment : kPage);
+    return round_up(std::max<size_t>(bytes, 1), bytes < kMapped ? kAlignment : kPage);
   }
 
   void* take(size_t size) override {
-    if (size < kHugePage) return ::operator new (size, std::align_val_t{kAlignment}, std::nothrow);
+    if (size < kMapped) return ::operator new (size, std::align_val_t{kAlignment}, std::nothrow);
+    if (size < kHugePage) return map(size);
     // A huge page must begin at a multiple of its size: map more and give back what is around it.
-    const size_t mapped = size + kHugePage;
-    void* data = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (data == MAP_FAILED) return nullptr;
-    auto* const begin = static_cast<std::byte*>(data);
+    auto* const begin = static_cast<std::byte*>(map(size + kHugePage));
+    if (begin == nullptr) return nullptr;
     auto* const aligned = reinterpret_cast<std::byte*>(round_up(reinterpret_cast<size_t>(begin), kHugePage));
     const auto before = static_cast<size_t>(aligned - begin);
     if (before > 0) munmap(begin, before);
@@ -35,7 +42,7 @@ class HostBlocks final : public BlockSource {
   }
 
   void give_back(void* data, size_t size) override {
-    if (size < kHugePage) {
+    if (size < kMapped) {
       ::operator delete (data, std::align_val_t{kAlignment});
     } else {
       munmap(data, size);
