@@ -80,7 +80,7 @@ INSTANTIATE_TEST_SUITE_P(All, VaeBandsTest,
 /// Layers of the published sizes that have no memory.
 class NoWeights final : public WeightLoader {
  public:
-  explicit NoWeights(Device& device) : WeightLoader(no_files_, device), device_(device) {}
+  explicit NoWeights(Device& device) : WeightLoader(no_files_, device) {}
 
   Linear linear(const std::vector<SlabName>& slabs, int64_t in, Bias) override {
     Linear layer;
@@ -97,7 +97,6 @@ class NoWeights final : public WeightLoader {
   static Tensor nothing(const Shape& shape) { return {std::make_shared<Buffer>(nullptr, 0), 0, shape, DType::f32}; }
 
   Checkpoint no_files_;
-  Device& device_;
 };
 
 /// Activations and work of the published decoder on a square picture.
