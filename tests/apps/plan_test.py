@@ -25,6 +25,7 @@ CONFIGURATIONS = (
 )
 
 
+@unittest.skipIf(b"__asan_init" in pathlib.Path(PROGRAM).read_bytes(), "sanitizers take memory of their own")
 class PlanTest(ProgramTest):
     def plan(self, *arguments):
         return json.loads(self.run_program("plan", "--prompt", "a red star", "--json", *arguments)[0])
@@ -39,7 +40,6 @@ class PlanTest(ProgramTest):
         self.assertEqual(process.returncode, 0)
         return usage.ru_maxrss * 1024
 
-    @unittest.skipIf(b"__asan_init" in pathlib.Path(PROGRAM).read_bytes(), "sanitizers take memory of their own")
     def test_says_within_seven_percent_what_the_kernel_measures(self):
         for size, count, share in CONFIGURATIONS:
             with self.subTest(size=size, count=count, share=share):

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 
+#include "engine/bound_memory.h"
 #include "engine/tiny_model.h"
 
 namespace inkstone {
@@ -132,6 +133,7 @@ TEST_F(BadRequestTest, UnwritableLatents) {
 }
 
 TEST_F(BadRequestTest, TooLittleMemory) {
+  INKSTONE_BOUND_MEMORY();
   constexpr size_t kMargin = size_t{4} << 20;
   const size_t needed = Engine::open({.model = kTiny}).plan(small_request()).needed_bytes;
   Engine small = Engine::open({.model = kTiny, .memory_limit = needed + kMargin});
