@@ -11,6 +11,7 @@
 
 #include "io/json.h"
 #include "io/safetensors.h"
+#include "relative_error.h"
 
 namespace inkstone {
 
@@ -60,20 +61,6 @@ class Expected {
   SafetensorsFile file_;
   JsonFile description_;
 };
-
-/// L2 norm of the difference over that of `expected`, in f64; f32 tensors of equal counts.
-inline double relative_error(const Tensor& got, const Tensor& expected) {
-  if (got.count() != expected.count()) throw std::runtime_error("cannot compare tensors of different sizes");
-  const auto a = got.span<const float>();
-  const auto b = expected.span<const float>();
-  double difference = 0;
-  double norm = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    difference += std::pow(static_cast<double>(a[i]) - b[i], 2);
-    norm += std::pow(static_cast<double>(b[i]), 2);
-  }
-  return std::sqrt(difference / norm);
-}
 
 /// Holds a test's comparisons to a tolerance and tells the worst in --gtest_output, whether the test passes or not.
 class ErrorLog {

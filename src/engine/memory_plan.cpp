@@ -36,16 +36,11 @@ int64_t copied_elements(const Checkpoint& files, const std::string& name, const 
   return packed && *held == DType::bf16 ? 0 : dense.count();
 }
 
-bool is_unused(std::string_view name) {
-  return std::any_of(kUnusedTextPrefixes.begin(), kUnusedTextPrefixes.end(),
-                     [&](std::string_view prefix) { return name.starts_with(prefix); });
-}
-
 WeightBytes weight_bytes(const Checkpoint& files, const MemoryState& memory) {
   const HeldType held = memory.held;
   WeightBytes bytes;
   for (const auto& [name, stored] : files.tensors) {
-    if (is_unused(name)) continue;
+    if (is_unused_text_tensor(name)) continue;
     const auto elements = static_cast<size_t>(copied_elements(files, name, stored.data, held));
     const bool vector = stored.data.shape().rank() == 1;
     if (elements > 0)

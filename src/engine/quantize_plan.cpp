@@ -39,8 +39,7 @@ bool matches(std::string_view pattern, std::string_view text) {
 }
 
 bool is_unused(const Checkpoint& files, const std::string& name) {
-  return files.component == Component::text_encoder &&
-         std::ranges::any_of(kUnusedTextPrefixes, [&](std::string_view prefix) { return name.starts_with(prefix); });
+  return files.component == Component::text_encoder && is_unused_text_tensor(name);
 }
 
 bool is_dense_matrix(const std::string& name, const Tensor& data) {

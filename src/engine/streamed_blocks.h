@@ -55,8 +55,6 @@ class StreamedBlocks {
     return now_;
   }
 
-  const BlockReader& reader() const { return reader_; }
-
  private:
   const std::vector<Block>& blocks_;
   ForEach for_each_;

@@ -1,5 +1,6 @@
 // The language part of Qwen2.5-VL as a prompt encoder (Qwen2_5_VLTextModel of transformers).
 #pragma once
+#include <algorithm>
 #include <array>
 #include <functional>
 #include <string_view>
@@ -14,6 +15,9 @@ namespace inkstone {
 
 /// Tensors of a text encoder that no prompt needs: the vision tower and the logits.
 inline constexpr std::array<std::string_view, 2> kUnusedTextPrefixes = {"visual.", "lm_head."};
+inline bool is_unused_text_tensor(std::string_view name) {
+  return std::ranges::any_of(kUnusedTextPrefixes, [&](std::string_view prefix) { return name.starts_with(prefix); });
+}
 
 struct EncoderLayer {
   Tensor input_norm;      // (d)

@@ -179,17 +179,6 @@ class FormatsTest : public TinyModelTest {
   mutable std::vector<std::string> notes_;  ///< of the last run
 };
 
-double relative_error(const Tensor& a, const Tensor& b) {
-  EXPECT_EQ(a.shape(), b.shape());
-  double difference = 0, size = 0;
-  for (int64_t i = 0; i < a.count(); ++i) {
-    const double x = a.data<const float>()[i], y = b.data<const float>()[i];
-    difference += (x - y) * (x - y);
-    size += y * y;
-  }
-  return std::sqrt(difference / size);
-}
-
 // The same numbers in another format may be summed in other pieces.
 constexpr double kSameNumbers = 1e-5;
 
@@ -212,7 +201,7 @@ TEST_F(FormatsTest, ThreeFilesAreAModel) {
   const Tensor expected = latents({.model = mlx, .tokenizer = kTiny / "tokenizer"});
   const EngineOptions files = {
       .transformer = write_transformer(mlx), .text_encoder = write_text_encoder(), .vae = write_vae()};
-  EXPECT_LE(relative_error(latents(files), expected), kSameNumbers);
+  EXPECT_LE(latents_error(latents(files), expected), kSameNumbers);
   EXPECT_THAT(notes_, ::testing::Contains(HasSubstr("Qwen-Image-2512's schedule is used")));
   const TextTokenizer folder = TextTokenizer::open(kTiny), gguf = TextTokenizer::open(files.text_encoder);
   for (const char* text : {"a red circle", "<|im_end|> 12\n\n é", "一个穿着T恤"})
@@ -232,7 +221,7 @@ TEST_F(FormatsTest, OneFileIsAModel) {
     all["text_encoders.llm." + name] = tensor;
   write_safetensors(at("all.safetensors"), all);
   file.model = at("all.safetensors");
-  EXPECT_LE(relative_error(latents(file), latents(folder)), kSameNumbers);
+  EXPECT_LE(latents_error(latents(file), latents(folder)), kSameNumbers);
 
   const json found = json::parse(inspect_json(file.model));
   ASSERT_EQ(found.at("components").size(), 3u);
@@ -248,8 +237,8 @@ TEST_F(FormatsTest, BlocksOfGgufStayPackedAndDrawTheSame) {
   options.transformer = write_packed_transformer();
   const Tensor packed = latents(options);
   options.held_as = HeldAs::f32;
-  EXPECT_LE(relative_error(packed, latents(options)), kSameNumbers);
-  EXPECT_LE(relative_error(packed, plain), 0.02) << "8 bits are near";
+  EXPECT_LE(latents_error(packed, latents(options)), kSameNumbers);
+  EXPECT_LE(latents_error(packed, plain), 0.02) << "8 bits are near";
 
   const json found = json::parse(inspect_json(options.transformer)).at("components")[0];
   EXPECT_EQ(found.at("component"), "transformer");

@@ -28,17 +28,6 @@ class GenerateTest : public TinyModelTest {
   }
 };
 
-double relative_error(const Tensor& a, const Tensor& b) {
-  EXPECT_EQ(a.shape(), b.shape());
-  double difference = 0, size = 0;
-  for (int64_t i = 0; i < a.count(); ++i) {
-    const double x = a.data<const float>()[i], y = b.data<const float>()[i];
-    difference += (x - y) * (x - y);
-    size += y * y;
-  }
-  return std::sqrt(difference / size);
-}
-
 int greatest_difference(const Picture& a, const Picture& b) {
   EXPECT_EQ(a.rgb.size(), b.rgb.size());
   int most = 0;
@@ -86,7 +75,7 @@ TEST_F(GenerateTest, AnotherSeedGivesAnotherPicture) {
   Request request = small_request();
   const Tensor first = latents(engine, request);
   request.seed = 1;
-  EXPECT_GT(relative_error(first, latents(engine, request)), 0.1);
+  EXPECT_GT(latents_error(first, latents(engine, request)), 0.1);
 }
 
 TEST_F(GenerateTest, PicturesOfACountAreThoseOfTheirSeeds) {
@@ -102,7 +91,7 @@ TEST_F(GenerateTest, PicturesOfACountAreThoseOfTheirSeeds) {
     const auto seed = 5u + static_cast<uint64_t>(i);
     request.seed = seed;
     EXPECT_EQ(together.pictures[static_cast<size_t>(i)].seed, seed);
-    EXPECT_LT(relative_error(both.rows(i, i + 1), latents(engine, request)), 1e-5);
+    EXPECT_LT(latents_error(both.rows(i, i + 1), latents(engine, request)), 1e-5);
     const Result alone = engine.generate(request);
     EXPECT_LE(greatest_difference(together.pictures[static_cast<size_t>(i)], alone.pictures[0]), 1);
   }
@@ -119,8 +108,8 @@ TEST_F(GenerateTest, NoiseOfAFileReplacesTheSeeds) {
   request.noise = at("noise.safetensors");
   const Tensor of_file = latents(engine, request);
   EXPECT_EQ(of_file.shape(), (Shape{1, 16, 8, 8}));
-  EXPECT_GT(relative_error(of_file, of_seed), 0.1);
-  EXPECT_EQ(relative_error(of_file, latents(engine, request)), 0);
+  EXPECT_GT(latents_error(of_file, of_seed), 0.1);
+  EXPECT_EQ(latents_error(of_file, latents(engine, request)), 0);
 }
 
 TEST_F(GenerateTest, GuidesWithASingleSpaceUnlessTold) {
@@ -128,9 +117,9 @@ TEST_F(GenerateTest, GuidesWithASingleSpaceUnlessTold) {
   Request request = small_request();
   const Tensor silent = latents(engine, request);
   request.negative_prompt = " ";
-  EXPECT_EQ(relative_error(latents(engine, request), silent), 0);
+  EXPECT_EQ(latents_error(latents(engine, request), silent), 0);
   request.negative_prompt = "blue";
-  EXPECT_GT(relative_error(latents(engine, request), silent), 1e-3);
+  EXPECT_GT(latents_error(latents(engine, request), silent), 1e-3);
 }
 
 TEST_F(GenerateTest, CfgOfOneRunsOnePass) {
@@ -234,7 +223,7 @@ TEST_F(GenerateTest, SaysWhenItCutsAPrompt) {
 TEST_F(GenerateTest, WeightsHeldAsF32AreTheSameWeights) {
   Engine stored = tiny();
   Engine wide = tiny({.held_as = HeldAs::f32});
-  EXPECT_LT(relative_error(latents(wide, small_request()), latents(stored, small_request())), 1e-5);
+  EXPECT_LT(latents_error(latents(wide, small_request()), latents(stored, small_request())), 1e-5);
 }
 
 TEST_F(GenerateTest, ProfileCountsEveryOp) {
@@ -255,7 +244,7 @@ TEST_F(GenerateTest, ReferenceDeviceDrawsTheSamePicture) {
   Request request = small_request();
   request.width = request.height = 32;
   Engine cpu = tiny(), reference = tiny({.device = DeviceKind::reference});
-  EXPECT_LT(relative_error(latents(cpu, request), latents(reference, request)), 1e-5);
+  EXPECT_LT(latents_error(latents(cpu, request), latents(reference, request)), 1e-5);
   EXPECT_LE(greatest_difference(cpu.generate(request).pictures[0], reference.generate(request).pictures[0]), 1);
 }
 

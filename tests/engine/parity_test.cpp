@@ -28,7 +28,6 @@ class EngineParityTest : public FolderTest, public ::testing::WithParamInterface
   EngineParityTest() : expected_(GetParam().model) {}
 
   void SetUp() override {
-    FolderTest::SetUp();
     if (GetParam().device == DeviceKind::cuda && !why_no_cuda().empty()) GTEST_SKIP() << why_no_cuda();
     engine_ = Engine::open(options());
   }

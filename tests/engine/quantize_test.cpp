@@ -33,20 +33,6 @@ std::vector<float> matrix_of(const Checkpoint& files, const std::string& layer) 
   return all;
 }
 
-double relative_error(const std::vector<float>& got, const std::vector<float>& expected) {
-  EXPECT_EQ(got.size(), expected.size());
-  double errors = 0, squares = 0;
-  for (size_t i = 0; i < expected.size(); ++i) {
-    errors += std::pow(double{got[i]} - double{expected[i]}, 2);
-    squares += std::pow(double{expected[i]}, 2);
-  }
-  return std::sqrt(errors / squares);
-}
-
-double relative_error(const Tensor& got, const Tensor& expected) {
-  return relative_error(values(to_f32(got)), values(to_f32(expected)));
-}
-
 class QuantizeTest : public TinyModelTest {
  protected:
   QuantizeOptions options(const std::string& format, const fs::path& source = kTransformer) const {

@@ -4,6 +4,7 @@
 
 #include "io/files.h"
 #include "io/safetensors.h"
+#include "relative_error.h"
 
 namespace inkstone {
 
@@ -12,6 +13,12 @@ inline const fs::path kTiny = fs::path(INKSTONE_MODELS) / "tiny";
 /// A request that takes as little work as the model allows.
 inline Request small_request(const std::string& prompt = "a red circle") {
   return {.prompt = prompt, .steps = 2, .width = 64, .height = 64};
+}
+
+/// Relative error of latents of the same shape.
+inline double latents_error(const Tensor& got, const Tensor& expected) {
+  EXPECT_EQ(got.shape(), expected.shape());
+  return relative_error(got, expected);
 }
 
 class TinyModelTest : public FolderTest {

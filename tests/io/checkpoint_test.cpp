@@ -35,10 +35,7 @@ class CheckpointTest : public FolderTest {
     return error_of([&] { open_checkpoint(at("s"), Component::transformer); });
   }
 
-  void SetUp() override {
-    FolderTest::SetUp();
-    fs::create_directories(at("s"));
-  }
+  void SetUp() override { fs::create_directories(at("s")); }
 };
 
 TEST_F(CheckpointTest, OpensAFileAFolderWithOneFileAndShardsWithAnIndex) {

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <gmock/gmock.h>
 #include <numeric>
-#include <unistd.h>
 
+#include "io/files.h"
 #include "model/parity.h"
 #include "model/transformer.h"
 #include "model/vae.h"
@@ -11,7 +11,6 @@
 namespace inkstone {
 namespace {
 
-namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
 constexpr const char* kPrefix = "model.diffusion_model.";
@@ -33,13 +32,6 @@ Tensor cut_to_e4m3(const Tensor& wide, float scale) {
 
 class ComfyParityTest : public DeviceTest {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "inkstone-test-XXXXXX").string();
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   /// random_b's transformer, matrices in scaled fp8, vectors in plain fp8; with its config.json beside.
   Checkpoint scaled_transformer() const {
     const fs::path source = test_model("random_b") / "transformer";
@@ -57,7 +49,7 @@ class ComfyParityTest : public DeviceTest {
     return open_checkpoint(folder_ / "t.safetensors", Component::transformer);
   }
 
-  fs::path folder_;
+  const TemporaryFolder folder_;
 };
 
 TEST_P(ComfyParityTest, ScaledFp8StaysPackedAndComputesTheSame) {

@@ -62,12 +62,9 @@ void merge(const Tensor& weight, const LoraPair& pair, double scale) {
 class LoraParityTest : public ParityTest {
  protected:
   LoraParityTest() : plain_(checkpoint(Component::transformer)) {
-    std::string name = (fs::temp_directory_path() / "inkstone-test-XXXXXX").string();
-    folder_ = mkdtemp(name.data());
     ConfigOrigin origin;
     config_ = read_transformer_config(plain_, origin);
   }
-  ~LoraParityTest() override { fs::remove_all(folder_); }
 
   void SetUp() override {
     if (std::string(GetParam().device).starts_with("cuda")) GTEST_SKIP() << "the cuda device refuses LoRAs";
@@ -120,7 +117,7 @@ class LoraParityTest : public ParityTest {
 
   Checkpoint plain_;
   TransformerConfig config_;
-  fs::path folder_;
+  const TemporaryFolder folder_;
 };
 
 TEST_P(LoraParityTest, EverySpellingEqualsMergedWeights) {

@@ -68,11 +68,9 @@ TEST(Prompt, CountsTheHeadWithTheModelsOwnTokenizer) {
   const Tokenizer tiny = Tokenizer::load(fs::path(INKSTONE_MODELS) / "tiny" / "tokenizer");
   EXPECT_EQ(tokenize_prompt(tiny, "a red star", std::nullopt).dropped, 34);
 
-  std::string name = (fs::temp_directory_path() / "inkstone-test-XXXXXX").string();
-  ASSERT_NE(mkdtemp(name.data()), nullptr);
-  std::ofstream(fs::path(name) / "merges.txt") << "a b\n";
-  const PromptTokens spelt = tokenize_prompt(Tokenizer::load(name), "ab", std::nullopt);
-  fs::remove_all(name);
+  const TemporaryFolder folder;
+  std::ofstream(folder / "merges.txt") << "a b\n";
+  const PromptTokens spelt = tokenize_prompt(Tokenizer::load(folder.path()), "ab", std::nullopt);
   const size_t letters = apply_template("").find("<|im_end|>\n<|im_start|>assistant");
   EXPECT_GT(spelt.dropped, 100) << "letter by letter";
   EXPECT_LT(spelt.dropped, static_cast<int64_t>(letters));

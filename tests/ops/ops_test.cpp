@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "io/files.h"
 #include "ops/random_tensors.h"
 #include "reference/reference_device.h"
 
@@ -21,17 +22,6 @@ class OpsTest : public ::testing::Test {
   static Tensor u8(const Shape& shape) { return host_tensor(shape, DType::u8); }
   static Tensor bf16(const Shape& shape) { return as_bf16(f32(shape)); }
   static Tensor rows(std::vector<int32_t> rows) { return host_tensor(rows); }
-
-  std::string error_of(const std::function<void()>& call) {
-    try {
-      call();
-    } catch (const Error& e) {
-      const std::string text = e.what();
-      EXPECT_EQ(text.find('\n'), std::string::npos) << text;
-      return text;
-    }
-    return "no error";
-  }
 
   std::unique_ptr<Device> device_ = make_reference_device();
   Ops ops_{*device_};

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "ops/weight.h"
+#include "relative_error.h"
 
 namespace inkstone {
 namespace {
@@ -16,10 +17,6 @@ double squared_error(const std::vector<float>& a, const std::vector<float>& b) {
   double sum = 0;
   for (size_t i = 0; i < a.size(); ++i) sum += std::pow(double{a[i]} - double{b[i]}, 2);
   return sum;
-}
-
-double relative_error(const std::vector<float>& got, const std::vector<float>& expected) {
-  return std::sqrt(squared_error(got, expected) / squared_error(std::vector<float>(got.size()), expected));
 }
 
 std::vector<float> normal_numbers(size_t n, float deviation = 1) {

@@ -1,0 +1,28 @@
+// How far numbers are from those expected.
+#pragma once
+#include <cmath>
+#include <span>
+#include <stdexcept>
+
+#include "core/tensor.h"
+
+namespace inkstone {
+
+/// L2 norm of the difference over that of `expected`, in f64; as many numbers in each.
+inline double relative_error(std::span<const float> got, std::span<const float> expected) {
+  if (got.size() != expected.size()) throw std::runtime_error("cannot compare different counts of numbers");
+  double difference = 0;
+  double norm = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    difference += std::pow(double{got[i]} - double{expected[i]}, 2);
+    norm += std::pow(double{expected[i]}, 2);
+  }
+  return std::sqrt(difference / norm);
+}
+
+/// The same of f32 tensors, whatever their shapes.
+inline double relative_error(const Tensor& got, const Tensor& expected) {
+  return relative_error(got.span<const float>(), expected.span<const float>());
+}
+
+}  // namespace inkstone
