@@ -1,0 +1,176 @@
+// LayerNorm with modulation at full size, ahead of a product in FP8: what rounding costs apart and in the same pass.
+//
+// Reference: f64. Versions: the engine's op, f32 to bf16; a pass that rounds its result with a scale a token;
+// both in one kernel.
+#include <cmath>
+#include <cstdio>
+#include <vector>
+
+#include "cuda/launch.h"
+#include "ladder.h"
+#include "rounding.cuh"
+
+namespace {
+
+using namespace ladder;
+using inkstone::DType;
+
+constexpr int kWidth = 3072, kParts = kWidth / (kThreads * kLaneNumbers);
+constexpr float kEps = 1e-6f;
+
+__device__ float block_sum(float x) {
+  __shared__ float shared[kThreads / kWarp];
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(kAllLanes, x, offset);
+  __syncthreads();  // readers of an earlier sum are done
+  if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = x;
+  __syncthreads();
+  x = 0;
+  for (const float v : shared) x += v;
+  return x;
+}
+
+__global__ void modulate_and_round(uint8_t* codes, float* scales, const float4* x, const float4* scale,
+                                   const float4* shift) {
+  float held[kParts][kLaneNumbers];
+  const int64_t first = int64_t{blockIdx.x} * kParts * kThreads + threadIdx.x;
+  float sum = 0, squares = 0;
+  for (int i = 0; i < kParts; ++i) {
+    const float4 v = x[first + i * kThreads];
+    held[i][0] = v.x, held[i][1] = v.y, held[i][2] = v.z, held[i][3] = v.w;
+    sum += (v.x + v.y) + (v.z + v.w);
+  }
+  const float mean = block_sum(sum) / kWidth;
+  for (const auto& part : held)
+    for (const float v : part) squares += (v - mean) * (v - mean);
+  const float inverse = 1.0f / sqrtf(block_sum(squares) / kWidth + kEps);
+  for (int i = 0; i < kParts; ++i) {
+    const float4 by = scale[i * kThreads + threadIdx.x], add = shift[i * kThreads + threadIdx.x];
+    held[i][0] = (held[i][0] - mean) * inverse * (1 + by.x) + add.x;
+    held[i][1] = (held[i][1] - mean) * inverse * (1 + by.y) + add.y;
+    held[i][2] = (held[i][2] - mean) * inverse * (1 + by.z) + add.z;
+    held[i][3] = (held[i][3] - mean) * inverse * (1 + by.w) + add.w;
+  }
+  round_held<__nv_fp8_storage_t>(codes, scales, held, kFp8Largest);
+}
+
+struct Rows {
+  explicit Rows(int n)
+      : rows(n),
+        x(size_t(n) * kWidth),
+        normed(size_t(n) * kWidth),
+        vectors(2 * kWidth),
+        codes(size_t(n) * kWidth),
+        scales(n),
+        modulation(2 * kWidth) {
+    const auto draw = [](const Buffer<__nv_bfloat16>& to, uint64_t seed) {
+      const auto count = static_cast<int64_t>(to.bytes() / sizeof(__nv_bfloat16));
+      fill_normal<<<static_cast<unsigned>(count / kThreads), kThreads>>>(to.data(), count, kWidth, seed << 40, 1);
+      must(cudaGetLastError(), "drawing numbers");
+    };
+    draw(normed, 1);
+    numbers = host(normed);
+    must(cudaMemcpy(x.data(), numbers.data(), x.bytes(), cudaMemcpyDefault), "copying");
+    draw(vectors, 2);
+    for (const float v : host(vectors)) modulation_host.push_back(0.1f * v);
+    must(cudaMemcpy(modulation.data(), modulation_host.data(), modulation.bytes(), cudaMemcpyDefault), "copying");
+    const int32_t begin[] = {0, n}, row[] = {0};
+    must(cudaMemcpy(begins.data(), begin, sizeof(begin), cudaMemcpyDefault), "copying");
+    must(cudaMemcpy(row_of.data(), row, sizeof(row), cudaMemcpyDefault), "copying");
+  }
+
+  static std::vector<float> host(const Buffer<__nv_bfloat16>& numbers) {
+    std::vector<__nv_bfloat16> raw(numbers.bytes() / sizeof(__nv_bfloat16));
+    must(cudaMemcpy(raw.data(), numbers.data(), numbers.bytes(), cudaMemcpyDefault), "copying");
+    std::vector<float> floats;
+    for (const __nv_bfloat16 v : raw) floats.push_back(__bfloat162float(v));
+    return floats;
+  }
+
+  void present() {
+    const inkstone::cuda::SequenceStarts starts = {begins.data(), 1};
+    const inkstone::cuda::Numbers table = {modulation.data(), DType::f32};
+    inkstone::cuda::layer_norm_modulate({.out = {normed.data(), DType::bf16},
+                                         .x = {x.data(), DType::f32},
+                                         .shift = {table, row_of.data(), 1, starts},
+                                         .scale = {table, row_of.data(), 0, starts},
+                                         .eps = kEps},
+                                        rows, kWidth, nullptr);
+  }
+  void round() {
+    round_rows<__nv_fp8_storage_t, kParts, false>
+        <<<rows, kThreads>>>(codes.data(), scales.data(), normed.data(), kFp8Largest);
+  }
+  void fused() {
+    const auto* vectors_of = reinterpret_cast<const float4*>(modulation.data());
+    modulate_and_round<<<rows, kThreads>>>(codes.data(), scales.data(), reinterpret_cast<const float4*>(x.data()),
+                                           vectors_of, vectors_of + kWidth / kLaneNumbers);
+  }
+
+  /// ‖codes * scales - reference‖ / ‖reference‖ over every 17th row.
+  double error() const {
+    std::vector<uint8_t> raw(codes.bytes());
+    std::vector<float> row_scales(static_cast<size_t>(rows));
+    must(cudaMemcpy(raw.data(), codes.data(), codes.bytes(), cudaMemcpyDefault), "checking");
+    must(cudaMemcpy(row_scales.data(), scales.data(), scales.bytes(), cudaMemcpyDefault), "checking");
+    double difference = 0, whole = 0;
+    for (int r = 0; r < rows; r += 17) {
+      const float* row = numbers.data() + size_t(r) * kWidth;
+      double mean = 0, squares = 0;
+      for (int j = 0; j < kWidth; ++j) mean += double{row[j]} / kWidth;
+      for (int j = 0; j < kWidth; ++j) squares += (row[j] - mean) * (row[j] - mean);
+      const double inverse = 1 / std::sqrt(squares / kWidth + double{kEps});
+      for (int j = 0; j < kWidth; ++j) {
+        const double right = (row[j] - mean) * inverse * (1 + double{modulation_host[size_t(j)]}) +
+                             double{modulation_host[size_t(kWidth + j)]};
+        __nv_fp8_e4m3 code;
+        code.__x = raw[size_t(r) * kWidth + size_t(j)];
+        const double got = double{static_cast<float>(code)} * double{row_scales[size_t(r)]};
+        difference += (got - right) * (got - right);
+        whole += right * right;
+      }
+    }
+    return std::sqrt(difference / whole);
+  }
+
+  int rows;
+  Buffer<float> x;
+  Buffer<__nv_bfloat16> normed, vectors;
+  Buffer<uint8_t> codes;
+  Buffer<float> scales, modulation;
+  Buffer<int32_t> begins{2}, row_of{1};
+  std::vector<float> numbers, modulation_host;  ///< x and the vectors again
+};
+
+void print_error(const char* name, Rows& rows, const auto& work) {
+  rows.codes.poison();
+  rows.scales.poison();
+  work();
+  const double error = rows.error();
+  std::printf("  %-28s %.2e\n", name, error);
+  must(error < 3e-2, std::string(name) + ": the error is too large");  // e4m3 has three bits behind the point
+}
+
+void measure(int n) {
+  Rows rows(n);
+  const double count = double(n) * kWidth;
+  std::printf("\n%d rows of %d\n", n, kWidth);
+  print_times(0, {{"layer_norm_modulate", [&](int) { rows.present(); }, 6 * count},
+                  {"round to fp8", [&](int) { rows.round(); }, 3 * count},
+                  {"both in one", [&](int) { rows.fused(); }, 5 * count}});
+  std::printf("  relative error of the codes\n");
+  print_error("two passes", rows, [&] {
+    rows.present();
+    rows.round();
+  });
+  print_error("both in one", rows, [&] { rows.fused(); });
+}
+
+}  // namespace
+
+int main() {
+  cudaDeviceProp device = {};
+  must(cudaGetDeviceProperties(&device, 0), "finding a device");
+  std::printf("%s; medians of %d\n", device.name, kRounds);
+  for (const int rows : {64, 1024, 4096, 6889})
+    measure(rows);  // text, and pictures of 512, 1024 and 1328 pixels a side
+}
