@@ -48,7 +48,8 @@ class Interrupt {
   std::jthread waiter_;
 };
 
-/// Runs work of the library under an Interrupt. Throws Interrupted where the work throws Cancelled.
+/// Runs work of the library under an Interrupt. Throws Interrupted where the work throws Cancelled, and Error if a
+/// mapped file failed, see file_fault().
 void run_interruptibly(const std::function<void(const std::stop_token& stop)>& work);
 
 }  // namespace inkstone::cli

@@ -11,6 +11,7 @@
 #include "inkstone/inkstone.h"
 
 #include "commands.h"
+#include "file_fault.h"
 #include "interrupt.h"
 #include "messages.h"
 #include "usage.h"
@@ -103,6 +104,7 @@ void finish_output() {
 int guarded_run(int argc, char** argv) {
   try {
     set_up_messages(Verbosity::normal);
+    catch_file_faults();
     run(argc, argv);
     finish_output();
     return success;

@@ -3,22 +3,11 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <system_error>
 #include <unistd.h>
 
 namespace inkstone {
 namespace {
-
-struct Descriptor {
-  explicit Descriptor(int n) : fd(n) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (fd >= 0) close(fd);
-  }
-  int fd;
-};
 
 [[noreturn]] void fail_to_read(const std::filesystem::path& path, int error) {
   fail("{}: cannot read: {}", path.string(), std::generic_category().message(error));
@@ -28,7 +17,7 @@ struct Descriptor {
 
 std::shared_ptr<MappedFile> MappedFile::open(const std::filesystem::path& path) {
   // A pipe would make a blocking open wait for its writer.
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.fd < 0) fail_to_read(path, errno);
   struct stat status {};
   if (fstat(file.fd, &status) != 0) fail_to_read(path, errno);
@@ -36,17 +25,35 @@ std::shared_ptr<MappedFile> MappedFile::open(const std::filesystem::path& path) 
   check(S_ISREG(status.st_mode), "{}: is not a regular file", path.string());
 
   const auto size = static_cast<size_t>(status.st_size);
-  if (size == 0) return std::shared_ptr<MappedFile>(new MappedFile(path, nullptr, 0));  // mmap refuses length 0
-  void* data = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.fd, 0);
+  void* data = nullptr;
+  if (size > 0) data = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.fd, 0);  // it refuses length 0
   if (data == MAP_FAILED) fail_to_read(path, errno);
-  return std::shared_ptr<MappedFile>(new MappedFile(path, static_cast<const std::byte*>(data), size));
+  return std::shared_ptr<MappedFile>(
+      new MappedFile(path, std::move(file), static_cast<const std::byte*>(data), status));
 }
 
-MappedFile::MappedFile(std::filesystem::path path, const std::byte* data, size_t size)
-    : path_(std::move(path)), data_(data), size_(size) {}
+MappedFile::Descriptor::~Descriptor() {
+  if (fd >= 0) close(fd);
+}
+
+MappedFile::MappedFile(std::filesystem::path path, Descriptor file, const std::byte* data, const struct stat& status)
+    : path_(std::move(path)),
+      file_(std::move(file)),
+      data_(data),
+      size_(static_cast<size_t>(status.st_size)),
+      written_(status.st_mtim) {}
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void MappedFile::check_unchanged() const {
+  struct stat now {};
+  if (fstat(file_.fd, &now) != 0) fail_to_read(path_, errno);
+  check(static_cast<size_t>(now.st_size) == size_,
+        "{}: changed while it was in use: {} bytes now, {} when it was opened", path_.string(), now.st_size, size_);
+  check(now.st_mtim.tv_sec == written_.tv_sec && now.st_mtim.tv_nsec == written_.tv_nsec,
+        "{}: changed while it was in use: written to since it was opened", path_.string());
 }
 
 void MappedFile::release_pages() const {

@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <sys/stat.h>
+#include <utility>
 
 #include "core/tensor.h"
 
@@ -20,16 +22,29 @@ class MappedFile {
   const std::filesystem::path& path() const { return path_; }
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
+  /// Throws Error if the file has another size or was written to since it was opened: what is read from it may be
+  /// anything, and behind its new end reading is SIGBUS. A file that was removed or replaced stays as it was.
+  void check_unchanged() const;
+
   /// Takes the file's pages out of this process' resident memory; what is read again comes from the system's cache, or
   /// the disk.
   void release_pages() const;
 
  private:
-  MappedFile(std::filesystem::path path, const std::byte* data, size_t size);
+  struct Descriptor {
+    explicit Descriptor(int n) : fd(n) {}
+    Descriptor(Descriptor&& other) noexcept : fd(std::exchange(other.fd, -1)) {}
+    ~Descriptor();
+    int fd;
+  };
+
+  MappedFile(std::filesystem::path path, Descriptor file, const std::byte* data, const struct stat& status);
 
   std::filesystem::path path_;
+  Descriptor file_;
   const std::byte* data_;
   size_t size_;
+  timespec written_;  ///< when, as of opening
 };
 
 /// A mapped file as the memory of tensors.

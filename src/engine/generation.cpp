@@ -115,6 +115,12 @@ class Generation {
     embeddings_ = session_.encode(texts, [&] { stages_.step_done(); });
   }
 
+  /// The end of a step that read weights.
+  void step_done() {
+    session_.check_files();
+    stages_.step_done();
+  }
+
   /// A stage's use of the pool is planned from an empty one.
   void begin_pool(size_t limit) {
     HostMemory& pool = session_.machine().memory();
@@ -145,8 +151,7 @@ class Generation {
     for (int64_t first = 0; first < job_.count; first += plan_.told.batch) {
       const Batch batch = batch_from(first);
       const Tensor noise = ops.upload(noise_.rows(first, first + batch.pictures()));
-      const Tensor tokens =
-          sampler.run(batch, ops.patchify(noise, model_.transformer.patch), [&] { stages_.step_done(); });
+      const Tensor tokens = sampler.run(batch, ops.patchify(noise, model_.transformer.patch), [this] { step_done(); });
       check_finite(ops.download(tokens));
       drawn_.push_back(tokens);
     }
@@ -172,7 +177,7 @@ class Generation {
       const Tensor pixels = ops.download(decode_tokens(ops, {model_.vae, session_.vae(), plan_.told.band_rows}, tokens,
                                                        job_.latents.with_first(1), model_.transformer.patch));
       result_.pictures.push_back(picture(i, pixels));
-      stages_.step_done();
+      step_done();
     }
   }
 

@@ -99,6 +99,7 @@ void write_shard(const ComponentJob& job, size_t index, Report& report, ThreadPo
   ShardFile shard(job.folder / shard_name(job, index), entries, {{"format", "pt"}});  // as others' readers expect
   for (const TensorPlan& plan : plans) {
     done(0);
+    job.files.check_unchanged();
     if (plan.target == Target::stored) {
       shard.write(plan.name, 0, std::as_bytes(std::span(plan.stored.data<char>(), plan.stored.bytes())));
       continue;
@@ -106,6 +107,7 @@ void write_shard(const ComponentJob& job, size_t index, Report& report, ThreadPo
     const std::string where = describe(*job.files.find(plan.name), plan.name);
     report.add(plan, write_matrix(plan, where, shard, pool, done));
   }
+  job.files.check_unchanged();
   shard.finish();
   report.save(shard_name(job, index));
 }

@@ -67,6 +67,10 @@ void Session::watch(const std::stop_token& stop) {
   machine_.watch(stop);
 }
 
+void Session::check_files() const {
+  for (const Checkpoint* files : model_.files()) files->check_unchanged();
+}
+
 Tensor Session::encode(const TextEncoderWeights& weights, const PromptTokens& tokens,
                        const std::function<void()>& layer_done) {
   Ops& ops = machine_.ops();
@@ -129,6 +133,7 @@ std::vector<Tensor> Session::encode(std::span<const PromptTokens> prompts, const
             *streamed_text_encoder_);
       embeddings = encode(*weights, tokens, layer_done);
       check_finite(embeddings);
+      check_files();  // a store would give out wrong ones for ever
       keep(tokens, embeddings);
     }
     all.push_back(embeddings);

@@ -47,6 +47,9 @@ class Session {
   /// From here on work, binding of weights included, throws Cancelled soon after a stop request of `stop`.
   void watch(const std::stop_token& stop);
 
+  /// Throws Error if a file of the weights changed since it was opened.
+  void check_files() const;
+
   /// Each prompt's conditioning (kept rows, text width). Weights of the text encoder are held only while this runs.
   /// A prompt is encoded alone, so that its numbers do not depend on what else was asked for. `layer_done` is called
   /// encoding_steps() times.

@@ -46,6 +46,9 @@ struct Checkpoint {
 
   /// Takes the mapped tensors out of resident memory, see MappedFile::release_pages().
   void release_pages() const;
+
+  /// Throws Error naming a mapped file, those of LoRAs included, that changed, see MappedFile::check_unchanged().
+  void check_unchanged() const;
 };
 
 /// Opens a component: a folder with an index and shards, with one file, or with mflux's 0.safetensors...; or one file.

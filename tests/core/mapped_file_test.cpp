@@ -17,9 +17,14 @@ class MappedFileTest : public ::testing::Test {
   void SetUp() override { fs::create_directories(folder_); }
   void TearDown() override { fs::remove_all(folder_); }
 
-  std::string error_of_opening(const fs::path& path) {
+  static std::string error_of_opening(const fs::path& path) {
+    return error_of([&] { MappedFile::open(path); });
+  }
+
+  template <class Action>
+  static std::string error_of(const Action& action) {
     try {
-      MappedFile::open(path);
+      action();
     } catch (const Error& e) {
       return e.what();
     }
@@ -44,6 +49,30 @@ TEST_F(MappedFileTest, StaysReadableAfterTheFileIsRemoved) {
   const auto file = MappedFile::open(path);
   fs::remove(path);
   EXPECT_EQ(file->bytes()[0], std::byte{'x'});
+}
+
+TEST_F(MappedFileTest, TellsThatTheFileChanged) {
+  const fs::path path = folder_ / "file", other = folder_ / "other";
+  for (const fs::path& made : {path, other}) std::ofstream(made) << "seven!!";
+  const auto shorter = MappedFile::open(path), rewritten = MappedFile::open(other);
+  shorter->check_unchanged();
+  fs::resize_file(path, 3);
+  EXPECT_THAT(error_of([&] { shorter->check_unchanged(); }),
+              HasSubstr("file: changed while it was in use: 3 bytes now, 7"));
+  fs::last_write_time(other, fs::last_write_time(other) + std::chrono::seconds(1));
+  EXPECT_THAT(error_of([&] { rewritten->check_unchanged(); }),
+              HasSubstr("other: changed while it was in use: written"));
+}
+
+TEST_F(MappedFileTest, ARemovedOrReplacedFileIsUnchanged) {
+  const fs::path path = folder_ / "file";
+  std::ofstream(path) << "seven!!";
+  const auto file = MappedFile::open(path);
+  fs::remove(path);
+  file->check_unchanged();
+  std::ofstream(path) << "x";
+  file->check_unchanged();
+  EXPECT_EQ(file->bytes().size(), 7u);
 }
 
 TEST_F(MappedFileTest, AnEmptyFileHasNoBytes) {
