@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <fmt/format.h>
@@ -105,6 +106,7 @@ int guarded_run(int argc, char** argv) {
   try {
     set_up_messages(Verbosity::normal);
     catch_file_faults();
+    std::signal(SIGXFSZ, SIG_IGN);  // a limit of files' sizes is an error of the write, like a full disk
     run(argc, argv);
     finish_output();
     return success;

@@ -169,6 +169,15 @@ class FaultTest(ProgramTest):
         _, messages = self.run_program("generate", "--prompt", "x", "--verbose", "--output", "star.bmp", code=1)
         self.assertEqual(len(messages.splitlines()), 1, "no engine was opened")
 
+    def test_output_beyond_the_limit_of_files_sizes(self):
+        bound = 100  # bytes; the picture has more
+        done = subprocess.run([PROGRAM, "generate", "--prompt", "x", *QUICK, "--output", "star.png"], cwd=self.folder,
+                              capture_output=True, check=False,
+                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (bound, bound)))
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr.decode(), r"error: star.png: .*too large\n\Z")
+        self.assertEqual(self.files(), [])
+
     def test_full_standard_output(self):
         with open("/dev/full", "wb") as full:
             done = subprocess.run([PROGRAM, "tokenize", "x"], stdout=full, stderr=subprocess.PIPE, check=False)
