@@ -4,34 +4,19 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
-#include <unistd.h>
+
+#include "io/files.h"
 
 namespace inkstone {
 namespace {
 
-namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-class MappedFileTest : public ::testing::Test {
+class MappedFileTest : public FolderTest {
  protected:
-  void SetUp() override { fs::create_directories(folder_); }
-  void TearDown() override { fs::remove_all(folder_); }
-
   static std::string error_of_opening(const fs::path& path) {
     return error_of([&] { MappedFile::open(path); });
   }
-
-  template <class Action>
-  static std::string error_of(const Action& action) {
-    try {
-      action();
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "";
-  }
-
-  const fs::path folder_ = fs::path(::testing::TempDir()) / fmt::format("inkstone-mapped-{}", getpid());
 };
 
 TEST_F(MappedFileTest, GivesTheBytesOfAFile) {
