@@ -42,21 +42,19 @@ struct Slab final : Buffer {
 /// A file opened for reading.
 class File {
  public:
-  File(const std::filesystem::path& path, Caching caching) : path_(path) {
+  File(const MappedFile& mapped, Caching caching) : path_(mapped.path()) {
     constexpr int kFlags = O_RDONLY | O_CLOEXEC;
-    if (caching == Caching::direct) fd_ = open(path.c_str(), kFlags | O_DIRECT);
-    if (fd_ < 0) fd_ = open(path.c_str(), kFlags);  // some file systems have no direct reads
-    check(fd_ >= 0, "{}: cannot read: {}", path.string(), std::generic_category().message(errno));
+    if (caching == Caching::direct) descriptor_.fd = open(path_.c_str(), kFlags | O_DIRECT);
+    if (descriptor_.fd < 0) descriptor_.fd = open(path_.c_str(), kFlags);  // some file systems have no direct reads
+    check(descriptor_.fd >= 0, "{}: cannot read: {}", path_.string(), std::generic_category().message(errno));
+    mapped.check_is(descriptor_.fd);
   }
-  ~File() { close(fd_); }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
 
   /// `bytes` from `begin` on, of which at least `needed` must be there.
   void read(size_t begin, size_t bytes, size_t needed, std::byte* to) const {
     size_t done = 0;
     while (done < needed) {
-      const ssize_t n = pread(fd_, to + done, bytes - done, static_cast<off_t>(begin + done));
+      const ssize_t n = pread(descriptor_.fd, to + done, bytes - done, static_cast<off_t>(begin + done));
       if (n < 0 && errno == EINTR) continue;
       check(n >= 0, "{}: cannot read: {}", path_.string(), std::generic_category().message(errno));
       check(n > 0, "{}: ends after {} bytes now; it was changed while in use", path_.string(), begin + done);
@@ -66,7 +64,7 @@ class File {
 
  private:
   std::filesystem::path path_;
-  int fd_ = -1;
+  MappedFile::Descriptor descriptor_;
 };
 
 struct Chunk {
@@ -79,7 +77,7 @@ struct Chunk {
 
 struct BlockReader::State {
   std::vector<FileBlock> blocks;
-  std::map<std::filesystem::path, std::unique_ptr<File>> files;
+  std::map<const MappedFile*, std::unique_ptr<File>> files;
   std::shared_ptr<Slab> slabs[2];
   int current = 1;             // the slab that the caller uses
   std::optional<size_t> next;  // the block that the other one gets
@@ -114,7 +112,7 @@ struct BlockReader::State {
       std::byte* to = at[i] - (part.begin - begin);
       for (size_t from = begin; from < end; from += kChunk) {
         const size_t until = std::min(from + kChunk, end);
-        chunks.push_back({files.at(part.path).get(), from, round_up(until) - from, until - from, to + (from - begin)});
+        chunks.push_back({files.at(part.file).get(), from, round_up(until) - from, until - from, to + (from - begin)});
       }
       read += part.bytes;
     }
@@ -171,7 +169,7 @@ BlockReader::BlockReader(std::vector<FileBlock> blocks, Caching caching) : state
   State& s = *state_;
   for (const FileBlock& block : blocks)
     for (const FilePart& part : block)
-      if (!s.files.contains(part.path)) s.files[part.path] = std::make_unique<File>(part.path, caching);
+      if (!s.files.contains(part.file)) s.files[part.file] = std::make_unique<File>(*part.file, caching);
   for (auto& slab : s.slabs) slab = std::make_shared<Slab>(slab_bytes(blocks) / 2);
   s.blocks = std::move(blocks);
   for (int i = 0; i < kThreads; ++i) s.threads.emplace_back([&s] { s.serve(); });

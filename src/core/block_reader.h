@@ -1,16 +1,16 @@
 // Blocks of files read ahead: while a caller works with one, threads read the next.
 #pragma once
-#include <filesystem>
 #include <memory>
 #include <vector>
 
+#include "core/mapped_file.h"
 #include "core/tensor.h"
 
 namespace inkstone {
 
 /// Some bytes of a file, at most once in a block.
 struct FilePart {
-  std::filesystem::path path;
+  const MappedFile* file = nullptr;  ///< outlives every reader of it
   size_t begin = 0;
   size_t bytes = 0;
 };
@@ -25,7 +25,7 @@ class BlockReader {
   /// Bytes of memory for these blocks.
   static size_t slab_bytes(const std::vector<FileBlock>& blocks);
 
-  /// Throws Error naming a file that cannot be opened.
+  /// Throws Error naming a file that cannot be opened again or has been replaced since it was mapped.
   BlockReader(std::vector<FileBlock> blocks, Caching caching);
   ~BlockReader();
   BlockReader(const BlockReader&) = delete;

@@ -56,6 +56,14 @@ void MappedFile::check_unchanged() const {
         "{}: changed while it was in use: written to since it was opened", path_.string());
 }
 
+void MappedFile::check_is(int descriptor) const {
+  struct stat mine {
+  }, other{};
+  if (fstat(file_.fd, &mine) != 0 || fstat(descriptor, &other) != 0) fail_to_read(path_, errno);
+  check(mine.st_dev == other.st_dev && mine.st_ino == other.st_ino,
+        "{}: changed while it was in use: replaced by another file since it was opened", path_.string());
+}
+
 void MappedFile::release_pages() const {
   if (data_ != nullptr) madvise(const_cast<std::byte*>(data_), size_, MADV_DONTNEED);
 }

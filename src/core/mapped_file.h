@@ -13,6 +13,14 @@ namespace inkstone {
 /// Maps a regular file for reading. Tensors that point into it keep it mapped.
 class MappedFile {
  public:
+  /// An opened file, closed at the end.
+  struct Descriptor {
+    explicit Descriptor(int n = -1) : fd(n) {}
+    Descriptor(Descriptor&& other) noexcept : fd(std::exchange(other.fd, -1)) {}
+    ~Descriptor();
+    int fd;
+  };
+
   /// Throws Error naming the path and the system's reason.
   static std::shared_ptr<MappedFile> open(const std::filesystem::path& path);
   ~MappedFile();
@@ -26,18 +34,14 @@ class MappedFile {
   /// anything, and behind its new end reading is SIGBUS. A file that was removed or replaced stays as it was.
   void check_unchanged() const;
 
+  /// Throws Error if a descriptor is of another file, opened by this one's path after it was replaced.
+  void check_is(int descriptor) const;
+
   /// Takes the file's pages out of this process' resident memory; what is read again comes from the system's cache, or
   /// the disk.
   void release_pages() const;
 
  private:
-  struct Descriptor {
-    explicit Descriptor(int n) : fd(n) {}
-    Descriptor(Descriptor&& other) noexcept : fd(std::exchange(other.fd, -1)) {}
-    ~Descriptor();
-    int fd;
-  };
-
   MappedFile(std::filesystem::path path, Descriptor file, const std::byte* data, const struct stat& status);
 
   std::filesystem::path path_;

@@ -12,7 +12,7 @@ namespace inkstone {
 inline std::optional<FilePart> file_part(const Tensor& tensor) {
   const MappedFile* file = file_of(tensor);
   if (file == nullptr) return std::nullopt;
-  return FilePart{file->path(), tensor.offset(), tensor.bytes()};
+  return FilePart{file, tensor.offset(), tensor.bytes()};
 }
 
 /// The file parts of each block; `for_each(block, visit)` visits the tensors to stream.

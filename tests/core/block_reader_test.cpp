@@ -11,12 +11,14 @@ namespace {
 
 class BlockReaderTest : public FolderTest {
  protected:
-  fs::path file_of(size_t bytes, const std::string& name = "weights") const {
+  /// Writes and maps a file.
+  std::shared_ptr<MappedFile> file_of(size_t bytes) const {
     std::string content(bytes, 0);
     for (size_t i = 0; i < bytes; ++i) content[i] = byte_at(i);
-    std::ofstream(at(name), std::ios::binary) << content;
-    return at(name);
+    std::ofstream(at(kName), std::ios::binary) << content;
+    return MappedFile::open(at(kName));
   }
+  static constexpr const char* kName = "weights";
   static char byte_at(size_t i) { return static_cast<char>((i * 2654435761u) >> 13); }
 
   static void expect_part(const FilePart& part, const std::byte* got) {
@@ -29,11 +31,12 @@ class BlockReaderTest : public FolderTest {
 
 TEST_F(BlockReaderTest, GivesEveryPartOfEveryBlockInAnyOrder) {
   constexpr size_t kBytes = (size_t{20} << 20) + 77;  // the last part ends within a unit
-  const fs::path path = file_of(kBytes);
+  const auto mapped = file_of(kBytes);
+  const MappedFile* const file = mapped.get();
   const std::vector<FileBlock> blocks = {
-      {{path, 8, 100}, {path, 4096, 4096}, {path, 5000, 3}},
-      {{path, 123456, size_t{9} << 20}},
-      {{path, kBytes - 1, 1}, {path, kBytes - 40000, 39000}, {path, 0, 1}},
+      {{file, 8, 100}, {file, 4096, 4096}, {file, 5000, 3}},
+      {{file, 123456, size_t{9} << 20}},
+      {{file, kBytes - 1, 1}, {file, kBytes - 40000, 39000}, {file, 0, 1}},
   };
   for (const Caching caching : {Caching::cached, Caching::direct}) {
     BlockReader reader(blocks, caching);
@@ -52,23 +55,31 @@ TEST_F(BlockReaderTest, GivesEveryPartOfEveryBlockInAnyOrder) {
 }
 
 TEST_F(BlockReaderTest, HasTwoSlabsAsLargeAsTheLargestBlock) {
-  const fs::path path = file_of(100000);
-  const size_t bytes = BlockReader::slab_bytes({{{path, 10, 10}}, {{path, 0, 50000}}});
+  const auto file = file_of(100000);
+  const size_t bytes = BlockReader::slab_bytes({{{file.get(), 10, 10}}, {{file.get(), 0, 50000}}});
   EXPECT_GE(bytes, 2u * 50000);
   EXPECT_LE(bytes, 2u * (50000 + 2 * 4096));
 }
 
-TEST_F(BlockReaderTest, NamesAFileThatIsMissingOrWasCut) {
-  const fs::path path = file_of(100000);
-  const std::string missing = error_of([&] { BlockReader({{{at("none"), 0, 1}}}, Caching::cached); });
-  EXPECT_THAT(missing, ::testing::HasSubstr("none: cannot read: No such file"));
-  BlockReader reader({{{path, 0, 100000}}}, Caching::cached);
-  fs::resize_file(path, 50000);
+TEST_F(BlockReaderTest, NamesAFileThatWasCut) {
+  const auto file = file_of(100000);
+  BlockReader reader({{{file.get(), 0, 100000}}}, Caching::cached);
+  fs::resize_file(at(kName), 50000);
   const std::string cut = error_of([&] {
     reader.get(0);
     reader.get(0);  // the first may have been read in time
   });
   EXPECT_THAT(cut, ::testing::HasSubstr("weights: ends after 50000 bytes now; it was changed while in use"));
+}
+
+TEST_F(BlockReaderTest, RefusesAFileThatIsNotTheMappedOneAnyMore) {
+  const auto file = file_of(1000);
+  const auto error = [&] { return error_of([&] { BlockReader({{{file.get(), 0, 1000}}}, Caching::cached); }); };
+  fs::remove(at(kName));
+  EXPECT_THAT(error(), ::testing::HasSubstr("weights: cannot read: No such file"));
+  const auto replacement = file_of(1000);
+  EXPECT_THAT(error(), ::testing::HasSubstr("weights: changed while it was in use: replaced by another file"));
+  BlockReader({{{replacement.get(), 0, 1000}}}, Caching::cached).get(0);
 }
 
 }  // namespace
