@@ -33,6 +33,16 @@ constexpr std::array<std::string_view, 14> kFields = {"num_train_timesteps",
                                                       "time_shift_type",
                                                       "stochastic_sampling"};
 
+/// A null is no default: diffusers fails on one in these fields. In `shift` it does so only where that is used.
+void refuse_nulls(const JsonFile& f) {
+  std::vector<const char*> fields = {"num_train_timesteps", "base_shift",        "max_shift",
+                                     "base_image_seq_len",  "max_image_seq_len", "time_shift_type",
+                                     "use_karras_sigmas",   "use_beta_sigmas",   "use_exponential_sigmas"};
+  if (!f.boolean_or("use_dynamic_shifting", false)) fields.push_back("shift");
+  for (const char* field : fields)
+    if (f.object().contains(field) && !f.has(field)) f.refuse(field, "a value, or a file without the field");
+}
+
 void refuse_others(const JsonFile& f) {
   if (f.text("_class_name") != kClass) f.refuse("_class_name", kClass);
   if (f.integer_or("num_train_timesteps", kTrainTimesteps, 1, kMaxTokens) != kTrainTimesteps)
@@ -56,6 +66,7 @@ double dynamic_shift_or(const JsonFile& f, const char* field, double absent) {
 
 ScheduleConfig from_file(const JsonFile& f) {
   refuse_others(f);
+  refuse_nulls(f);
   // A file means what diffusers makes of it: fields that it leaves out are those of FlowMatchEulerDiscreteScheduler's
   // code, not of the published model.
   ScheduleConfig c;

@@ -169,6 +169,24 @@ TEST_F(ScheduleFilesTest, RefuseValuesThatMakeNoSense) {
   EXPECT_THAT(error_of([&] { read_schedule_config(folder_); }), HasSubstr("not valid JSON"));
 }
 
+TEST_F(ScheduleFilesTest, RefuseNullsWhereDiffusersDoes) {
+  for (const char* field : {"num_train_timesteps", "base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len",
+                            "time_shift_type", "use_karras_sigmas", "use_beta_sigmas", "use_exponential_sigmas"})
+    EXPECT_EQ(error_with(field, nullptr),
+              fmt::format("{}: field {} is null, a value, or a file without the field is needed",
+                          at("scheduler_config.json").string(), field));
+  nlohmann::json file = published();
+  for (const char* field : {"shift", "invert_sigmas", "stochastic_sampling"}) file[field] = nullptr;
+  write("scheduler_config.json", file.dump());
+  EXPECT_EQ(make_schedule(read_schedule_config(folder_), 8, k1328), make_schedule({}, 8, k1328));
+  file["use_dynamic_shifting"] = nullptr;  // false
+  EXPECT_THAT(error_of_schedule(file, 4, k512), HasSubstr("field shift is null"));
+  file["shift"] = 1;
+  file["shift_terminal"] = nullptr;
+  write("scheduler_config.json", file.dump());
+  EXPECT_EQ(make_schedule(read_schedule_config(folder_), 4, k512), (Sigmas{1, 0.75, 0.5, 0.25, 0}));
+}
+
 TEST_F(ScheduleFilesTest, RefuseShiftsThatGiveNoFallingSigmas) {
   nlohmann::json file = published();
   file["max_shift"] = 19;
