@@ -61,6 +61,28 @@ VaeConfig from_file(const JsonFile& f) {
   return c;
 }
 
+/// Throws Error unless stages and residual blocks are the published ones: a config.json could say more than shapes do.
+void check_published_stages(const Checkpoint& checkpoint, const VaeConfig& c) {
+  const std::string stages = "decoder.up_blocks.";
+  const auto check_count = [&](const std::string& prefix, int64_t published) {
+    const int64_t found = count_layers(checkpoint, prefix);
+    check(found == published, "{}: has {} of {}*; a config.json is needed unless there are {}",
+          checkpoint.path.string(), found, prefix, published);
+  };
+  const auto check_width = [&](const std::string& tensor, int64_t published) {
+    const int64_t found = telling_shape(checkpoint, tensor, 5)[0];
+    check(found == published, "{}: makes {} channels; with {} at the end a config.json is needed unless they are {}",
+          describe(*checkpoint.find(tensor), tensor), found, c.base * c.multipliers.front(), published);
+  };
+  check_count(stages, static_cast<int64_t>(c.multipliers.size()));
+  check_width("decoder.conv_in.weight", c.base * c.multipliers.back());
+  for (size_t i = 0; i < c.multipliers.size(); ++i) {
+    const std::string blocks = fmt::format("{}{}.resnets.", stages, i);
+    check_count(blocks, c.res_blocks + 1);
+    check_width(blocks + "0.conv1.weight", c.base * c.multipliers[c.multipliers.size() - 1 - i]);
+  }
+}
+
 VaeConfig from_shapes(const Checkpoint& checkpoint) {
   const std::string last = "decoder.conv_out.weight";
   const std::string first = "decoder.conv_in.weight";
@@ -72,6 +94,7 @@ VaeConfig from_shapes(const Checkpoint& checkpoint) {
   check(latent_channels == c.latent_channels, "{}: takes {} channels; a config.json is needed unless they are {}",
         describe(*checkpoint.find(first), first), latent_channels, c.latent_channels);
   c.base = divided(checkpoint, last, conv_out[1], c.multipliers.front());
+  check_published_stages(checkpoint, c);
   return c;
 }
 

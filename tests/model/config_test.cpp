@@ -290,7 +290,12 @@ class InferredConfigTest : public FolderTest {
             {"model.layers.27.mlp.gate_proj.weight", {18944, 3584}}};
   }
   static Shapes vae_shapes() {
-    return {{"decoder.conv_in.weight", {384, 3, 3, 3, 16}}, {"decoder.conv_out.weight", {3, 3, 3, 3, 96}}};
+    Shapes shapes = {{"decoder.conv_in.weight", {384, 3, 3, 3, 16}}, {"decoder.conv_out.weight", {3, 3, 3, 3, 96}}};
+    const int64_t widths[] = {384, 384, 192, 96};
+    for (int stage = 0; stage < 4; ++stage)
+      for (const int block : {0, 2})
+        shapes[fmt::format("decoder.up_blocks.{}.resnets.{}.conv1.weight", stage, block)] = {widths[stage], 3, 3, 3, 8};
+    return shapes;
   }
   static Shapes changed(Shapes shapes, const std::string& name, std::optional<Shape> shape) {
     shapes.erase(name);
@@ -400,6 +405,25 @@ TEST_F(InferredConfigTest, OfTheVae) {
   EXPECT_THAT(vae_error("decoder.conv_out.weight", Shape{4, 3, 3, 3, 96}), HasSubstr("makes 4 channels"));
   EXPECT_THAT(vae_error("decoder.conv_out.weight", Shape{3, 96}), HasSubstr("5 positive sizes"));
   EXPECT_THAT(vae_error("decoder.conv_out.weight", std::nullopt), HasSubstr("decoder.conv_out.weight"));
+}
+
+TEST_F(InferredConfigTest, OfAVaeWithOtherStagesIsNone) {
+  const auto needs_config = HasSubstr("a config.json is needed unless");
+  EXPECT_THAT(vae_error("decoder.conv_in.weight", Shape{64, 3, 3, 3, 16}),
+              AllOf(HasSubstr("decoder.conv_in.weight"), HasSubstr("makes 64 channels; with 96"), needs_config,
+                    HasSubstr("they are 384")));
+  EXPECT_THAT(vae_error("decoder.up_blocks.2.resnets.0.conv1.weight", Shape{96, 3, 3, 3, 192}),
+              AllOf(HasSubstr("makes 96 channels"), needs_config, HasSubstr("they are 192")));
+  EXPECT_THAT(vae_error("decoder.up_blocks.4.resnets.0.conv1.weight", Shape{96, 3, 3, 3, 96}),
+              AllOf(HasSubstr("has 5 of decoder.up_blocks.*"), needs_config, HasSubstr("there are 4")));
+  EXPECT_THAT(vae_error("decoder.up_blocks.1.resnets.3.conv1.weight", Shape{384, 3, 3, 3, 384}),
+              AllOf(HasSubstr("has 4 of decoder.up_blocks.1.resnets.*"), needs_config, HasSubstr("there are 3")));
+  const fs::path folder = at("vae");  // the shipped model's, in diffusers' names
+  fs::create_directories(folder);
+  fs::copy(kTiny / "vae" / "diffusion_pytorch_model.safetensors", folder);
+  ConfigOrigin origin;
+  EXPECT_THAT(error_of([&] { read_vae_config(open_checkpoint(folder, Component::vae), origin); }),
+              AllOf(HasSubstr((folder / "diffusion_pytorch_model.safetensors").string()), needs_config));
 }
 
 class ModelDefaultsTest : public FolderTest {
