@@ -61,8 +61,12 @@ TensorMap read_safetensors_tensors(const fs::path& file) {
 
 /// Adds a file's tensors under their stored names.
 void add_file(const fs::path& file, Checkpoint& checkpoint, TensorMap& stored) {
-  const TensorMap read =
-      is_gguf(MappedFile::open(file)->bytes()) ? read_gguf_tensors(file, checkpoint) : read_safetensors_tensors(file);
+  const auto mapped = MappedFile::open(file);
+  const bool gguf = is_gguf(mapped->bytes());
+  check(gguf || may_be_safetensors(mapped->bytes()),
+        "{}: is neither a safetensors nor a GGUF file, one of which is needed: it begins with {}", file.string(),
+        shown_beginning(mapped->bytes()));
+  const TensorMap read = gguf ? read_gguf_tensors(file, checkpoint) : read_safetensors_tensors(file);
   for (const auto& [name, tensor] : read) {
     const auto [there, added] = stored.try_emplace(name, tensor);
     check(added, "{}: tensor {} is also in {}", file.string(), shown(name), there->second.file.string());

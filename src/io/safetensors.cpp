@@ -135,7 +135,19 @@ json entry_json(const SafetensorsEntry& e) {
 
 }  // namespace
 
+bool may_be_safetensors(std::span<const std::byte> bytes) {
+  return bytes.size() <= kLengthBytes || bytes[kLengthBytes] == std::byte{'{'};
+}
+
+std::string shown_beginning(std::span<const std::byte> bytes) {
+  constexpr size_t kTelling = 16;  // holds the magic numbers of other formats
+  const auto begin = bytes.first(std::min(bytes.size(), kTelling));
+  return shown(std::string(reinterpret_cast<const char*>(begin.data()), begin.size()));
+}
+
 SafetensorsHeader parse_safetensors(std::span<const std::byte> bytes, const fs::path& file) {
+  check(may_be_safetensors(bytes), "{}: is not a safetensors file, which is needed: it begins with {}", file.string(),
+        shown_beginning(bytes));
   check(bytes.size() >= kLengthBytes, "{}: {} bytes: not a safetensors file (is it truncated?)", file.string(),
         bytes.size());
   uint64_t length = 0;

@@ -25,6 +25,12 @@ struct SafetensorsHeader {
   std::map<std::string, std::string> metadata;
 };
 
+/// Whether a file begins as safetensors does: a length, then a JSON object. Files too short to tell may be truncated.
+bool may_be_safetensors(std::span<const std::byte> bytes);
+
+/// What a foreign file begins with, for an error.
+std::string shown_beginning(std::span<const std::byte> bytes);
+
 /// Checks a whole file: header length, JSON, dtypes, shapes, offsets within the data, sizes that agree with shape and
 /// dtype, no overlaps, no gaps, no duplicate names. Throws Error that names `file`, tensor and what is wrong.
 SafetensorsHeader parse_safetensors(std::span<const std::byte> bytes, const std::filesystem::path& file);

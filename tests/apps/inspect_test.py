@@ -65,6 +65,8 @@ class InspectTest(ProgramTest):
 
     def test_faults(self):
         (self.folder / "notes.txt").write_text("nothing of a model")
+        (self.folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+        self.assertIn("picture.png: is neither a safetensors nor a GGUF file", self.error_of("inspect", "picture.png"))
         for name in ["nowhere", "notes.txt"]:
             self.assertIn(name, self.error_of("inspect", name))
 

@@ -121,6 +121,13 @@ TEST_F(CheckpointTest, RefusesShardsWithoutAnIndex) {
               AllOf(HasSubstr(".safetensors.index.json"), HasSubstr("m-00002-of-00002.safetensors")));
 }
 
+TEST_F(CheckpointTest, RefusesForeignFiles) {
+  const fs::path file = write("picture.png", std::string("\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 16));
+  EXPECT_THAT(error_of([&] { open_checkpoint(file, Component::vae); }),
+              AllOf(HasSubstr("picture.png: is neither a safetensors nor a GGUF file, one of which is needed"),
+                    HasSubstr("PNG\\r\\n")));
+}
+
 TEST_F(CheckpointTest, RefusesNothing) {
   EXPECT_THAT(error_of([&] { open_checkpoint(at("none"), Component::vae); }),
               AllOf(HasSubstr("none: no such"), HasSubstr("vae")));

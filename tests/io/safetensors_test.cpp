@@ -7,7 +7,9 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 class SafetensorsTest : public FolderTest {
  protected:
@@ -99,9 +101,35 @@ TEST_F(SafetensorsTest, AbsurdHeaderLengthsAreRefused) {
   }
 }
 
+TEST_F(SafetensorsTest, OtherFilesAreNamedAsSuch) {
+  const std::string png("\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\0", 24);
+  for (const std::string& foreign : {png, std::string("version https://git-lfs.github.com/spec/v1\n"),
+                                     std::string(100, '\0'), safetensors_bytes("[]", 0)}) {
+    const fs::path path = write("foreign", foreign);
+    EXPECT_THAT(error_of([&] { read_safetensors(path); }),
+                StartsWith(path.string() + ": is not a safetensors file, which is needed: it begins with \""));
+  }
+  const fs::path path = write("foreign", "version https://git-lfs.github.com/spec/v1\n");
+  EXPECT_THAT(error_of([&] { read_safetensors(path); }), EndsWith("begins with \"version https://\""));
+}
+
+TEST_F(SafetensorsTest, TruncatedFilesSaySo) {
+  const std::string whole = safetensors_bytes(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8);
+  const size_t header = whole.size() - 16;
+  const auto error_of_first = [&](size_t n) {
+    const fs::path path = write("cut.safetensors", whole.substr(0, n));
+    return error_of([&] { read_safetensors(path); }).substr(path.string().size());
+  };
+  EXPECT_EQ(error_of_first(7), ": 7 bytes: not a safetensors file (is it truncated?)");
+  for (const size_t left : {size_t{0}, size_t{1}, header - 1})
+    EXPECT_EQ(error_of_first(8 + left),
+              fmt::format(": a header of {} bytes, but the file ends after {} (is it truncated?)", header, left));
+  EXPECT_EQ(error_of_first(whole.size() - 1),
+            ": tensor \"a\": its data ends at byte 8, the file holds 7 bytes of data (is it truncated?)");
+}
+
 TEST_F(SafetensorsTest, BrokenHeadersAreRefused) {
   EXPECT_THAT(error_of_header("{\"a\"", 0), HasSubstr("not valid JSON"));
-  EXPECT_THAT(error_of_header("[]", 0), HasSubstr("must be a JSON object"));
   EXPECT_THAT(error_of_header("{\"a\xff\":{}}", 0), HasSubstr("not valid JSON"));
   EXPECT_THAT(error_of_header(R"({"a":1})", 0), HasSubstr("dtype, shape and data_offsets"));
   EXPECT_THAT(error_of_header(R"({"a":{"dtype":"F32","shape":[]}})", 0), HasSubstr("dtype, shape and data_offsets"));
