@@ -1,6 +1,5 @@
 // inkstone encode: a prompt's embeddings in a file.
 #include <fmt/format.h>
-#include <limits>
 #include <memory>
 #include <spdlog/spdlog.h>
 
@@ -59,7 +58,7 @@ void add_encode(CLI::App& app, Run& run) {
       ->check(not_empty("a safetensors file"));
   command.add_option("--max-sequence-length", arguments->max_sequence_length, "cut the prompt to this many tokens")
       ->type_name("N")
-      ->check(whole_number(1, std::numeric_limits<int64_t>::max()));
+      ->check(whole_number(1, kMaxSequenceLength));
   add_model_options(command, arguments->model, Components::text);
   command.footer(kFooter);
   command.callback([arguments, &run] { run = [arguments] { run_encode(*arguments); }; });

@@ -3,7 +3,6 @@
 #include <array>
 #include <chrono>
 #include <fmt/format.h>
-#include <limits>
 #include <memory>
 #include <random>
 #include <spdlog/spdlog.h>
@@ -21,8 +20,6 @@ namespace inkstone::cli {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 
 constexpr const char* kFooter =
     R"(The picture's path goes to standard output; messages go to standard error. The picture itself carries what made
@@ -68,13 +65,13 @@ void add_picture_options(CLI::App& command, Arguments& a) {
       ->check(size_text());
   group(command.add_option("--width", a.width, "pixels; with --height the same as --size"))
       ->type_name("N")
-      ->check(whole_number(1, kNoLimit));
+      ->check(whole_number(1, kMaxSide));
   group(command.add_option("--height", a.height, "pixels; with --width the same as --size"))
       ->type_name("N")
-      ->check(whole_number(1, kNoLimit));
+      ->check(whole_number(1, kMaxSide));
   group(command.add_option("--steps", a.steps, "more are finer and slower; without it the model's usual number"))
       ->type_name("N")
-      ->check(whole_number(1, kNoLimit));
+      ->check(whole_number(1, kMaxSteps));
   group(command.add_option("--preset", a.preset,
                            "steps, schedule and --cfg 1 for a Lightning model or LoRA: lightning-4 or lightning-8"))
       ->type_name("NAME")
@@ -94,7 +91,7 @@ void add_picture_options(CLI::App& command, Arguments& a) {
       ->check(not_empty("a picture"));
   group(command.add_option("--max-sequence-length", a.max_sequence_length, "cut the prompt to this many tokens"))
       ->type_name("N")
-      ->check(whole_number(1, kNoLimit));
+      ->check(whole_number(1, kMaxSequenceLength));
 }
 
 void add_file_options(CLI::App& command, Arguments& a) {
@@ -102,7 +99,8 @@ void add_file_options(CLI::App& command, Arguments& a) {
   group(command.add_option("--output", a.output,
                            ".png, .jpg or .webp; --count adds numbers; default inkstone-SEED.png (or -NOISE.png)"))
       ->type_name("FILE")
-      ->check(not_empty("a file name"));
+      ->check(not_empty("a file name"))
+      ->check(picture_name());
   group(command.add_option("--noise", a.noise, "start from tensor `noise` of this file instead of the seed's"))
       ->type_name("FILE")
       ->check(not_empty("a safetensors file"));
@@ -130,6 +128,16 @@ void apply_preset(const std::string& name, Request& request) {
   request.cfg = std::nullopt;
 }
 
+/// The seed draws the noise, or a file has it.
+void check_seed(const Arguments& a, const Request& request) {
+  if (a.seed && a.noise)
+    throw UsageError(
+        fmt::format("--seed {}: without effect beside --noise {}; one of them is wanted", *a.seed, *a.noise));
+  if (request.noise.empty() && request.seed > largest_seed(request.count))
+    throw UsageError(fmt::format("--count {}: picture i has seed + i, so the largest seed is {}; {} given",
+                                 request.count, largest_seed(request.count), request.seed));
+}
+
 /// What the user gave, over what --like says.
 Request request_of(const Arguments& a, EngineOptions& options) {
   if (!a.prompt && !a.like)
@@ -151,6 +159,7 @@ Request request_of(const Arguments& a, EngineOptions& options) {
   if (a.save_latents) request.save_latents = *a.save_latents;
   if (a.count) request.count = *a.count;
   if (a.seed) request.seed = *a.seed;
+  check_seed(a, request);
   if (!a.seed && !a.like && !a.noise) request.seed = std::random_device()();  // 32 bits: torch's generator uses no more
   return request;
 }

@@ -12,8 +12,6 @@
 namespace inkstone::cli {
 namespace {
 
-constexpr int64_t kMaxPixels = 1 << 16;  // of a side; far beyond any model, and W * H * 3 still fits 64 bits
-
 /// A whole text as a number; nothing if there is more or less in it.
 template <class Number>
 std::optional<Number> parse(std::string_view text) {
@@ -36,8 +34,7 @@ std::optional<std::pair<int64_t, int64_t>> size_of(std::string_view text) {
   if (x == std::string_view::npos) return std::nullopt;
   const auto width = parse<int64_t>(text.substr(0, x));
   const auto height = parse<int64_t>(text.substr(x + 1));
-  if (!width || !height || *width < 1 || *height < 1 || *width > kMaxPixels || *height > kMaxPixels)
-    return std::nullopt;
+  if (!width || !height || *width < 1 || *height < 1 || *width > kMaxSide || *height > kMaxSide) return std::nullopt;
   return std::pair(*width, *height);
 }
 
@@ -126,7 +123,7 @@ CLI::Validator one_of(std::initializer_list<const char*> words) {
 
 CLI::Validator size_text() {
   return validator([](const std::string& text) { return size_of(text).has_value(); },
-                   fmt::format("WIDTHxHEIGHT in pixels, each from 1 to {}, such as 320x192", kMaxPixels));
+                   fmt::format("WIDTHxHEIGHT in pixels, each from 1 to {}, such as 320x192", kMaxSide));
 }
 
 CLI::Validator device_name() {
@@ -135,6 +132,18 @@ CLI::Validator device_name() {
         return text == "cpu" || text == "reference" || text == "auto" || cuda_index(text).has_value();
       },
       "one of cpu, cuda, cuda:N, auto, reference");
+}
+
+CLI::Validator picture_name() {
+  const auto check = [](const std::string& text) -> std::string {
+    try {
+      check_picture_name(text);
+      return "";
+    } catch (const Error& e) {
+      return e.what();
+    }
+  };
+  return CLI::Validator(check, "");
 }
 
 CLI::Validator not_empty(const std::string& what) {

@@ -27,6 +27,8 @@ CLI::Validator one_of(std::initializer_list<const char*> words);
 CLI::Validator size_text();
 /// cpu, reference, cuda, cuda:N or auto.
 CLI::Validator device_name();
+/// A file with an ending of pictures.
+CLI::Validator picture_name();
 CLI::Validator not_empty(const std::string& what);
 CLI::Validator lora_text();
 

@@ -112,8 +112,14 @@ struct Plan {
   bool transformer_streamed = false;   ///< in every step, block by block
 };
 
-constexpr int64_t kMaxPictures = 1024;  ///< of one call; all are held in memory until it returns
-constexpr double kMaxCfg = 1000;        ///< far above what any picture gains from; the published value is 4
+constexpr int64_t kMaxPictures = 1024;        ///< of one call; all are held in memory until it returns
+constexpr int64_t kMaxSide = 16383;           ///< pixels of a picture's width and height
+constexpr int64_t kMaxSteps = 1000;           ///< noise levels that the model was trained on
+constexpr double kMaxCfg = 1000;              ///< far above what any picture gains from; the published value is 4
+constexpr int64_t kMaxSequenceLength = 1024;  ///< rows of a prompt's embeddings
+
+/// Picture i has seed + i, which must not begin again at 0.
+constexpr uint64_t largest_seed(int64_t count) { return UINT64_MAX - static_cast<uint64_t>(count - 1); }
 
 /// Values of steps and cfg, and a schedule, for transformers or LoRAs that were distilled to few steps
 /// (Qwen-Image-Lightning).
@@ -125,12 +131,12 @@ struct Request {
   std::optional<std::string> negative_prompt;  ///< with cfg > 1 and none given: a single space
   Preset preset = Preset::none;                ///< instead of the model's schedule and defaults of cfg and steps
   std::optional<double> cfg;                   ///< true CFG scale, 1 (one pass) to kMaxCfg; absent: the model's default
-  std::optional<int64_t> steps;                ///< absent: the model's default
-  std::optional<int64_t> width;                ///< pixels
+  std::optional<int64_t> steps;                ///< 1 to kMaxSteps, for most models from 2; absent: the model's default
+  std::optional<int64_t> width;                ///< pixels, 1 to kMaxSide
   std::optional<int64_t> height;
-  uint64_t seed = 0;                           ///< picture i uses seed + i; without effect beside `noise`
+  uint64_t seed = 0;                           ///< up to largest_seed(count); without effect beside `noise`
   int64_t count = 1;                           ///< 1 to kMaxPictures
-  std::optional<int64_t> max_sequence_length;  ///< cut longer prompts to this many rows
+  std::optional<int64_t> max_sequence_length;  ///< cut longer prompts to this many rows, 1 to kMaxSequenceLength
   std::filesystem::path noise;                 ///< F32 tensor `noise` (count, z, H/f, W/f) instead of the seed's
   std::optional<int64_t> noise_index;          ///< draw this picture of the noise file alone; count is 1 then
   std::filesystem::path save_latents;          ///< write F32 tensor `latents`, same shape, before denormalisation
@@ -227,6 +233,9 @@ INKSTONE_API void save_embeddings(const std::filesystem::path& path, const Embed
 
 /// Writes a picture with its metadata: .png, .jpg, .jpeg or .webp.
 INKSTONE_API void save_picture(const std::filesystem::path& path, const Picture& picture);
+
+/// Throws Error unless save_picture knows the format by the ending of this name.
+INKSTONE_API void check_picture_name(const std::filesystem::path& path);
 
 /// Throws Error unless save_picture could write there: a known extension, a folder that exists and can be written.
 INKSTONE_API void check_writable(const std::filesystem::path& path);

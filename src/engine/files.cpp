@@ -18,8 +18,10 @@ constexpr std::string_view kEmbeds = "embeds";
 
 void check_writable_file(const fs::path& path) { check_can_write(path); }
 
+void check_picture_name(const fs::path& path) { image_format(path); }
+
 void check_writable(const fs::path& path) {
-  image_format(path);
+  check_picture_name(path);
   check_writable_file(path);
 }
 

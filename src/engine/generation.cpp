@@ -186,7 +186,7 @@ class Generation {
     return {.width = job_.width,
             .height = job_.height,
             .rgb = {rgb.begin(), rgb.end()},
-            .seed = job_.seed + static_cast<uint64_t>(index),
+            .seed = job_.noise_file.empty() ? job_.seed + static_cast<uint64_t>(index) : 0,
             .metadata = picture_metadata(job_, model_, session_.options(), index)};
   }
 

@@ -11,6 +11,8 @@ namespace {
 constexpr std::string_view kBlank = " ";  // the documented way to guide without a negative prompt
 constexpr std::string_view kNoise = "noise";
 
+static_assert(kMaxSide == kMaxImageSide && kMaxSteps == kTrainTimesteps && kMaxSequenceLength == kMaxPromptTokens);
+
 void check_range(const char* name, int64_t value, int64_t least, int64_t most) {
   check(value >= least && value <= most, "{} {}: {} to {} work", name, value, least, most);
 }
@@ -40,10 +42,8 @@ void choose_numbers(Job& job, const Model& model, const Request& request) {
   job.cfg = request.cfg.value_or(usual.cfg);
   check(job.cfg >= 1 && job.cfg <= kMaxCfg, "cfg {}: 1 to {} work", job.cfg, kMaxCfg);
   job.steps = request.steps.value_or(usual.steps);
-  // With shift_terminal one step would divide 0 by 0 (see make_schedule).
-  check_range("steps", job.steps, usual.schedule.shift_terminal ? 2 : 1, kTrainTimesteps);
+  check_range("steps", job.steps, 1, kMaxSteps);  // the schedule may need 2
   job.count = request.count;
-  check_range("count", job.count, 1, kMaxPictures);
   job.width = request.width.value_or(model.defaults.width);
   job.height = request.height.value_or(model.defaults.height);
   job.grid = grid_of(job.width, job.height, model.unit());
@@ -99,6 +99,10 @@ Tensor read_noise(const std::filesystem::path& path, const Shape& shape, std::op
 }  // namespace
 
 Job make_job(const Model& model, const Request& request) {
+  check_range("count", request.count, 1, kMaxPictures);
+  check(!request.noise.empty() || request.seed <= largest_seed(request.count),
+        "seed {}: picture i has seed + i; with count {} the largest seed is {}", request.seed, request.count,
+        largest_seed(request.count));
   Job job = {.seed = request.noise.empty() ? request.seed : 0,
              .noise_file = request.noise,
              .noise_index = request.noise.empty() ? std::nullopt : request.noise_index};

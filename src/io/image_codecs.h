@@ -8,7 +8,7 @@
 
 namespace inkstone {
 
-constexpr int64_t kMaxImageSide = 16384;
+constexpr int64_t kMaxImageSide = 16383;  // WebP's limit, so that a picture fits into every format
 /// Bounds what a small file can make a decoder allocate.
 constexpr int64_t kMaxImagePixels = int64_t{1} << 26;
 

@@ -15,6 +15,7 @@ namespace {
 constexpr int kEffort = 6;  // of 9: the usual balance of time and size
 constexpr int kCopy = 1;    // the container keeps its own bytes
 constexpr int kRiffBytes = 12;
+static_assert(kMaxImageSide <= WEBP_MAX_DIMENSION);
 
 struct MuxDelete {
   void operator()(WebPMux* mux) const { WebPMuxDelete(mux); }
@@ -57,8 +58,6 @@ bool recognises(std::span<const std::byte> bytes) {
 }
 
 void encode(std::ostream& out, const Image& image, const std::string& metadata) {
-  check(image.width <= WEBP_MAX_DIMENSION && image.height <= WEBP_MAX_DIMENSION,
-        "a picture of {} x {}; WebP holds at most {} per side", image.width, image.height, WEBP_MAX_DIMENSION);
   WebPConfig config;
   Encoder e;
   check(WebPConfigInit(&config) != 0 && WebPConfigLosslessPreset(&config, kEffort) != 0 &&

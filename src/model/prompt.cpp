@@ -19,7 +19,7 @@ constexpr std::string_view kTail = "<|im_end|>\n<|im_start|>assistant\n";
 std::string apply_template(std::string_view prompt) { return std::string(kHead).append(prompt).append(kTail); }
 
 PromptTokens tokenize_prompt(const Tokenizer& tokenizer, std::string_view prompt, std::optional<int64_t> limit) {
-  check(!limit || (*limit >= 1 && *limit <= kMaxPromptTokens), "max_sequence_length {}: 1 to {} is needed",
+  check(!limit || (*limit >= 1 && *limit <= kMaxPromptTokens), "max sequence length {}: 1 to {} work",
         limit.value_or(0), kMaxPromptTokens);
   check_text(prompt);  // before the template shifts its bytes
   // As one text: the newline before the prompt merges with newlines that it starts with, and the drop is positional.
@@ -27,8 +27,8 @@ PromptTokens tokenize_prompt(const Tokenizer& tokenizer, std::string_view prompt
                       .dropped = static_cast<int64_t>(tokenizer.encode(kHead).size())};
   check(tokens.kept() > 0, "the tokenizer leaves no tokens after the template's {}", tokens.dropped);
   check(limit || tokens.kept() <= kMaxPromptTokens,
-        "the prompt has {} tokens with the end of its template; at most {} condition a picture (max_sequence_length "
-        "cuts longer ones)",
+        "the prompt has {} tokens with the end of its template; at most {} condition a picture (a max sequence "
+        "length cuts longer ones)",
         tokens.kept(), kMaxPromptTokens);
   if (limit && tokens.kept() > *limit) {
     tokens.ids.resize(static_cast<size_t>(tokens.dropped + *limit));

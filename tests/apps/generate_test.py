@@ -162,11 +162,11 @@ class FaultTest(ProgramTest):
 
     def test_unwritable_output_fails_before_the_work(self):
         (self.folder / "folder.png").mkdir()
-        for output in ["nowhere/star.png", "folder.png", "star.bmp", "star", "/proc/star.png"]:
+        for output in ["nowhere/star.png", "folder.png", "/proc/star.png"]:
             for count in ["1", "2"] if output != "folder.png" else ["1"]:
                 error = self.error("--verbose", "--count", count, output=output)
                 self.assertIn(output.split(".")[0], error)
-        _, messages = self.run_program("generate", "--prompt", "x", "--verbose", "--output", "star.bmp", code=1)
+        _, messages = self.run_program("generate", "--prompt", "x", "--verbose", "--output", "nowhere/star.png", code=1)
         self.assertEqual(len(messages.splitlines()), 1, "no engine was opened")
 
     def test_output_beyond_the_limit_of_files_sizes(self):
@@ -216,13 +216,13 @@ class FaultTest(ProgramTest):
 
     def test_values_that_the_model_cannot_do(self):
         self.assertRegex(self.error("--size", "65x64"), r"65.*16")
-        self.assertRegex(self.error("--steps", "1"), r"steps 1")
+        self.assertRegex(self.error("--steps", "1"), r"steps 1: at least 2 are needed")
         self.assertIn("UTF-8", self.error("--prompt", b"a\xffb"))
         self.assertIn("UTF-8", self.error("--negative-prompt", b"\xc3"))
 
     def test_long_prompts_are_never_cut_silently(self):
         long = "A" * 1100  # letters in capitals are spelt one by one
-        self.assertRegex(self.error("--prompt", long), r"prompt: .*1024")
+        self.assertRegex(self.error("--prompt", long), r"prompt: .*1024.*max sequence length cuts")
         _, messages = self.run_program("generate", "--prompt", long, *QUICK, "--max-sequence-length", "20")
         self.assertRegex(messages, r"(?m)^note: .*20 tokens")
 

@@ -19,12 +19,15 @@ class NoiseTest(ProgramTest):
         write_safetensors(self.folder / name, "noise", shape, normal_numbers(shape, seed))
         return name
 
-    def test_noise_decides_the_picture_and_the_seed_does_not(self):
-        first = png_pixels(self.draw("a.png", "--noise", self.noise("n1", 1), "--seed", "1"))
-        self.assertEqual(png_pixels(self.draw("b.png", "--noise", "n1", "--seed", "2")), first)
-        self.assertNotEqual(png_pixels(self.draw("c.png", "--noise", self.noise("n2", 2), "--seed", "1")), first)
-        self.run_program("generate", "--like", "a.png", "--output", "d.png")
+    def test_noise_decides_the_picture_and_the_seed_of_like_does_not(self):
+        first = png_pixels(self.draw("a.png", "--noise", self.noise("n1", 1)))
+        self.assertNotEqual(png_pixels(self.draw("b.png", "--noise", self.noise("n2", 2))), first)
+        self.run_program("generate", "--like", "a.png", "--output", "c.png")
+        self.assertEqual(png_pixels(self.folder / "c.png"), first)
+        self.draw("seeded.png", "--seed", "1")
+        self.run_program("generate", "--like", "seeded.png", "--noise", "n1", "--output", "d.png")
         self.assertEqual(png_pixels(self.folder / "d.png"), first)
+        self.assertNotIn("seed", png_metadata(self.folder / "d.png"))
 
     def test_one_noise_per_picture(self):
         one, two = self.noise("n1", 1), self.noise("n2", 2)
