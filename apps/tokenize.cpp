@@ -1,4 +1,7 @@
 // inkstone tokenize: the token ids of texts.
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
 #include <fmt/format.h>
 #include <fstream>
 #include <memory>
@@ -27,24 +30,25 @@ std::vector<int32_t> ids_of(const TextTokenizer& tokenizer, const Arguments& a, 
   return a.with_template ? tokenizer.encode_with_template(text) : tokenizer.encode(text);
 }
 
-std::string text_of_line(const std::string& line, const std::string& place) {
+std::string text_of_line(const std::string& line) {
+  TextTokenizer::check_text(line);
   const nlohmann::json json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_string())
-    throw Error(fmt::format("{}: not a JSON string; each line is to be one, such as \"a star\"", place));
+  if (!json.is_string()) throw Error("not a JSON string; each line is to be one, such as \"a star\"");
   return json.get<std::string>();
 }
 
 void tokenize_file(const TextTokenizer& tokenizer, const Arguments& a) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(*a.file, ignored))
+    throw Error(fmt::format("{}: is a folder, a file is needed", *a.file));
   std::ifstream file(*a.file);
-  if (!file) throw Error(fmt::format("{}: cannot be read", *a.file));
+  if (!file) throw Error(fmt::format("{}: cannot be read: {}", *a.file, std::strerror(errno)));
   std::string line;
   for (int64_t number = 1; std::getline(file, line); ++number) {
-    const std::string place = fmt::format("{}:{}", *a.file, number);
-    const std::string text = text_of_line(line, place);
     try {
-      fmt::print("{}\n", nlohmann::json(ids_of(tokenizer, a, text)).dump());
+      fmt::print("{}\n", nlohmann::json(ids_of(tokenizer, a, text_of_line(line))).dump());
     } catch (const Error& e) {
-      throw Error(fmt::format("{}: {}", place, e.what()));
+      throw Error(fmt::format("{}:{}: {}", *a.file, number, e.what()));
     }
   }
   if (!file.eof()) throw Error(fmt::format("{}: cannot be read to its end", *a.file));
@@ -67,7 +71,9 @@ void add_tokenize(CLI::App& app, Run& run) {
   command.group("Commands");
   const auto arguments = std::make_shared<Arguments>();
   command.add_option("TEXT", arguments->text, "the text")->type_name("");
-  command.add_option("--file", arguments->file, "one JSON string per line instead of TEXT")->type_name("FILE");
+  command.add_option("--file", arguments->file, "one JSON string per line instead of TEXT")
+      ->type_name("FILE")
+      ->check(not_empty("a file"));
   command.add_flag("--template", arguments->with_template, "put the text-to-image template around each text");
   add_model_option(command, arguments->model);
   add_tokenizer_option(command, arguments->tokenizer);

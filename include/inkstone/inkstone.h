@@ -218,6 +218,9 @@ class INKSTONE_API TextTokenizer {
   TextTokenizer& operator=(TextTokenizer&&) noexcept;
   ~TextTokenizer();
 
+  /// Throws Error, naming the first byte that is wrong, unless a text is UTF-8; encode() does so too.
+  static void check_text(std::string_view text);
+
   std::vector<int32_t> encode(std::string_view text) const;
   /// The text inside the text-to-image template, as the text encoder reads it.
   std::vector<int32_t> encode_with_template(std::string_view text) const;

@@ -1,6 +1,7 @@
 #include "inkstone/inkstone.h"
 
 #include "engine/model.h"
+#include "model/normalize.h"
 #include "model/prompt.h"
 
 namespace inkstone {
@@ -17,6 +18,8 @@ TextTokenizer::~TextTokenizer() = default;
 TextTokenizer TextTokenizer::open(const std::filesystem::path& path) {
   return TextTokenizer(std::make_unique<State>(State{Tokenizer::load(tokenizer_path(path))}));
 }
+
+void TextTokenizer::check_text(std::string_view text) { inkstone::check_text(text); }
 
 std::vector<int32_t> TextTokenizer::encode(std::string_view text) const { return state_->tokenizer.encode(text); }
 

@@ -53,15 +53,24 @@ class TokenizeTest(ProgramTest):
         self.assertEqual(self.tokenize("--model", str(MODEL), "a red star"), expected)
 
     def test_bad_lines_name_file_and_line(self):
-        for line in [b"plain words", b"17", b'["a"]', b"", b'"\xff"', b'"open', b'"\\ud800"']:
+        for line in [b"plain words", b"17", b'["a"]', b"", b'"open', b'"\\ud800"']:
             with self.subTest(line):
                 (self.folder / "texts.jsonl").write_bytes(b'"good"\n' + line + b"\n")
                 output, messages = self.run_program("tokenize", "--file", "texts.jsonl", code=1)
                 self.assertEqual(len(output.splitlines()), 1)
                 self.assertRegex(messages, r"^error: texts\.jsonl:2: .*JSON string.*\n$")
 
+    def test_lines_that_are_not_utf_8_name_the_byte(self):
+        for line, byte in [(b'"\xff"', "byte 1 is 0xff"), (b'"a star \xc3"', "byte 8 is 0xc3"), (b"\xfe", "byte 0 is 0xfe"),
+                           ('"★"'.encode() + b"\x80", "byte 5 is 0x80")]:
+            with self.subTest(line):
+                (self.folder / "texts.jsonl").write_bytes(b'"good"\n"good"\n' + line + b"\n")
+                _, messages = self.run_program("tokenize", "--file", "texts.jsonl", code=1)
+                self.assertEqual(messages, f"error: texts.jsonl:3: the text is not valid UTF-8: {byte}\n")
+
     def test_faults(self):
-        self.assertIn("nowhere.jsonl", self.error_of("tokenize", "--file", "nowhere.jsonl"))
+        self.assertIn("nowhere.jsonl: cannot be read: No such", self.error_of("tokenize", "--file", "nowhere.jsonl"))
+        self.assertIn(".: is a folder", self.error_of("tokenize", "--file", "."))
         self.assertIn("nowhere", self.error_of("tokenize", "--model", "nowhere", "x"))
         self.assertIn("UTF-8", self.error_of("tokenize", b"a\xffb"))
 

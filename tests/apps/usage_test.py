@@ -69,6 +69,7 @@ WRONG = [
     (["generate", "--prompt", "x", "--quiet", "--verbose"], ["--quiet", "--verbose"]),
     (["generate", "--prompt", "x", "--memory", "6X"], ["--memory", "'6X'", "such as 6G"]),
     (["tokenize"], ["TEXT", "--file"]),
+    (["tokenize", "--file", ""], ["--file", "''", "a file"]),
     (["tokenize", "x", "--file", "y"], ["TEXT", "--file"]),
     (["encode", "--output", "x.safetensors"], ["--prompt"]),
     (["encode", "--prompt", "x"], ["--output"]),
