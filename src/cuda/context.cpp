@@ -72,7 +72,10 @@ std::string why_no_cuda() {
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status == cudaSuccess && count > 0) return {};
   cudaGetLastError();
-  return status == cudaSuccess ? "no device was found" : cudaGetErrorString(status);
+  constexpr int kThousandths = 1000;  // of a version
+  return fmt::format("{}; run on cpu, or install an NVIDIA GPU and its driver for CUDA {} or newer",
+                     status == cudaSuccess ? "no device was found" : cudaGetErrorString(status),
+                     CUDART_VERSION / kThousandths);
 }
 
 CudaContext::CudaContext(const CudaOptions& options)

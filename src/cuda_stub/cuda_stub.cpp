@@ -4,7 +4,9 @@
 
 namespace inkstone {
 
-std::string why_no_cuda() { return "this program was built without CUDA"; }
+std::string why_no_cuda() {
+  return "this program was built without CUDA; run on cpu, or build it where nvcc is installed";
+}
 
 std::unique_ptr<Device> make_cuda_device(const CudaOptions&) { fail("device cuda: {}", why_no_cuda()); }
 

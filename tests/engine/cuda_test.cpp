@@ -24,6 +24,7 @@ class CudaTest : public TinyModelTest {
 TEST_F(CudaTest, WithoutADeviceOpeningSaysWhy) {
   if (why_no_cuda().empty()) GTEST_SKIP() << "there is one";
   EXPECT_EQ(open_error(options()), "device cuda: " + why_no_cuda());
+  EXPECT_THAT(why_no_cuda(), HasSubstr("; run on cpu, or "));
 }
 
 TEST_F(CudaTest, AutomaticTakesTheGpuIfThereIsOne) {
