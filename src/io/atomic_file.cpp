@@ -79,8 +79,9 @@ class TemporaryFile final : public std::streambuf {
 
 /// Calls `use` with a temporary file beside `path`.
 void with_temporary_file(const fs::path& path, const std::function<void(TemporaryFile&)>& use) {
-  std::error_code ignored;
-  const fs::file_status there = fs::status(path, ignored);
+  std::error_code error;  // such as a name that is too long, which the temporary one would hide
+  const fs::file_status there = fs::status(path, error);
+  check(!error || there.type() == fs::file_type::not_found, "{}: cannot write: {}", path.string(), error.message());
   check(!fs::exists(there) || fs::is_regular_file(there), "{}: cannot write: is not a regular file", path.string());
   try {
     TemporaryFile file(path.has_parent_path() ? path.parent_path() : fs::path("."));

@@ -169,6 +169,13 @@ class FaultTest(ProgramTest):
         _, messages = self.run_program("generate", "--prompt", "x", "--verbose", "--output", "nowhere/star.png", code=1)
         self.assertEqual(len(messages.splitlines()), 1, "no engine was opened")
 
+    def test_names_that_are_too_long_fail_before_the_work(self):
+        name = "a" * 300 + ".png"
+        for option in ["--output", "--save-latents"]:
+            _, messages = self.run_program("generate", "--prompt", "x", *QUICK, option, name, code=1)
+            self.assertRegex(messages, rf"\Aerror: {name}: cannot write: .*too long\n\Z")
+        self.assertEqual(self.files(), [])
+
     def test_output_beyond_the_limit_of_files_sizes(self):
         bound = 100  # bytes; the picture has more
         done = subprocess.run([PROGRAM, "generate", "--prompt", "x", *QUICK, "--output", "star.png"], cwd=self.folder,

@@ -60,6 +60,14 @@ TEST_F(AtomicFileTest, TellsTheSystemsReasonWhenTheFileCannotGrow) {
   EXPECT_EQ(files_in_folder(), 0u);
 }
 
+TEST_F(AtomicFileTest, RefusesANameThatIsTooLongBeforeAnythingIsWritten) {
+  const fs::path file = at(std::string(300, 'a'));
+  const std::string wanted = file.string() + ": cannot write: File name too long";
+  EXPECT_EQ(error_of([&] { check_can_write(file); }), wanted);
+  EXPECT_EQ(error_of([&] { write_atomically(file, [](std::ostream&) { FAIL() << "wrote"; }); }), wanted);
+  EXPECT_EQ(files_in_folder(), 0u);
+}
+
 TEST_F(AtomicFileTest, RefusesAFolderADeviceAndAMissingFolder) {
   const auto nothing = [](std::ostream&) {};
   EXPECT_THAT(error_of([&] { write_atomically(folder_, nothing); }), HasSubstr("is not a regular file"));
