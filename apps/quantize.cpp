@@ -2,7 +2,9 @@
 #include "inkstone/quantize.h"
 
 #include <algorithm>
+#include <array>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <memory>
 #include <spdlog/spdlog.h>
 
@@ -18,6 +20,7 @@ namespace {
 
 constexpr size_t kWorst = 10;  // matrices that are listed; quantization.json has all
 constexpr double kPercent = 100;
+constexpr std::array<std::string_view, 6> kKeptFormats = {"int4", "int8", "fp8", "bf16", "f32", "stored"};
 
 constexpr const char* kFooter =
     R"(Writes a folder that --model, --transformer or --text-encoder takes. A run that was stopped or killed goes on when the
@@ -37,9 +40,12 @@ struct Arguments {
 
 std::pair<std::string, std::string> kept(const std::string& text) {
   const size_t equals = text.rfind('=');
-  if (equals == std::string::npos || equals == 0)
-    throw UsageError(fmt::format("--keep: '{}' given, PATTERN=FORMAT wanted, such as \"norm_out.*=bf16\"", text));
-  return {text.substr(0, equals), text.substr(equals + 1)};
+  const std::string format = equals == std::string::npos ? "" : text.substr(equals + 1);
+  if (equals == 0 || std::ranges::find(kKeptFormats, format) == kKeptFormats.end())
+    throw UsageError(
+        fmt::format("--keep: '{}' given, PATTERN=FORMAT wanted, such as \"norm_out.*=bf16\", FORMAT one of {}", text,
+                    fmt::join(kKeptFormats, ", ")));
+  return {text.substr(0, equals), format};
 }
 
 void print_result(const QuantizeResult& result) {
@@ -82,7 +88,8 @@ void add_quantize(CLI::App& app, Run& run) {
   const auto arguments = std::make_shared<Arguments>();
   command.add_option("SRC", arguments->options.source, "a model's folder, or a transformer's or text encoder's files")
       ->type_name("")
-      ->required();
+      ->required()
+      ->check(not_empty("a folder or a file"));
   command.add_option("--format", arguments->options.format, "of matrices: int4, int8, fp8 or bf16")
       ->type_name("FORMAT")
       ->capture_default_str()

@@ -32,6 +32,9 @@ bool is_model(const fs::path& path) {
 
 /// The components of a folder or file that is no model's folder; each opens under its own names only.
 std::vector<Checkpoint> open_all(const fs::path& path) {
+  std::error_code ignored;
+  check(fs::exists(path, ignored), "{}: no such file or folder; a transformer's or text encoder's weights are needed",
+        path.string());
   std::vector<Checkpoint> found;
   std::string reason = "holds no transformer and no text encoder";
   for (const Component component : kComponents) {
@@ -43,6 +46,8 @@ std::vector<Checkpoint> open_all(const fs::path& path) {
     }
   }
   check(!found.empty(), "{}", reason.starts_with(path.string()) ? reason : path.string() + ": " + reason);
+  check(found.front().component != Component::vae,
+        "{}: holds a VAE alone, which is not converted; a transformer or text encoder is needed", path.string());
   return found;
 }
 
@@ -82,6 +87,19 @@ std::vector<ComponentJob> make_jobs(const QuantizeOptions& options, const Target
     if (own_folders) jobs.back().folder /= name_of(jobs.back().files.component);
   }
   return jobs;
+}
+
+/// A pattern that matches nothing is a slip that would cost hours.
+void check_keep(const std::vector<ComponentJob>& jobs, const QuantizeOptions& options) {
+  for (const auto& [pattern, format] : options.keep) {
+    const auto is_meant = [&](const TensorPlan& tensor) { return matches(pattern, tensor.name); };
+    const bool any = std::ranges::any_of(jobs, [&](const ComponentJob& job) {
+      return std::ranges::any_of(job.plan.shards,
+                                 [&](const auto& shard) { return std::ranges::any_of(shard, is_meant); });
+    });
+    check(any, "keep {}={}: no tensor of {} has such a name; * stands for any text, as in *.attn.to_q.weight", pattern,
+          format, options.source.string());
+  }
 }
 
 void check_disk(const std::vector<ComponentJob>& jobs, const QuantizeOptions& options) {
@@ -152,6 +170,7 @@ class Meter {
 QuantizeResult quantize(const QuantizeOptions& options) {
   const TargetRules rules(options);
   const std::vector<ComponentJob> jobs = make_jobs(options, rules);
+  check_keep(jobs, options);
   check_output(options.source, options.output);
   check_disk(jobs, options);
   QuantizeResult result;

@@ -27,17 +27,6 @@ Target target_named(const std::string& name, const char* option) {
   return static_cast<Target>(found - kTargetNames.begin());
 }
 
-/// Whether a text matches a pattern, where `*` stands for any text.
-bool matches(std::string_view pattern, std::string_view text) {
-  const size_t star = pattern.find('*');
-  if (star == std::string_view::npos) return pattern == text;
-  if (!text.starts_with(pattern.substr(0, star))) return false;
-  const std::string_view rest = pattern.substr(star + 1);
-  for (size_t at = star; at <= text.size(); ++at)
-    if (matches(rest, text.substr(at))) return true;
-  return false;
-}
-
 bool is_unused(const Checkpoint& files, const std::string& name) {
   return files.component == Component::text_encoder && is_unused_text_tensor(name);
 }
@@ -129,6 +118,21 @@ auto sum_over(const ComponentPlan& plan, const Count& count) {
 }
 
 }  // namespace
+
+bool matches(std::string_view pattern, std::string_view text) {
+  size_t star = pattern.find('*');
+  if (star == std::string_view::npos) return pattern == text;
+  if (!text.starts_with(pattern.substr(0, star))) return false;
+  text.remove_prefix(star);
+  while (true) {  // the first place of each part leaves most to those behind it
+    pattern.remove_prefix(star + 1);
+    star = pattern.find('*');
+    if (star == std::string_view::npos) return text.ends_with(pattern);
+    const size_t at = text.find(pattern.substr(0, star));
+    if (at == std::string_view::npos) return false;
+    text.remove_prefix(at + star);
+  }
+}
 
 std::string_view name_of(Target target) { return kTargetNames[static_cast<size_t>(target)]; }
 

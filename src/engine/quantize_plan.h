@@ -12,6 +12,9 @@ namespace inkstone {
 /// What ComfyUI has beside a layer in fp8.
 inline constexpr std::string_view kFp8Description = R"({"format":"float8_e4m3fn"})";
 
+/// Whether a text matches a pattern, where `*` stands for any text.
+bool matches(std::string_view pattern, std::string_view text);
+
 /// What a matrix is converted to.
 enum class Target : uint8_t { stored, f32, bf16, fp8, int8, int4 };
 

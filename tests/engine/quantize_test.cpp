@@ -4,6 +4,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "engine/quantize_plan.h"
 #include "engine/tiny_model.h"
 #include "io/checkpoint.h"
 #include "io/gguf_writer.h"
@@ -234,6 +235,23 @@ TEST_F(QuantizeTest, OptionsOutOfRangeAreNamed) {
   EXPECT_THAT(error(o), AllOf(HasSubstr("keep"), HasSubstr("\"int5\"")));
 }
 
+TEST_F(QuantizeTest, PatternsThatMatchNothingAreRefused) {
+  QuantizeOptions o = options("int4");
+  o.keep = {{"proj_out.*", "bf16"}, {"*.to_p.*", "int8"}};
+  EXPECT_THAT(error(o), HasSubstr("keep *.to_p.*=int8: no tensor of"));
+  EXPECT_FALSE(fs::exists(o.output));
+}
+
+TEST_F(QuantizeTest, PatternsStandForAnyText) {
+  for (const char* pattern : {"a.b.c", "*", "**", "a*", "*c", "a*c", "*b*", "a.*.c", "*.*.*", "a.b.c*", "*a.b.c"})
+    EXPECT_TRUE(matches(pattern, "a.b.c")) << pattern;
+  for (const char* pattern : {"", "a", "b*", "*b", "a*b", "a.b.c.*", "*a*a*", "a.b*.b.c", "*cc", "*.c.*"})
+    EXPECT_FALSE(matches(pattern, "a.b.c")) << pattern;
+  std::string many = "b";
+  for (int i = 0; i < 40; ++i) many = "*a" + many;  // would take for ever if each star tried every place
+  EXPECT_FALSE(matches(many, std::string(100, 'a')));
+}
+
 TEST_F(QuantizeTest, OutputsThatCannotBeAreRefused) {
   QuantizeOptions o = options("int4");
   o.output = write("file", "");
@@ -247,7 +265,9 @@ TEST_F(QuantizeTest, OutputsThatCannotBeAreRefused) {
 TEST_F(QuantizeTest, SourcesWithoutMatricesAreRefused) {
   write_safetensors(at("other.safetensors"), {{"x.weight", counting({2, 64})}});
   EXPECT_THAT(error(options("int4", at("other.safetensors"))), HasSubstr("holds no transformer and no text encoder"));
-  EXPECT_THAT(error(options("int4", at("nothing"))), HasSubstr("no such file or folder"));
+  EXPECT_THAT(error(options("int4", at("nothing"))),
+              HasSubstr("nothing: no such file or folder; a transformer's or text encoder's weights are needed"));
+  EXPECT_THAT(error(options("int4", kTiny / "vae")), HasSubstr("vae: holds a VAE alone, which is not converted"));
 }
 
 TEST_F(QuantizeTest, NumbersThatAreNotFiniteAreNamedAndNothingIsLeft) {
