@@ -29,7 +29,7 @@ Examples:
 struct Arguments {
   std::string kind;
   BenchOptions options;
-  std::optional<int64_t> layers;
+  std::optional<int64_t> layers, band_rows;
   std::optional<std::string> device, arithmetic, isa;
   std::optional<int> threads;
   bool as_json = false;
@@ -59,6 +59,9 @@ void run_bench_command(const Arguments& a) {
   if (a.layers && options.kind == BenchKind::vae)
     throw UsageError(fmt::format("--layers {}: the vae is measured whole; block or encoder takes it", *a.layers));
   options.layers = a.layers.value_or(options.layers);
+  if (a.band_rows && options.kind != BenchKind::vae)
+    throw UsageError(fmt::format("--band-rows {}: {} has no bands; vae takes it", *a.band_rows, a.kind));
+  options.band_rows = a.band_rows.value_or(options.band_rows);
   if (a.device) options.device = device_named(*a.device);
   if (a.arithmetic) options.arithmetic = arithmetic_named(*a.arithmetic);
   if (a.device) options.device_index = cuda_index(*a.device).value_or(0);
@@ -93,13 +96,11 @@ void add_bench(CLI::App& app, Run& run) {
       ->required();
   command.add_option("--size", arguments->options.size, "width and height of the picture in pixels; default 512")
       ->type_name("N")
-      ->check(whole_number(1, kNoLimit));
+      ->check(whole_number(1, kMaxSide));
   command.add_option("--layers", arguments->layers, "blocks or encoder layers in a row; default 1")
       ->type_name("N")
-      ->check(whole_number(1, kNoLimit));
-  command
-      .add_option("--band-rows", arguments->options.band_rows,
-                  "rows of latents that vae decodes at a time; default all")
+      ->check(whole_number(1, kMaxBenchLayers));
+  command.add_option("--band-rows", arguments->band_rows, "rows of latents that vae decodes at a time; default all")
       ->type_name("N")
       ->check(whole_number(1, kNoLimit));
   command.add_option("--format", arguments->options.format, "of the weights: f32 (default), bf16, int8 or int4")

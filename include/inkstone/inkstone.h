@@ -278,12 +278,14 @@ struct RandomModelOptions {
 /// it fails. Takes 2 GB of memory at most.
 INKSTONE_API void write_random_model(const std::filesystem::path& folder, const RandomModelOptions& options);
 
+constexpr int64_t kMaxBenchLayers = 60;  ///< as many blocks as the published transformer has
+
 enum class BenchKind : uint8_t { block, encoder, vae };
 
 struct BenchOptions {
   BenchKind kind = BenchKind::block;
-  int64_t size = 512;          ///< pixels, square
-  int64_t layers = 1;          ///< transformer blocks or encoder layers to run in a row; 1 with the vae
+  int64_t size = 512;  ///< pixels, square, up to kMaxSide
+  int64_t layers = 1;  ///< up to kMaxBenchLayers transformer blocks or encoder layers to run in a row; 1 with the vae
   int64_t band_rows = 0;       ///< rows of latents that the VAE decodes at a time; 0: the whole picture
   std::string format = "f32";  ///< of the weights: f32, bf16, int4, int8
   DeviceKind device = DeviceKind::cpu;

@@ -22,8 +22,7 @@ namespace {
 
 constexpr int64_t kTextTokens = 64;      // of a prompt of some 50 words
 constexpr int64_t kTemplateTokens = 34;  // the encoder reads them too
-constexpr int64_t kMaxLayers = 60;
-constexpr int64_t kRuns = 5;  // at least
+constexpr int64_t kRuns = 5;             // at least
 constexpr int64_t kMaxRuns = 25;
 constexpr double kEnoughSeconds = 2;  // short work is repeated for so long
 
@@ -34,6 +33,12 @@ class Work {
   virtual Tensor run(Ops& ops) = 0;
 };
 
+/// The grid of a square picture.
+Grid square_grid(int64_t size, int64_t unit) {
+  check(size % unit == 0, "size {}: multiples of {} work", size, unit);
+  return grid_of(size, size, unit);
+}
+
 /// A few blocks of the transformer on one picture and its text.
 class BlockWork final : public Work {
  public:
@@ -41,7 +46,7 @@ class BlockWork final : public Work {
     config_.layers = options.layers;
     weights_ = load_transformer(config_, random);
     weights_.blocks.push_back(weights_.blocks.front());  // after the last block the text is not needed any more
-    const Grid grid = grid_of(options.size, options.size, config_.patch * VaeConfig().scale());
+    const Grid grid = square_grid(options.size, config_.patch * VaeConfig().scale());
     const Transformer transformer(config_, weights_);
     const std::vector<float> time = {0.5f};
     tables_ = transformer.modulate(ops, ops.upload(host_tensor(time)));
@@ -96,7 +101,7 @@ class VaeWork final : public Work {
     config_.latents_mean.assign(static_cast<size_t>(config_.latent_channels), 0.0);
     config_.latents_std.assign(static_cast<size_t>(config_.latent_channels), 1.0);
     weights_ = load_vae(config_, random);
-    const Grid grid = grid_of(options.size, options.size, config_.scale());
+    const Grid grid = square_grid(options.size, config_.scale());
     latents_ = random.activations({1, grid.height, grid.width, config_.latent_channels});
   }
 
@@ -195,7 +200,9 @@ double measure_peak(Machine& machine, const BenchOptions& options, int threads) 
 
 BenchResult run_bench(const BenchOptions& options) {
   check(options.kind != BenchKind::vae || options.layers == 1, "layers {}: the vae is measured whole", options.layers);
-  check(options.layers >= 1 && options.layers <= kMaxLayers, "layers {}: 1 to {} work", options.layers, kMaxLayers);
+  check(options.layers >= 1 && options.layers <= kMaxBenchLayers, "layers {}: 1 to {} work", options.layers,
+        kMaxBenchLayers);
+  check(options.size >= 1 && options.size <= kMaxSide, "size {}: 1 to {} work", options.size, kMaxSide);
   const int threads = options.device == DeviceKind::reference ? 1
                       : options.threads > 0                   ? options.threads
                                                               : usable_processors();

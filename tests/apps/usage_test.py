@@ -86,6 +86,9 @@ WRONG = [
     (["bench", "stairs"], ["'stairs'", "block", "encoder", "vae"]),
     (["bench", "vae", "--layers", "3"], ["--layers 3", "vae", "block or encoder"]),
     (["bench", "vae", "--format", "f8"], ["--format", "'f8'", "bf16"]),
+    (["bench", "block", "--layers", "61"], ["--layers", "'61'", "from 1 to 60"]),
+    (["bench", "block", "--size", "20000"], ["--size", "'20000'", "from 1 to 16383"]),
+    (["bench", "block", "--band-rows", "3"], ["--band-rows 3", "block", "vae takes it"]),
 ]
 
 

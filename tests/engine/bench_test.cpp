@@ -23,7 +23,11 @@ TEST(BenchTest, RefusesWhatItCannotMeasure) {
   EXPECT_THAT(error_of([] { run_bench({.kind = BenchKind::vae, .format = "f8"}); }), HasSubstr("format \"f8\""));
   EXPECT_THAT(error_of([] { run_bench({.layers = 0}); }), HasSubstr("layers 0"));
   EXPECT_THAT(error_of([] { run_bench({.kind = BenchKind::vae, .layers = 3}); }), HasSubstr("layers 3"));
-  EXPECT_THAT(error_of([] { run_bench({.kind = BenchKind::vae, .size = 20}); }), HasSubstr("20"));
+  EXPECT_THAT(error_of([] { run_bench({.kind = BenchKind::vae, .size = 20}); }),
+              HasSubstr("size 20: multiples of 8 work"));
+  EXPECT_THAT(error_of([] { run_bench({.size = 24}); }), HasSubstr("size 24: multiples of 16 work"));
+  EXPECT_THAT(error_of([] { run_bench({.size = 0}); }), HasSubstr("size 0: 1 to 16383 work"));
+  EXPECT_THAT(error_of([] { run_bench({.layers = 61}); }), HasSubstr("layers 61: 1 to 60 work"));
 }
 
 TEST(BenchTest, TellsOfEveryRunAndStopsWithinOne) {
