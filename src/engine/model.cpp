@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "engine/component_totals.h"
 #include "io/json.h"
 #include "io/lora.h"
 
@@ -101,6 +102,8 @@ const Part& part_of(std::string_view name) {
 Checkpoint open_component(const EngineOptions& options, Component component) {
   const Part& part = part_of(name_of(component));
   Checkpoint checkpoint = open_checkpoint(component_path(options, part), component);
+  check(checkpoint.find(telling_tensor(component)) != nullptr, "{}: holds no {}: none of its {} tensors is {}",
+        checkpoint.path.string(), part.name, checkpoint.tensors.size(), telling_tensor(component));
   if (is_replaced(part, options) && !options.model.empty()) checkpoint.lender = options.model / part.name;
   return checkpoint;
 }
@@ -118,11 +121,23 @@ Tokenizer open_tokenizer(const EngineOptions& options, const Checkpoint& text_en
   return Tokenizer::load(component_path(options, part_of("tokenizer")));
 }
 
+/// Throws Error for usual values that this model cannot do: no option would be named for them.
+void check_defaults(const Model& m, const fs::path& file) {
+  const auto& [steps, width, height, cfg] = m.defaults;
+  check(cfg <= kMaxCfg, "{}: field cfg is {}, at most {} works", file.string(), cfg, kMaxCfg);
+  check(steps > 1 || !m.schedule.shift_terminal, "{}: field steps is {}, this model's scheduler needs at least 2",
+        file.string(), steps);
+  check(width % m.unit() == 0 && height % m.unit() == 0,
+        "{}: fields width and height are {} and {}, this model draws multiples of {} pixels", file.string(), width,
+        height, m.unit());
+}
+
 void read_schedule_and_defaults(const fs::path& model, Model& m) {
   std::error_code ignored;
   if (fs::is_directory(model, ignored)) {
     m.schedule = read_schedule_config(model / "scheduler");
     m.defaults = read_model_defaults(model);
+    if (fs::exists(model / kDefaultsFile, ignored)) check_defaults(m, model / kDefaultsFile);
     if (fs::exists(model / "scheduler", ignored)) return;
   }
   m.notes.push_back(fmt::format("{}: no scheduler/ in it; Qwen-Image-2512's schedule is used",

@@ -73,6 +73,7 @@ struct ModelDefaults {
   int64_t height = 1328;
   double cfg = 4.0;
 };
+inline constexpr const char* kDefaultsFile = "inkstone.json";
 ModelDefaults read_model_defaults(const std::filesystem::path& model_folder);
 
 }  // namespace inkstone

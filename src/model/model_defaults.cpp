@@ -12,7 +12,7 @@ constexpr int64_t kMaxPixels = 65536;
 
 ModelDefaults read_model_defaults(const std::filesystem::path& model_folder) {
   ModelDefaults d;
-  const auto f = JsonFile::read_if_present(model_folder / "inkstone.json");
+  const auto f = JsonFile::read_if_present(model_folder / kDefaultsFile);
   if (!f) return d;
   f->allow_only({"steps", "width", "height", "cfg"});
   d.steps = f->integer_or("steps", d.steps, 1, kTrainTimesteps);

@@ -201,13 +201,21 @@ bool is_gguf_file(const fs::path& path) {
   return fs::is_regular_file(path, ignored) && is_gguf(MappedFile::open(path)->bytes());
 }
 
+/// A tokenizer.json, a merges.txt, or a GGUF file.
+TokenizerModel read_tokenizer_file(const fs::path& path) {
+  if (is_gguf_file(path)) return read_gguf_tokenizer(path);
+  if (path.extension() == ".json") return read_tokenizer_json(path);
+  std::error_code ignored;
+  check(path.extension() == ".txt" || !fs::is_regular_file(path, ignored),
+        "{}: is no tokenizer; a tokenizer.json, a merges.txt or a GGUF file is needed", path.string());
+  return read_separate(path, std::nullopt, {});
+}
+
 }  // namespace
 
 TokenizerModel read_tokenizer(const fs::path& path) {
   std::error_code ignored;  // what is no folder is opened as a file, which tells the reason
-  if (is_gguf_file(path)) return read_gguf_tokenizer(path);
-  if (!fs::is_directory(path, ignored))
-    return path.extension() == ".json" ? read_tokenizer_json(path) : read_separate(path, std::nullopt, {});
+  if (!fs::is_directory(path, ignored)) return read_tokenizer_file(path);
   if (fs::exists(path / "tokenizer.json", ignored)) {
     find_options(path);  // it has the added tokens itself, but must not contradict the file beside it
     return read_tokenizer_json(path / "tokenizer.json");

@@ -205,6 +205,9 @@ TEST_F(TokenizerFilesTest, MergesByRankThenFromTheLeft) {
 
 TEST_F(TokenizerFilesTest, NamesWhatIsMissing) {
   EXPECT_THAT(error(), HasSubstr("holds neither tokenizer.json nor merges.txt"));
+  const fs::path picture = write("picture.png", "\x89PNG");
+  EXPECT_EQ(error_of([&] { Tokenizer::load(picture); }),
+            picture.string() + ": is no tokenizer; a tokenizer.json, a merges.txt or a GGUF file is needed");
   EXPECT_THAT(error_of([&] { Tokenizer::load(at("none")); }), AllOf(HasSubstr("none"), HasSubstr("No such file")));
   write("merges.txt", kMergesText);
   nlohmann::json vocabulary = small_vocabulary();
