@@ -8,6 +8,7 @@
 
 #include "commands.h"
 #include "text.h"
+#include "usage.h"
 
 namespace inkstone::cli {
 namespace {
@@ -71,7 +72,10 @@ void run_inspect(const Arguments& a) {
 void add_inspect(CLI::App& app, Run& run) {
   CLI::App& command = *app.add_subcommand("inspect", "Say what a model folder or a weight file is.")->group("Commands");
   const auto arguments = std::make_shared<Arguments>();
-  command.add_option("PATH", arguments->path, "a folder or a file")->type_name("")->required();
+  command.add_option("PATH", arguments->path, "a folder or a file")
+      ->type_name("")
+      ->required()
+      ->check(not_empty("a folder or a file"));
   command.add_flag("--json", arguments->as_json, "print JSON");
   command.footer(kFooter);
   command.callback([arguments, &run] { run = [arguments] { run_inspect(*arguments); }; });

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fmt/format.h>
 
 #include "usage.h"
 
@@ -11,6 +12,7 @@ namespace {
 constexpr const char* kModelGroup = "Model";
 constexpr const char* kRunGroup = "How to run it";
 constexpr int kMaxThreads = 1024;
+constexpr const char* kIsaVariable = "INKSTONE_ISA";
 
 CLI::Option* add_path(CLI::App& command, const std::string& name, std::optional<std::string>& path,
                       const std::string& help) {
@@ -29,7 +31,11 @@ std::filesystem::path user_cache() {
 }
 
 std::filesystem::path prompt_cache(const std::optional<std::string>& given) {
-  if (given) return *given == kNoCache ? "" : *given;
+  if (given && *given == kNoCache) return {};
+  std::error_code ignored;
+  if (given && std::filesystem::exists(*given, ignored) && !std::filesystem::is_directory(*given, ignored))
+    throw Error("--prompt-cache " + *given + ": is a file; a folder or " + kNoCache + " is wanted");
+  if (given) return *given;
   const std::filesystem::path cache = user_cache();
   return cache.empty() ? cache : cache / "inkstone" / "prompts";
 }
@@ -65,8 +71,8 @@ CLI::Option* add_arithmetic_option(CLI::App& command, std::optional<std::string>
 CLI::Option* add_isa_option(CLI::App& command, std::optional<std::string>& isa) {
   return command.add_option("--isa", isa, "scalar, avx2 or avx512; without it the best that the processor has")
       ->type_name("NAME")
-      ->check(one_of({"scalar", "avx2", "avx512"}))
-      ->envname("INKSTONE_ISA")
+      ->check(one_of({"scalar", "avx2", "avx512"}, fmt::format(" in --isa or {}", kIsaVariable)))
+      ->envname(kIsaVariable)
       ->group(kRunGroup);
 }
 

@@ -219,7 +219,43 @@ class FaultTest(ProgramTest):
         for option in ["--model", "--transformer", "--text-encoder", "--vae", "--tokenizer"]:
             self.assertIn("nowhere", self.error(option, "nowhere"))
             self.assertIn("empty", self.error(option, "empty"))
-        self.assertIn("vae", self.error("--transformer", str(MODEL / "vae")))
+        for option, kind in [("--transformer", "transformer"), ("--text-encoder", "text_encoder")]:
+            self.assertRegex(self.error(option, str(MODEL / "vae")), rf"tiny/vae: holds no {kind}: ")
+        (self.folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+        for option in ["--transformer", "--text-encoder", "--vae"]:
+            self.assertIn("picture.png: is neither a safetensors nor a GGUF file", self.error(option, "picture.png"))
+        for option in ["--lora", "--noise"]:
+            self.assertIn("picture.png: is not a safetensors file", self.error(option, "picture.png"))
+
+    def test_components_without_their_configuration(self):
+        for part, option in [("transformer", "--transformer"), ("text_encoder", "--text-encoder"), ("vae", "--vae")]:
+            (self.folder / part).mkdir()
+            for file in (MODEL / part).glob("*.safetensors"):
+                (self.folder / part / file.name).symlink_to(file)
+            self.assertRegex(self.error(option, part, "--tokenizer", str(MODEL / "tokenizer")),
+                             rf"{part}/.*(a config\.json is needed|without a config\.json)")
+
+    def test_caches_that_are_files(self):
+        (self.folder / "notes").write_text("")
+        self.assertRegex(self.error("--prompt-cache", "notes"), r"--prompt-cache notes: is a file; a folder")
+
+    def test_defaults_that_the_model_cannot_do(self):
+        (self.folder / "m").mkdir()
+        for part in MODEL.iterdir():
+            if part.name != "inkstone.json":
+                (self.folder / "m" / part.name).symlink_to(part)
+        for text, words in [('{"width": 100}', "width and height are 100 and 1328"), ('{"steps": 1}', "steps is 1"),
+                            ('{"cfg": 2000}', "cfg is 2000")]:
+            (self.folder / "m" / "inkstone.json").write_text(text)
+            error = self.error_of("generate", "--model", "m", "--prompt", "x", "--output", "a.png")
+            self.assertIn(f"m/inkstone.json: field{'s' if 'and' in words else ''} {words}", error)
+
+    def test_gpus_that_are_not_there(self):
+        done = subprocess.run([PROGRAM, "generate", "--prompt", "x", *QUICK, "--output", "a.png", "--device", "cuda"],
+                              cwd=self.folder, capture_output=True, check=False)
+        if done.returncode == 0:
+            self.skipTest("there is one")
+        self.assertRegex(done.stderr.decode(), r"\Aerror: device cuda: .*; run on cpu, or .*\n\Z")
 
     def test_values_that_the_model_cannot_do(self):
         self.assertRegex(self.error("--size", "65x64"), r"65.*16")
