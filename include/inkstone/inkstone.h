@@ -234,8 +234,8 @@ class INKSTONE_API TextTokenizer {
 /// Writes F32 (rows, width) as tensor `embeds` of a safetensors file.
 INKSTONE_API void save_embeddings(const std::filesystem::path& path, const Embeddings& embeddings);
 
-/// Writes a picture with its metadata: .png, .jpg, .jpeg or .webp.
-INKSTONE_API void save_picture(const std::filesystem::path& path, const Picture& picture);
+/// Writes a picture with its metadata: .png, .jpg, .jpeg or .webp. `stop` as in Request.
+INKSTONE_API void save_picture(const std::filesystem::path& path, const Picture& picture, std::stop_token stop = {});
 
 /// Throws Error unless save_picture knows the format by the ending of this name.
 INKSTONE_API void check_picture_name(const std::filesystem::path& path);

@@ -25,8 +25,9 @@ void check_writable(const fs::path& path) {
   check_writable_file(path);
 }
 
-void save_picture(const fs::path& path, const Picture& picture) {
-  write_image(path, {.width = picture.width, .height = picture.height, .rgb = picture.rgb}, picture.metadata);
+void save_picture(const fs::path& path, const Picture& picture, std::stop_token stop) {
+  write_image(path, {.width = picture.width, .height = picture.height, .rgb = picture.rgb}, picture.metadata,
+              std::move(stop));
 }
 
 std::optional<std::string> read_picture_metadata(const fs::path& path) { return read_image_metadata(path); }

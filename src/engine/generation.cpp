@@ -196,7 +196,8 @@ class Generation {
     Ops& ops = session_.machine().ops();
     const Tensor tokens = ops.download(ops.concat_rows(drawn_));
     write_safetensors(request_.save_latents,
-                      {{std::string(kLatents), unpack_latents(tokens, job_.latents, model_.transformer.patch)}});
+                      {{std::string(kLatents), unpack_latents(tokens, job_.latents, model_.transformer.patch)}}, {},
+                      request_.stop);
     stages_.step_done();
   }
 

@@ -118,8 +118,8 @@ void write_json(const fs::path& path, const ordered_json& json) {
 /// Writes what a model asks for, instead of keeping it, to a component's folder.
 class RandomFiles final : public WeightLoader {
  public:
-  RandomFiles(fs::path folder, RandomWeights& random, Device& device)
-      : WeightLoader(no_files_, device), folder_(std::move(folder)), random_(random) {
+  RandomFiles(fs::path folder, RandomWeights& random, Device& device, std::stop_token stop)
+      : WeightLoader(no_files_, device), folder_(std::move(folder)), random_(random), stop_(std::move(stop)) {
     fs::create_directory(folder_);
   }
 
@@ -180,7 +180,7 @@ class RandomFiles final : public WeightLoader {
 
   void write_shard() {
     const std::string file = fmt::format("model-{:05}.safetensors", ++shards_);
-    write_safetensors(folder_ / file, shard_);
+    write_safetensors(folder_ / file, shard_, {}, stop_);
     for (const auto& item : shard_) weight_map_[item.first] = file;
     total_bytes_ += shard_bytes_;
     shard_bytes_ = 0;
@@ -190,6 +190,7 @@ class RandomFiles final : public WeightLoader {
   Checkpoint no_files_;
   fs::path folder_;
   RandomWeights& random_;
+  std::stop_token stop_;
   std::map<std::string, Tensor> shard_;
   size_t shard_bytes_ = 0, total_bytes_ = 0;
   int shards_ = 0;
@@ -222,7 +223,7 @@ class RandomModel {
                        RandomFormat format) {
     RandomWeights random(*device_, format, options_.threads > 0 ? options_.threads : usable_processors(),
                          options_.stop);
-    RandomFiles files(folder_ / name, random, *device_);
+    RandomFiles files(folder_ / name, random, *device_, options_.stop);
     load(config, files);
     files.write(config_json(config));
     stages_.step_done();

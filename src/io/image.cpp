@@ -50,7 +50,7 @@ ImageFormat image_format(const fs::path& path) {
   fail("{}: a picture's name must end in .png, .jpg, .jpeg or .webp", path.string());
 }
 
-void write_image(const fs::path& path, const Image& image, const std::string& metadata) {
+void write_image(const fs::path& path, const Image& image, const std::string& metadata, std::stop_token stop) {
   const ImageFormat format = image_format(path);
   const auto all = codecs();
   const ImageCodec& codec = **std::find_if(all.begin(), all.end(), [&](const auto* c) { return c->format == format; });
@@ -61,7 +61,8 @@ void write_image(const fs::path& path, const Image& image, const std::string& me
           image.rgb.size());
     check(metadata.find('\0') == std::string::npos, "a description with a zero byte cannot be stored");
   });
-  write_atomically(path, [&](std::ostream& out) { with_path(path, [&] { codec.encode(out, image, metadata); }); });
+  const auto encode = [&](std::ostream& out) { with_path(path, [&] { codec.encode(out, image, metadata); }); };
+  write_atomically(path, encode, std::move(stop));
 }
 
 Image read_image(const fs::path& path) {

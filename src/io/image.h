@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,9 @@ ImageFormat image_format(const std::filesystem::path& path);
 
 /// Writes a picture whole or not at all. `metadata` (UTF-8 JSON, may be empty) goes into a PNG iTXt chunk with the
 /// keyword "inkstone", or into the EXIF user comment of JPEG (quality 95, no chroma subsampling) and WebP (lossless).
-void write_image(const std::filesystem::path& path, const Image& image, const std::string& metadata);
+/// Throws Cancelled soon after a stop request of `stop`.
+void write_image(const std::filesystem::path& path, const Image& image, const std::string& metadata,
+                 std::stop_token stop = {});
 
 /// Reads a picture of any of the formats, recognised by content; alpha is dropped, grey and palette become RGB.
 Image read_image(const std::filesystem::path& path);

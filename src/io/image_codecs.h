@@ -16,7 +16,7 @@ constexpr int64_t kMaxImagePixels = int64_t{1} << 26;
 void check_image_size(int64_t width, int64_t height);
 
 /// Bytes of a format. Decoders throw Error, without a path, for anything broken; encoders for what the format cannot
-/// hold. A failed write shows in the stream's state.
+/// hold and, soon, for a stream that takes nothing more.
 struct ImageCodec {
   ImageFormat format;
   bool (*recognises)(std::span<const std::byte> bytes);

@@ -38,11 +38,15 @@ void on_message(j_common_ptr jpeg, int level) {
   if (level < 0) on_error(jpeg);
 }
 
-void on_progress(j_common_ptr jpeg) {
+/// For faults that the library has no text for; `text` is a short one.
+[[noreturn]] void jump_back(j_common_ptr jpeg, const char* text) {
   auto* session = reinterpret_cast<Session*>(jpeg->err);
-  if (reinterpret_cast<j_decompress_ptr>(jpeg)->input_scan_number <= kMaxScans) return;
-  std::strcpy(session->message.data(), "too many scans");
+  std::strcpy(session->message.data(), text);
   std::longjmp(session->back, 1);
+}
+
+void on_progress(j_common_ptr jpeg) {
+  if (reinterpret_cast<j_decompress_ptr>(jpeg)->input_scan_number > kMaxScans) jump_back(jpeg, "too many scans");
 }
 
 void prepare(Session& session) {
@@ -60,9 +64,16 @@ struct Destination {
   std::array<JOCTET, kBufferBytes> buffer;
 };
 
+/// Jumps back if the stream takes nothing more.
+void check_stream(j_compress_ptr jpeg) {
+  if (!reinterpret_cast<Destination*>(jpeg->dest)->out->flush())
+    jump_back(reinterpret_cast<j_common_ptr>(jpeg), "the file takes nothing more");
+}
+
 void empty_buffer(j_compress_ptr jpeg, size_t used) {
   auto* to = reinterpret_cast<Destination*>(jpeg->dest);
   to->out->write(reinterpret_cast<const char*>(to->buffer.data()), static_cast<std::streamsize>(used));
+  check_stream(jpeg);
   to->manager.next_output_byte = to->buffer.data();
   to->manager.free_in_buffer = to->buffer.size();
 }
@@ -118,6 +129,7 @@ bool compress(Compressor& c, const Image& image, std::span<const std::byte> exif
   while (c.jpeg.next_scanline < c.jpeg.image_height) {
     auto* row = const_cast<JSAMPROW>(image.rgb.data() + c.jpeg.next_scanline * row_bytes);
     jpeg_write_scanlines(&c.jpeg, &row, 1);
+    check_stream(&c.jpeg);  // nothing is written before the last row
   }
   jpeg_finish_compress(&c.jpeg);
   return true;

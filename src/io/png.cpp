@@ -33,8 +33,9 @@ struct Session {
 void on_warning(png_structp, png_const_charp) {}
 
 void on_write(png_structp png, png_bytep data, png_size_t size) {
-  static_cast<Session*>(png_get_io_ptr(png))
-      ->out->write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size));
+  std::ostream& out = *static_cast<Session*>(png_get_io_ptr(png))->out;
+  out.write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size));
+  if (!out) png_error(png, "the file takes nothing more");
 }
 
 void on_flush(png_structp) {}

@@ -193,18 +193,19 @@ std::string place_safetensors(std::vector<SafetensorsEntry>& entries,
 }
 
 void write_safetensors(const fs::path& path, const std::map<std::string, Tensor>& tensors,
-                       const std::map<std::string, std::string>& metadata) {
+                       const std::map<std::string, std::string>& metadata, std::stop_token stop) {
   std::vector<SafetensorsEntry> entries;
   for (const auto& [name, tensor] : tensors)
     entries.push_back({.name = name, .dtype = tensor.dtype(), .shape = tensor.shape()});
   const std::string head = place_safetensors(entries, metadata);
-  write_atomically(path, [&](std::ostream& out) {
+  const auto write = [&](std::ostream& out) {
     out << head;
     for (const SafetensorsEntry& e : entries) {
       const Tensor& tensor = tensors.at(e.name);
       out.write(tensor.data<char>(), static_cast<std::streamsize>(tensor.bytes()));
     }
-  });
+  };
+  write_atomically(path, write, std::move(stop));
 }
 
 }  // namespace inkstone

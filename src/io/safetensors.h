@@ -1,5 +1,6 @@
 // The safetensors format: u64 header length, JSON header, data. https://github.com/huggingface/safetensors
 #pragma once
+#include <stop_token>
 #include <vector>
 
 #include "io/stored_tensor.h"
@@ -45,8 +46,8 @@ std::string place_safetensors(std::vector<SafetensorsEntry>& entries,
                               const std::map<std::string, std::string>& metadata);
 
 /// Writes host tensors to a temporary name in the same folder, then renames. Wide elements come first, so that all data
-/// is aligned; among equals the order is by name.
+/// is aligned; among equals the order is by name. Throws Cancelled soon after a stop request of `stop`.
 void write_safetensors(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors,
-                       const std::map<std::string, std::string>& metadata = {});
+                       const std::map<std::string, std::string>& metadata = {}, std::stop_token stop = {});
 
 }  // namespace inkstone

@@ -35,6 +35,9 @@ struct Encoder {
   WebPMemoryWriter bytes;
 };
 
+/// Called now and then; 0 ends the encoding. An empty write tells whether the stream still takes something.
+int goes_on(int, const WebPPicture* picture) { return static_cast<std::ostream*>(picture->user_data)->flush() ? 1 : 0; }
+
 const uint8_t* as_uint8(std::span<const std::byte> bytes) { return reinterpret_cast<const uint8_t*>(bytes.data()); }
 
 void write_with_exif(std::ostream& out, const WebPData& picture, const std::string& metadata) {
@@ -68,6 +71,8 @@ void encode(std::ostream& out, const Image& image, const std::string& metadata) 
   e.picture.height = static_cast<int>(image.height);
   e.picture.writer = WebPMemoryWrite;
   e.picture.custom_ptr = &e.bytes;
+  e.picture.progress_hook = goes_on;
+  e.picture.user_data = &out;
   check(WebPPictureImportRGB(&e.picture, image.rgb.data(), static_cast<int>(image.width) * 3) != 0 &&
             WebPEncode(&config, &e.picture) != 0,
         "cannot be written as WebP: error {} of the library", static_cast<int>(e.picture.error_code));

@@ -42,6 +42,25 @@ TEST_F(AtomicFileTest, KeepsTheOldFileAndLeavesNothingWhenWritingFails) {
   EXPECT_EQ(files_in_folder(), 1u);
 }
 
+TEST_F(AtomicFileTest, AStopEndsTheWriting) {
+  write("file", "old");
+  std::stop_source source;
+  const auto write_much = [&](std::ostream& out) {
+    out << std::string(1'000'000, 'x');
+    EXPECT_TRUE(out);
+    source.request_stop();
+    out << std::string(1'000'000, 'x');
+    EXPECT_FALSE(out);
+  };
+  EXPECT_THROW(write_atomically(at("file"), write_much, source.get_token()), Cancelled);
+  const auto give_up = [](std::ostream& out) {
+    if (!out.flush()) fail("cannot go on");  // as encoders do
+  };
+  EXPECT_THROW(write_atomically(at("file"), give_up, source.get_token()), Cancelled);
+  EXPECT_EQ(read(at("file")), "old");
+  EXPECT_EQ(files_in_folder(), 1u);
+}
+
 TEST_F(AtomicFileTest, TellsTheSystemsReasonWhenTheFileCannotGrow) {
   rlimit before{};
   ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);

@@ -1,7 +1,9 @@
 #include "io/image.h"
 
+#include <algorithm>
 #include <cmath>
 #include <png.h>
+#include <sstream>
 
 #include "io/files.h"
 #include "io/image_codecs.h"
@@ -59,6 +61,22 @@ TEST_P(ImageFormats, LongDescriptionsComeBack) {
 TEST_P(ImageFormats, WithoutADescriptionNoneIsFound) {
   write_image(path(), smooth(17, 9), "");
   EXPECT_EQ(read_image_metadata(path()), std::nullopt);
+}
+
+TEST_P(ImageFormats, AStopLeavesNoFile) {
+  std::stop_source source;
+  source.request_stop();
+  EXPECT_THROW(write_image(path(), noisy(300, 200), kDescription, source.get_token()), Cancelled);
+  EXPECT_EQ(files_in_folder(), 0u);
+}
+
+/// A large picture takes seconds to encode, for nothing where the file takes no more.
+TEST_P(ImageFormats, EncodersGiveUpWhenTheStreamDoes) {
+  const auto all = {&png_codec(), &jpeg_codec(), &webp_codec()};
+  const ImageCodec& codec = **std::ranges::find(all, image_format(path()), &ImageCodec::format);
+  std::ostringstream out;
+  out.setstate(std::ios::badbit);
+  EXPECT_THAT(error_of([&] { codec.encode(out, noisy(300, 200), kDescription); }), HasSubstr("cannot be written as"));
 }
 
 TEST_P(ImageFormats, ATruncatedPictureIsAnError) {
