@@ -83,9 +83,11 @@ struct BlockReader::State {
   std::optional<size_t> next;  // the block that the other one gets
   double waited = 0;
   size_t read = 0;
+  std::stop_token watched;
 
   std::mutex mutex;  // of what follows
-  std::condition_variable work, done;
+  std::condition_variable work;
+  std::condition_variable_any done;
   std::vector<Chunk> chunks;
   size_t unfinished = 0;
   std::exception_ptr failure;
@@ -124,8 +126,9 @@ struct BlockReader::State {
   void wait_for_reading() {
     const auto start = std::chrono::steady_clock::now();
     std::unique_lock lock(mutex);
-    done.wait(lock, [this] { return unfinished == 0; });
+    const bool finished = done.wait(lock, watched, [this] { return unfinished == 0; });
     waited += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (!finished) throw Cancelled();
     if (failure) std::rethrow_exception(std::exchange(failure, nullptr));
   }
 
@@ -165,8 +168,10 @@ size_t BlockReader::slab_bytes(const std::vector<FileBlock>& blocks) {
   return 2 * most;
 }
 
-BlockReader::BlockReader(std::vector<FileBlock> blocks, Caching caching) : state_(std::make_unique<State>()) {
+BlockReader::BlockReader(std::vector<FileBlock> blocks, Caching caching, std::stop_token stop)
+    : state_(std::make_unique<State>()) {
   State& s = *state_;
+  s.watched = std::move(stop);
   for (const FileBlock& block : blocks)
     for (const FilePart& part : block)
       if (!s.files.contains(part.file)) s.files[part.file] = std::make_unique<File>(*part.file, caching);
@@ -179,6 +184,7 @@ BlockReader::~BlockReader() { state_->stop(); }
 
 std::vector<std::byte*> BlockReader::get(size_t index) {
   State& s = *state_;
+  if (s.watched.stop_requested()) throw Cancelled();
   if (s.next != index) {
     if (s.next) s.wait_for_reading();
     s.begin_reading(index, 1 - s.current);

@@ -1,6 +1,7 @@
 // Blocks of files read ahead: while a caller works with one, threads read the next.
 #pragma once
 #include <memory>
+#include <stop_token>
 #include <vector>
 
 #include "core/mapped_file.h"
@@ -25,8 +26,9 @@ class BlockReader {
   /// Bytes of memory for these blocks.
   static size_t slab_bytes(const std::vector<FileBlock>& blocks);
 
-  /// Throws Error naming a file that cannot be opened again or has been replaced since it was mapped.
-  BlockReader(std::vector<FileBlock> blocks, Caching caching);
+  /// Throws Error naming a file that cannot be opened again or has been replaced since it was mapped. After a stop
+  /// request of `stop` get() throws Cancelled, soon if it waits.
+  BlockReader(std::vector<FileBlock> blocks, Caching caching, std::stop_token stop = {});
   ~BlockReader();
   BlockReader(const BlockReader&) = delete;
   BlockReader& operator=(const BlockReader&) = delete;

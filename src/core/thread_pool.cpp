@@ -44,6 +44,8 @@ struct ThreadPool::State {
   std::atomic<int64_t> unfinished = 0;
   std::atomic<bool> stopping = false;
   std::atomic<bool> running = false;
+  std::atomic<bool> left_out = false;  // some tasks of the job
+  std::stop_token watched;             // changes only between jobs; read by who has taken a task
 
   std::mutex mutex;  // of what follows, and of going to sleep
   std::condition_variable work, done;
@@ -66,7 +68,11 @@ struct ThreadPool::State {
 
   void run_task(const Task& current, int64_t index, int worker) {
     try {
-      current(index, worker);
+      if (watched.stop_requested()) {
+        left_out.store(true);
+      } else {
+        current(index, worker);
+      }
     } catch (...) {
       const std::lock_guard lock(mutex);
       if (!failure) failure = std::current_exception();
@@ -125,6 +131,15 @@ ThreadPool::~ThreadPool() {
   state_->stop();
 }
 
+void ThreadPool::watch(std::stop_token stop) {
+  assert(!state_->running);
+  state_->watched = std::move(stop);
+}
+
+void ThreadPool::check_stop() const {
+  if (state_->watched.stop_requested()) throw Cancelled();
+}
+
 int ThreadPool::threads() const { return static_cast<int>(state_->threads.size()) + 1; }
 
 void ThreadPool::run(int64_t tasks, const std::function<void(int64_t, int)>& task) {
@@ -147,7 +162,9 @@ void ThreadPool::run(int64_t tasks, const std::function<void(int64_t, int)>& tas
   std::unique_lock lock(s.mutex);
   const std::exception_ptr failure = std::exchange(s.failure, nullptr);
   lock.unlock();
+  const bool left_out = s.left_out.exchange(false);
   if (failure) std::rethrow_exception(failure);
+  if (left_out) throw Cancelled();
 }
 
 }  // namespace inkstone

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <stop_token>
 
 namespace inkstone {
 
@@ -18,6 +19,13 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const;
+
+  /// From here on run() throws Cancelled soon after a stop request of `stop`: tasks that nobody has taken are left out.
+  /// The pool works on once it watches another token.
+  void watch(std::stop_token stop);
+
+  /// For tasks that take long: throws Cancelled if a stop was requested.
+  void check_stop() const;
 
   /// Runs task(index, worker) for every index in [0, tasks), each once, taken by whichever worker is free; worker is in
   /// [0, threads()). Returns when all have run. An exception of a task is rethrown here, after the others have ended.

@@ -84,6 +84,7 @@ class TaskRunner {
     bool causal;
     const VectorOps& vector;
     AttentionShape shape;
+    const ThreadPool& pool;
   };
 
   TaskRunner(const Call& call, const AttentionTask& task, float* scratch)
@@ -101,6 +102,7 @@ class TaskRunner {
     const int64_t keys = round_up(divide_up(length, divide_up(length, shape_.most_keys)), call_.vector.tile_rows);
     const int64_t end = call_.causal ? task_.end : length;
     for (int64_t key = 0; key < end; key += keys) {
+      call_.pool.check_stop();
       KeyBlock block = copy_keys(key, std::min(keys, length - key));
       for (const QueryPanel& p : panels) {
         block.diagonal = call_.causal ? p.begin - key : block.keys;
@@ -183,7 +185,7 @@ class TaskRunner {
 }  // namespace
 
 void CpuKernels::attention(std::span<Tensor> out, const Qkv& in, const AttentionOptions& options) {
-  const TaskRunner::Call call = {out, in, options.causal, vector_, AttentionShape(in, vector_)};
+  const TaskRunner::Call call = {out, in, options.causal, vector_, AttentionShape(in, vector_), pool_};
   const std::vector<AttentionTask> tasks = plan(in.sequences, call.shape, pool_.threads());
   pool_.run(static_cast<int64_t>(tasks.size()), [&](int64_t index, int worker) {
     TaskRunner(call, tasks[static_cast<size_t>(index)], scratch_.floats(worker, call.shape.scratch())).run();

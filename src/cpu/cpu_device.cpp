@@ -33,6 +33,8 @@ class CpuDevice final : public Device {
   }
   void reset_peak() override { memory_->reset_peak(); }
 
+  void watch(std::stop_token stop) override { pool_.watch(std::move(stop)); }
+
   Tensor upload(const Tensor& host) override { return host; }
   Tensor download(const Tensor& tensor) override { return tensor; }
 

@@ -26,12 +26,13 @@ struct NextRows {
 /// One task in one worker's memory.
 class TileRunner {
  public:
-  TileRunner(const Int8Product& product, const Tile& tile, const Int8Functions& functions)
+  TileRunner(const Int8Product& product, const Tile& tile, const Int8Functions& functions, const ThreadPool& pool)
       : whole_(product),
         p_(product.product),
         t_(tile),
         vector_(functions.vector),
         int8_(functions.int8),
+        pool_(pool),
         packer_(functions, *p_.weight, product.factors),
         depth_(panel_depth(int8_, p_.weight->in)) {}
 
@@ -47,6 +48,7 @@ class TileRunner {
     std::byte* for_panel = strip_ + strip_bytes() + result_bytes();
     SequenceVectors gates(p_.epilogue->gate);
     for (int64_t begin = 0, end = 0; begin < p_.weight->in; begin = end) {
+      pool_.check_stop();
       end = std::min(begin + depth_, p_.weight->in);
       const Int8Panel panel = panel_of(begin, end, for_panel);
       for (int64_t row = t_.row_begin; row < t_.row_end; row += int8_.tile_rows) {
@@ -129,6 +131,7 @@ class TileRunner {
   const Tile& t_;
   const VectorOps& vector_;
   const Int8Ops& int8_;
+  const ThreadPool& pool_;
   Int8Packer packer_;
   int64_t depth_;  // of a panel
   std::byte* strip_ = nullptr;
@@ -169,7 +172,7 @@ void run_products(std::span<const Int8Product> products, ThreadPool& pool, const
   const std::vector<TileTask> tasks = plan_tiles(sizes, limits, pool.threads());
   pool.run(static_cast<int64_t>(tasks.size()), [&](int64_t index, int worker) {
     const TileTask& task = tasks[static_cast<size_t>(index)];
-    TileRunner runner(products[task.product], task.tile, functions);
+    TileRunner runner(products[task.product], task.tile, functions, pool);
     runner.run(scratch.floats(worker, runner.scratch()));
   });
 }

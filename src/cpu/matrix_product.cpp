@@ -21,8 +21,8 @@ int64_t depth_of(const Factors& f) {
 /// One task in one worker's memory.
 class TileRunner {
  public:
-  TileRunner(const MatrixProduct& product, const Tile& tile, const VectorOps& vector)
-      : p_(product), t_(tile), vector_(vector), columns_(tile.columns()), width_(strip_width(vector)) {
+  TileRunner(const MatrixProduct& product, const Tile& tile, const VectorOps& vector, const ThreadPool& pool)
+      : p_(product), t_(tile), vector_(vector), pool_(pool), columns_(tile.columns()), width_(strip_width(vector)) {
     factors_ = {{product.left, product.weight}};
     factors_.insert(factors_.end(), product.added.begin(), product.added.end());
     for (const Factors& f : factors_) most_depth_ = std::max(most_depth_, depth_of(f));
@@ -48,6 +48,7 @@ class TileRunner {
     const bool is_last = &f == &factors_.back();
     left_ = f.left;
     for (int64_t begin = 0, end = 0; begin < in; begin = end) {
+      pool_.check_stop();
       end = std::min(begin + depth, (begin / run + 1) * run);
       pack_panel(vector_, *f.weight, {t_.out_begin, t_.out_end, begin, end}, expanded_, panel_);
       for (LeftRange strip = strip_at(t_.row_begin, begin, end); strip.rows > 0;) {
@@ -100,6 +101,7 @@ class TileRunner {
   const MatrixProduct& p_;
   const Tile& t_;
   const VectorOps& vector_;
+  const ThreadPool& pool_;
   int64_t columns_;               // of the tile
   int64_t width_;                 // of a strip of the panel
   std::vector<Factors> factors_;  // of all products of the sum
@@ -133,7 +135,7 @@ void run_products(std::span<const MatrixProduct> products, ThreadPool& pool, con
   const std::vector<TileTask> tasks = plan_tiles(sizes, limits, pool.threads());
   pool.run(static_cast<int64_t>(tasks.size()), [&](int64_t index, int worker) {
     const TileTask& task = tasks[static_cast<size_t>(index)];
-    TileRunner runner(products[task.product], task.tile, vector);
+    TileRunner runner(products[task.product], task.tile, vector, pool);
     runner.run(scratch.floats(worker, runner.scratch()));
   });
 }

@@ -19,12 +19,14 @@ struct RowBlock {
 /// waking a worker runs on the calling thread.
 template <class Each>
 void for_row_blocks(ThreadPool& pool, std::span<const int64_t> rows, int64_t width, const Each& each) {
-  constexpr int64_t kLeastNumbers = 16 * 1024;  // a few microseconds of work, as handing out a task costs
+  constexpr int64_t kLeastNumbers = 16 * 1024;       // a few microseconds of work, as handing out a task costs
+  constexpr int64_t kMostNumbers = 4 * 1024 * 1024;  // some milliseconds: a stop request waits for blocks at work
   constexpr int64_t kTasksPerWorker = 4;  // so that workers which start late or run slowly do not hold up the rest
   int64_t all_rows = 0;
   for (const int64_t n : rows) all_rows += n;
   const int64_t least = kLeastNumbers / std::max<int64_t>(width, 1) + 1;
-  const int64_t block = std::max(least, all_rows / (pool.threads() * kTasksPerWorker) + 1);
+  const int64_t most = std::max(least, kMostNumbers / std::max<int64_t>(width, 1));
+  const int64_t block = std::clamp(all_rows / (pool.threads() * kTasksPerWorker) + 1, least, most);
 
   std::vector<RowBlock> blocks;
   for (size_t part = 0; part < rows.size(); ++part)

@@ -82,6 +82,7 @@ class Generation {
   Result run() {
     Device& device = session_.machine().device();
     session_.watch(request_.stop);
+    session_.machine().take_profile();  // of a call that was stopped
     stages_.begin(Stage::load);
     prepare();
     stages_.step_done();

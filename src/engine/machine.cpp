@@ -58,7 +58,7 @@ void check_loras(const EngineOptions& options) {
   check(!cuda, "lora {}: the cuda device cannot apply it, cpu can", options.loras.front().path.string());
 }
 
-/// Makes a stop request take effect within a step.
+/// Makes a stop request take effect before the next op, on every device.
 class StopPoint final : public Interceptor {
  public:
   explicit StopPoint(Kernels& next) : next_(next) {}
@@ -130,7 +130,12 @@ Machine::~Machine() = default;
 Device& Machine::device() { return *parts_->device; }
 HostMemory& Machine::memory() { return *parts_->memory; }
 Ops& Machine::ops() { return *parts_->ops; }
-void Machine::watch(std::stop_token stop) { parts_->stop->watch(std::move(stop)); }
+void Machine::watch(std::stop_token stop) {
+  parts_->device->watch(stop);
+  if (parts_->other) parts_->other->watch(stop);
+  parts_->stop->watch(std::move(stop));
+}
+
 std::string Machine::take_profile() {
   if (!parts_->profiler) return {};
   std::string table = parts_->profiler->table();

@@ -26,7 +26,7 @@ class Machine {
   Device& device();
   /// Where the device's activations lie, unless it is the reference.
   HostMemory& memory();
-  /// Ops that throw Cancelled before the next kernel once a stop is requested of the token last given to watch().
+  /// Ops that throw Cancelled soon after a stop request of the token last given to watch().
   Ops& ops();
   void watch(std::stop_token stop);
 

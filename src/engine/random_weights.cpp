@@ -85,10 +85,9 @@ RandomFormat random_format(std::string_view name) {
 }
 
 RandomWeights::RandomWeights(Device& device, RandomFormat format, int threads, std::stop_token stop)
-    : WeightLoader(no_files_, device, std::nullopt, std::move(stop)),
-      device_(device),
-      format_(format),
-      pool_(threads) {}
+    : WeightLoader(no_files_, device, std::nullopt, stop), device_(device), format_(format), pool_(threads) {
+  pool_.watch(std::move(stop));
+}
 
 Tensor RandomWeights::place(const Tensor& host) {
   check_stop();

@@ -120,6 +120,7 @@ int64_t Session::encoding_steps(std::span<const PromptTokens> prompts) {
 }
 
 std::vector<Tensor> Session::encode(std::span<const PromptTokens> prompts, const std::function<void()>& layer_done) {
+  const std::optional<Caching> caching = std::exchange(streamed_text_encoder_, std::nullopt);
   std::optional<TextEncoderWeights> weights;
   std::vector<Tensor> all;
   for (const PromptTokens& tokens : prompts) {
@@ -127,10 +128,9 @@ std::vector<Tensor> Session::encode(std::span<const PromptTokens> prompts, const
     if (!embeddings) {
       WeightLoader load = loader(model_.text_encoder_files);
       if (!weights) weights = load_text_encoder(model_.text_encoder, load);
-      if (streamed_text_encoder_ && !weights->source)
+      if (caching && !weights->source)
         weights->source = streamed(
-            weights->layers, [](EncoderLayer& l, const auto& visit) { for_each_tensor(l, visit); },
-            *streamed_text_encoder_);
+            weights->layers, [](EncoderLayer& l, const auto& visit) { for_each_tensor(l, visit); }, *caching, stop_);
       embeddings = encode(*weights, tokens, layer_done);
       check_finite(embeddings);
       check_files();  // a store would give out wrong ones for ever
@@ -139,19 +139,20 @@ std::vector<Tensor> Session::encode(std::span<const PromptTokens> prompts, const
     all.push_back(embeddings);
   }
   weights.reset();
-  streamed_text_encoder_.reset();
   model_.text_encoder_files.release_pages();
   return all;
 }
 
 void Session::stream_modulation(Caching caching) {
   transformer_->modulation_source = streamed(
-      transformer_->blocks, [](BlockWeights& b, const auto& visit) { for_each_modulation_tensor(b, visit); }, caching);
+      transformer_->blocks, [](BlockWeights& b, const auto& visit) { for_each_modulation_tensor(b, visit); }, caching,
+      stop_);
 }
 
 void Session::stream_blocks(Caching caching) {
   transformer_->block_source = streamed(
-      transformer_->blocks, [](BlockWeights& b, const auto& visit) { for_each_block_tensor(b, visit); }, caching);
+      transformer_->blocks, [](BlockWeights& b, const auto& visit) { for_each_block_tensor(b, visit); }, caching,
+      stop_);
 }
 
 void Session::end_transformer() {

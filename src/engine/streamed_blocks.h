@@ -39,8 +39,8 @@ struct SlabUse final : Buffer {
 template <class Block, class ForEach>
 class StreamedBlocks {
  public:
-  StreamedBlocks(const std::vector<Block>& blocks, const ForEach& for_each, Caching caching)
-      : blocks_(blocks), for_each_(for_each), reader_(file_blocks(blocks, for_each), caching) {}
+  StreamedBlocks(const std::vector<Block>& blocks, const ForEach& for_each, Caching caching, std::stop_token stop)
+      : blocks_(blocks), for_each_(for_each), reader_(file_blocks(blocks, for_each), caching, std::move(stop)) {}
 
   const Block& get(size_t index) {
     const std::vector<std::byte*> places = reader_.get(index);
@@ -62,10 +62,11 @@ class StreamedBlocks {
   Block now_;
 };
 
-/// A source of blocks that stays valid as long as `blocks`.
+/// A source of blocks that stays valid as long as `blocks`; it throws Cancelled soon after a stop request of `stop`.
 template <class Block, class ForEach>
-WeightSource<Block> streamed(const std::vector<Block>& blocks, const ForEach& for_each, Caching caching) {
-  const auto stream = std::make_shared<StreamedBlocks<Block, ForEach>>(blocks, for_each, caching);
+WeightSource<Block> streamed(const std::vector<Block>& blocks, const ForEach& for_each, Caching caching,
+                             std::stop_token stop) {
+  const auto stream = std::make_shared<StreamedBlocks<Block, ForEach>>(blocks, for_each, caching, std::move(stop));
   return [stream](size_t index) -> const Block& { return stream->get(index); };
 }
 

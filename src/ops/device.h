@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 
 #include "ops/kernels.h"
@@ -39,6 +40,10 @@ class Device {
 
   /// Waits for all work, then gives a host tensor. The only call of a model that synchronises.
   virtual Tensor download(const Tensor& tensor) = 0;
+
+  /// From here on kernels throw Cancelled soon after a stop request of `stop`, where single ones may take long. What
+  /// such a kernel has written is void.
+  virtual void watch(std::stop_token) {}
 
   /// Waits for all work: for those who measure time.
   virtual void wait() {}

@@ -61,6 +61,15 @@ TEST_F(BlockReaderTest, HasTwoSlabsAsLargeAsTheLargestBlock) {
   EXPECT_LE(bytes, 2u * (50000 + 2 * 4096));
 }
 
+TEST_F(BlockReaderTest, GivesNothingAfterAStop) {
+  const auto file = file_of(100000);
+  std::stop_source source;
+  BlockReader reader({{{file.get(), 0, 100}}, {{file.get(), 5000, 90000}}}, Caching::cached, source.get_token());
+  expect_part({file.get(), 0, 100}, reader.get(0).front());
+  source.request_stop();  // block 1 may be there already
+  EXPECT_THROW(reader.get(1), Cancelled);
+}
+
 TEST_F(BlockReaderTest, NamesAFileThatWasCut) {
   const auto file = file_of(100000);
   BlockReader reader({{{file.get(), 0, 100000}}}, Caching::cached);

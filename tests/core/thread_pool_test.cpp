@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <set>
 #include <stdexcept>
+#include <stop_token>
 #include <thread>
 #include <vector>
 
@@ -113,6 +114,67 @@ TEST(ThreadPool, GivesOneOfSeveralExceptions) {
   ThreadPool pool(3);
   const auto all_fail = [&] { pool.run(20, [](int64_t, int) { throw std::runtime_error("failed"); }); };
   EXPECT_THAT(all_fail, ThrowsMessage<std::runtime_error>(HasSubstr("failed")));
+}
+
+TEST(ThreadPool, AStopLeavesOutWhatNobodyHasTakenAndThePoolWorksOn) {
+  constexpr int64_t kTasks = 10'000, kLast = 7;
+  for (const int threads : {1, 3}) {
+    ThreadPool pool(threads);
+    std::stop_source source;
+    pool.watch(source.get_token());
+    std::atomic<int64_t> runs = 0;
+    const auto task = [&](int64_t i, int) {
+      ++runs;
+      if (i == kLast) source.request_stop();
+      while (i > kLast && !source.stop_requested()) std::this_thread::yield();  // so that no worker takes two of these
+    };
+    EXPECT_THROW(pool.run(kTasks, task), Cancelled);
+    EXPECT_GT(runs, kLast);
+    EXPECT_LE(runs, kLast + threads);
+    EXPECT_THROW(pool.run(1, [](int64_t, int) { FAIL() << "run after the stop"; }), Cancelled);
+    pool.watch({});
+    runs = 0;
+    pool.run(kTasks, [&](int64_t, int) { ++runs; });
+    EXPECT_EQ(runs, kTasks);
+  }
+}
+
+TEST(ThreadPool, AStopInTheLastTaskIsTooLate) {
+  ThreadPool pool(1);
+  std::stop_source source;
+  pool.watch(source.get_token());
+  EXPECT_NO_THROW(pool.run(3, [&](int64_t i, int) {
+    if (i == 2) source.request_stop();
+  }));
+}
+
+TEST(ThreadPool, ATasksExceptionCountsMoreThanTheStop) {
+  ThreadPool pool(1);
+  std::stop_source source;
+  pool.watch(source.get_token());
+  const auto job = [&] {
+    pool.run(5, [&](int64_t, int) {
+      source.request_stop();
+      throw std::runtime_error("a fault");
+    });
+  };
+  EXPECT_THAT(job, ThrowsMessage<std::runtime_error>(HasSubstr("a fault")));
+  EXPECT_THROW(pool.run(1, [](int64_t, int) {}), Cancelled);
+}
+
+TEST(ThreadPool, LongTasksCanLook) {
+  ThreadPool pool(2);
+  std::stop_source source;
+  pool.watch(source.get_token());
+  EXPECT_NO_THROW(pool.check_stop());
+  const auto job = [&] {
+    pool.run(1, [&](int64_t, int) {
+      source.request_stop();
+      pool.check_stop();
+      FAIL() << "went on after the stop";
+    });
+  };
+  EXPECT_THROW(job(), Cancelled);
 }
 
 TEST(ThreadPool, RefusesNoThreads) {

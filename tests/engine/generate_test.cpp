@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <future>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -27,6 +29,12 @@ class GenerateTest : public TinyModelTest {
     return file.tensors.at("latents").data;
   }
 };
+
+/// Of all ops, by a profile's last line.
+int64_t calls_in(const std::string& profile) {
+  const std::string_view last_line = "all ops";
+  return std::stoll(profile.substr(profile.find(last_line) + last_line.size()));
+}
 
 int greatest_difference(const Picture& a, const Picture& b) {
   EXPECT_EQ(a.rgb.size(), b.rgb.size());
@@ -183,6 +191,32 @@ TEST_F(GenerateTest, StopsWithinAStepAndLeavesNoFile) {
   }
   EXPECT_EQ(engine.generate(small_request()).pictures[0].rgb, whole.pictures[0].rgb);  // none the worse for it
   EXPECT_GT(engine.encode({.prompt = "still here"}).rows, 0);
+}
+
+/// A stop request comes from another thread at any time, mostly in the middle of an op.
+TEST_F(GenerateTest, StoppedAnywhereItDrawsTheSamePictureAgain) {
+  Engine engine = tiny({.profile = true});
+  engine.generate(small_request());  // the prompts are encoded once
+  const Result whole = engine.generate(small_request());
+  for (const int milliseconds : {0, 1, 2, 3, 5, 8, 13, 21, 34, 55}) {
+    std::stop_source source;
+    std::promise<void> begun;
+    Request request = small_request("a blue square");
+    request.steps = 1000;
+    request.stop = source.get_token();
+    request.progress = [&](const Progress& p) {
+      if (p.stage == Stage::denoise && p.step == 0) begun.set_value();
+    };
+    const std::jthread other([&] {
+      begun.get_future().wait();
+      std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+      source.request_stop();
+    });
+    EXPECT_THROW(engine.generate(request), Cancelled);
+    const Result again = engine.generate(small_request());
+    EXPECT_EQ(again.pictures[0].rgb, whole.pictures[0].rgb) << milliseconds;
+    EXPECT_EQ(calls_in(again.profile), calls_in(whole.profile)) << "counts what was stopped";
+  }
 }
 
 TEST_F(GenerateTest, MetadataSaysWhatMadeThePicture) {
