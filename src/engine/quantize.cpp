@@ -112,26 +112,26 @@ void check_disk(const std::vector<ComponentJob>& jobs, const QuantizeOptions& op
 }
 
 /// The configuration beside a component's weights.
-void copy_config(const ComponentJob& job) {
+void copy_config(const ComponentJob& job, const std::stop_token& stop) {
   const fs::path folder = is_folder(job.files.path) ? job.files.path : job.files.path.parent_path();
   std::error_code ignored;
   for (const char* name : {"config.json", "generation_config.json"})
-    if (fs::is_regular_file(folder / name, ignored)) copy_whole(folder / name, job.folder / name);
+    if (fs::is_regular_file(folder / name, ignored)) copy_whole(folder / name, job.folder / name, stop);
 }
 
 bool is_hidden(const fs::path& path) { return path.filename().string().starts_with("."); }
 
 /// What a model's folder has beside the components that are written: vae/, tokenizer/, scheduler/, model_index.json.
-void copy_rest(const fs::path& model, const fs::path& output) {
+void copy_rest(const fs::path& model, const fs::path& output, const std::stop_token& stop) {
   for (const auto& entry : fs::directory_iterator(model)) {
     const fs::path name = entry.path().filename();
     if (name == name_of(Component::transformer) || name == name_of(Component::text_encoder) || is_hidden(name))
       continue;
-    if (entry.is_regular_file()) copy_whole(entry.path(), output / name);
+    if (entry.is_regular_file()) copy_whole(entry.path(), output / name, stop);
     if (!entry.is_directory()) continue;
     for (const auto& inner : fs::directory_iterator(entry.path()))
       if (inner.is_regular_file() && !is_hidden(inner.path()))
-        copy_whole(inner.path(), output / name / inner.path().filename());
+        copy_whole(inner.path(), output / name / inner.path().filename(), stop);
   }
 }
 
@@ -183,14 +183,15 @@ QuantizeResult quantize(const QuantizeOptions& options) {
   }
   Meter meter(options, numbers);
   ThreadPool pool(options.threads > 0 ? options.threads : usable_processors());
+  pool.watch(options.stop);
   for (const ComponentJob& job : jobs) {
     std::error_code ignored;  // the first file will tell
     fs::create_directories(job.folder, ignored);
-    copy_config(job);
+    copy_config(job, options.stop);
     const auto tensors = write_component(job, recipe_of(job.files, options), pool, [&](int64_t n) { meter.add(n); });
     result.tensors.insert(result.tensors.end(), tensors.begin(), tensors.end());
   }
-  if (is_model(options.source)) copy_rest(options.source, options.output);
+  if (is_model(options.source)) copy_rest(options.source, options.output, options.stop);
   std::ranges::stable_sort(result.tensors, std::greater(), &QuantizedTensor::error);
   return result;
 }

@@ -1,5 +1,6 @@
 #include "engine/quantize_folder.h"
 
+#include <algorithm>
 #include <chrono>
 #include <system_error>
 
@@ -14,6 +15,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
+constexpr size_t kPiece = size_t{16} << 20;  // bytes of a tensor that is copied as it is
 constexpr const char* kReport = "quantization.json";
 constexpr const char *kRecipe = "recipe", *kFiles = "files", *kTensors = "tensors";
 constexpr const char *kFormat = "format", *kError = "relative_error";
@@ -92,16 +94,24 @@ class Report {
   json tensors_ = json::object();
 };
 
+/// In pieces, so that a stop request need not wait for all of a large tensor.
+void write_stored(const TensorPlan& plan, ShardFile& shard, const PieceDone& done) {
+  const auto bytes = std::as_bytes(std::span(plan.stored.data<char>(), plan.stored.bytes()));
+  for (size_t begin = 0; begin < bytes.size(); begin += kPiece) {
+    done(0);
+    shard.write(plan.name, begin, bytes.subspan(begin, std::min(kPiece, bytes.size() - begin)));
+  }
+}
+
 void write_shard(const ComponentJob& job, size_t index, Report& report, ThreadPool& pool, const PieceDone& done) {
   const std::vector<TensorPlan>& plans = job.plan.shards[index];
   std::vector<SafetensorsEntry> entries;
   for (const TensorPlan& plan : plans) entries.insert(entries.end(), plan.outputs.begin(), plan.outputs.end());
   ShardFile shard(job.folder / shard_name(job, index), entries, {{"format", "pt"}});  // as others' readers expect
   for (const TensorPlan& plan : plans) {
-    done(0);
     job.files.check_unchanged();
     if (plan.target == Target::stored) {
-      shard.write(plan.name, 0, std::as_bytes(std::span(plan.stored.data<char>(), plan.stored.bytes())));
+      write_stored(plan, shard, done);
       continue;
     }
     const std::string where = describe(*job.files.find(plan.name), plan.name);
@@ -162,14 +172,15 @@ size_t bytes_to_write(const ComponentJob& job, const json& recipe) {
   return sum;
 }
 
-void copy_whole(const fs::path& from, const fs::path& to) {
+void copy_whole(const fs::path& from, const fs::path& to, std::stop_token stop) {
   const auto file = MappedFile::open(from);
   std::error_code ignored;
   if (fs::is_regular_file(to, ignored) && fs::file_size(to, ignored) == file->bytes().size()) return;
   fs::create_directories(to.parent_path(), ignored);
-  write_atomically(to, [&](std::ostream& out) {
+  const auto write = [&](std::ostream& out) {
     out.write(reinterpret_cast<const char*>(file->bytes().data()), static_cast<std::streamsize>(file->bytes().size()));
-  });
+  };
+  write_atomically(to, write, std::move(stop));
 }
 
 }  // namespace inkstone

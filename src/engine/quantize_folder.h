@@ -1,5 +1,7 @@
 // Writes one component that is quantized to its folder, and goes on where an earlier call stopped.
 #pragma once
+#include <stop_token>
+
 #include "core/thread_pool.h"
 #include "engine/quantize_matrix.h"
 #include "engine/quantize_plan.h"
@@ -24,7 +26,7 @@ std::vector<QuantizedTensor> write_component(const ComponentJob& job, const nloh
 /// Bytes that write_component still has to write, by what the folder holds.
 size_t bytes_to_write(const ComponentJob& job, const nlohmann::json& recipe);
 
-/// Copies a file if the copy is not there yet.
-void copy_whole(const std::filesystem::path& from, const std::filesystem::path& to);
+/// Copies a file if the copy is not there yet. Throws Cancelled soon after a stop request of `stop`.
+void copy_whole(const std::filesystem::path& from, const std::filesystem::path& to, std::stop_token stop);
 
 }  // namespace inkstone
