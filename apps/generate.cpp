@@ -192,9 +192,11 @@ void add_writing(std::vector<StageTime>& times, double seconds) {
   times.back().seconds += seconds;
 }
 
-void write_pictures(const std::vector<Picture>& pictures, const std::vector<fs::path>& paths) {
-  for (size_t i = 0; i < pictures.size(); ++i) {
-    save_picture(paths[i], pictures[i]);
+/// Counts the pictures in `files` as they are written.
+void write_pictures(const std::vector<Picture>& pictures, const std::vector<fs::path>& paths,
+                    const std::stop_token& stop, size_t& files) {
+  for (size_t i = 0; i < pictures.size(); ++i, ++files) {
+    save_picture(paths[i], pictures[i], stop);
     fmt::print("{}\n", paths[i].string());
   }
 }
@@ -210,7 +212,8 @@ void run_generate(const Arguments& a) {
   Request request = request_of(a, options);
   const std::vector<fs::path> paths = picture_paths(a.output, request);
   for (const fs::path& path : paths) check_output(path, request);
-  run_interruptibly([&](const std::stop_token& stop) {
+  size_t files = 0;  // that are there, whole
+  const auto work = [&](const std::stop_token& stop) {
     request.stop = stop;
     Engine engine = Engine::open(options);
     if (options.arithmetic == Arithmetic::int8) spdlog::info("{}", kLossyArithmetic);
@@ -220,12 +223,19 @@ void run_generate(const Arguments& a) {
       request.progress = progress;
       return engine.generate(request);
     });
+    if (!request.save_latents.empty()) ++files;
     if (!a.seed && !a.like && request.noise.empty()) spdlog::info("seed {}", request.seed);
     const auto write_start = std::chrono::steady_clock::now();
-    write_pictures(result.pictures, paths);
+    write_pictures(result.pictures, paths, stop, files);
     add_writing(result.times, seconds_since(write_start));
     report(result, seconds_since(start));
-  });
+  };
+  try {
+    run_interruptibly(work);
+  } catch (const Interrupted& e) {
+    if (files > 0) throw Interrupted(e.signal(), "interrupted; the files that were written before are whole");
+    throw;
+  }
 }
 
 void run_plan(const Arguments& a, bool as_json) {
@@ -233,8 +243,12 @@ void run_plan(const Arguments& a, bool as_json) {
   EngineOptions options;
   Arguments given = a;
   if (!a.like && !a.prompt) given.prompt = "";
-  const Request request = request_of(given, options);
-  const Plan plan = Engine::open(options).plan(request);
+  Request request = request_of(given, options);
+  Plan plan;
+  run_interruptibly([&](const std::stop_token& stop) {
+    request.stop = stop;
+    plan = Engine::open(options).plan(request);
+  });
   fmt::print("{}", as_json ? plan_json(plan) : plan_table(plan));
 }
 

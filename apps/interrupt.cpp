@@ -1,5 +1,6 @@
 #include "interrupt.h"
 
+#include <chrono>
 #include <unistd.h>
 
 #include "inkstone/error.h"
@@ -10,6 +11,9 @@ namespace inkstone::cli {
 namespace {
 
 constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP};
+/// What comes so soon after the first is the same request: a session that ends may send SIGTERM and SIGHUP, and
+/// `timeout` sends its signal to the program and to its group.
+constexpr auto kSameRequest = std::chrono::milliseconds(100);
 constexpr int kWakeUp = SIGUSR1;  // to the waiting thread, from the destructor or a file's fault
 
 /// A signal that is ignored stays so: nohup and background jobs of shells rely on it.
@@ -45,6 +49,8 @@ Interrupt::~Interrupt() {
 }
 
 void Interrupt::wait(const std::stop_token& ended) {
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point first;
   while (!ended.stop_requested()) {
     int caught = 0;
     if (sigwait(&caught_, &caught) != 0) continue;
@@ -52,8 +58,12 @@ void Interrupt::wait(const std::stop_token& ended) {
       if (!file_fault().empty()) source_.request_stop();
       continue;
     }
-    if (signal_ != 0) _exit(exit_code_of(caught));
-    signal_ = caught;
+    if (signal_ == 0) {
+      first = Clock::now();
+      signal_ = caught;
+    } else if (Clock::now() - first > kSameRequest) {
+      _exit(exit_code_of(caught));
+    }
     source_.request_stop();
   }
 }

@@ -10,6 +10,7 @@ from program import PATIENCE, PROGRAM, QUICK, ProgramTest
 
 CTRL_C = b"\x03"
 ENDLESS = ("--size", "256x256", "--steps", "1000")  # stopped long before its end
+HUGE = ("--size", "4096x4096", "--steps", "2")  # an op takes many seconds, on the reference device hours
 
 
 def encode_slowly(words):
@@ -106,7 +107,9 @@ class TerminalTest(ProgramTest):
     def test_ctrl_c_stops_the_other_long_commands(self):
         # Full-size weights take seconds to make, and a block of them minutes on the reference device.
         for arguments, stage in [(encode_slowly(480), b"encode"),
-                                 (["bench", "block", "--device", "reference"], b"load")]:
+                                 (["bench", "block", "--device", "reference"], b"load"),
+                                 (["bench", "vae", "--size", "256"], b"decode"),
+                                 (["random-model", "--format", "int4", "--output", "m"], b"write")]:
             run = Terminal(self.folder, *arguments)
             run.read_until(stage)
             run.press(CTRL_C)
@@ -114,12 +117,30 @@ class TerminalTest(ProgramTest):
             self.assertTrue(run.output.endswith(b"interrupted, nothing was written\r\n"), run.output)
             self.assertEqual(self.files(), [])
 
-    def test_ctrl_c_twice_ends_at_once(self):
-        run = self.start(*ENDLESS)
+    def test_ctrl_c_stops_in_the_middle_of_an_op(self):
+        run = self.start(*HUGE)
         run.read_until(b"denoise")
-        run.press(CTRL_C + CTRL_C)
+        run.press(CTRL_C)
+        self.assertEqual(run.end(), 130)
+        self.assertTrue(run.output.endswith(b"interrupted, nothing was written\r\n"), run.output)
+        self.assertEqual(self.files(), [])
+
+    def test_ctrl_c_twice_ends_at_once(self):
+        run = self.start(*HUGE, "--device", "reference")
+        run.read_until(b"denoise")
+        run.press(CTRL_C)
+        time.sleep(0.5)
+        run.press(CTRL_C)
         self.assertEqual(run.end(), 130)
         self.assertEqual(self.files(), [])
+
+    def test_signals_that_come_together_are_one_request(self):
+        run = self.start(*HUGE, "--device", "reference")
+        run.read_until(b"encode")
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            os.kill(run.process, number)
+        self.assertIn(run.end(), (128 + signal.SIGTERM, 128 + signal.SIGHUP))
+        self.assertTrue(run.output.endswith(b"interrupted, nothing was written\r\n"), run.output)
 
     def test_terminate_is_obeyed_too(self):
         run = self.start(*ENDLESS)
