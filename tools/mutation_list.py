@@ -154,7 +154,7 @@ KERNELS = [
     one('attention: each query sees one key too many', 'src/cpu/attention.cpp', '? p.begin - key :', '? p.begin - key + 1 :'),
     one('last numbers of a row not centred', 'src/cpu/isa/norms.inl', '(x[i] - mean) * (x[i] - mean)', 'x[i] * x[i]'),
     one('tiles at the edge forget earlier inputs', 'src/cpu/isa/product.inl', 't.accumulate ? load_some(y, width) + sum : sum', 'sum'),
-    one('tiles forget earlier inputs', 'src/cpu/matrix_product.cpp', '.accumulate = strip.begin > 0', '.accumulate = false'),
+    one('tiles forget earlier inputs', 'src/cpu/matrix_product.cpp', '.accumulate = started_', '.accumulate = false'),
     one('gates of the first slab for every slab', 'src/cpu/matrix_product.cpp', '+ p.gate_column + tile.out_begin', '+ tile.out_begin'),
     one('doubled pictures: last tap instead of the sum', 'src/cpu/conv2d.cpp', 'to[i] += from[i]', 'to[i] = from[i]'),
     one('packed codes: padding after a group that ends early', 'src/cpu/isa/expand.inl', 'codes += rest;', 'codes += kBytes;'),
