@@ -164,8 +164,8 @@ BlockRun with_lora(BlockRun run, RandomWeights& random, int64_t rank) {
 }
 
 /// The block with a LoRA beside the block without, taking turns. Arguments: size, rank.
-void lora(benchmark::State& state, RandomFormat format) {
-  const auto device = make_cpu_device();
+void lora(benchmark::State& state, RandomFormat format, bool int8) {
+  const auto device = make_cpu_device({.int8 = int8, .keep_rounded = kKept});
   Ops ops(*device);
   RandomWeights random(*device, format, usable_processors()), of_lora(*device, RandomFormat::bf16, usable_processors());
   const BlockRun plain(ops, random, state.range(0)), changed = with_lora(plain, of_lora, state.range(1));
@@ -194,11 +194,15 @@ INKSTONE_BLOCK(int4, int4, false)->Arg(512);
 INKSTONE_BLOCK(int8_by_int8, int8, true)->Arg(512)->Arg(1024);
 INKSTONE_BLOCK(int4_by_int8, int4, true)->Arg(512);
 
-#define INKSTONE_LORA(name) \
-  BENCHMARK_CAPTURE(lora, name, RandomFormat::name)->UseManualTime()->Unit(benchmark::kMillisecond)->Iterations(5)
+#define INKSTONE_LORA(name, format, int8)                   \
+  BENCHMARK_CAPTURE(lora, name, RandomFormat::format, int8) \
+      ->UseManualTime()                                     \
+      ->Unit(benchmark::kMillisecond)                       \
+      ->Iterations(5)
 
-INKSTONE_LORA(bf16)->Args({512, 64})->Args({1024, 64});
-INKSTONE_LORA(int4)->Args({512, 64});
+INKSTONE_LORA(bf16, bf16, false)->Args({512, 64})->Args({1024, 64});
+INKSTONE_LORA(int4, int4, false)->Args({512, 64});
+INKSTONE_LORA(int4_by_int8, int4, true)->Args({512, 64});
 
 }  // namespace
 }  // namespace inkstone

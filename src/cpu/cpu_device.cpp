@@ -31,6 +31,10 @@ class CpuDevice final : public Device {
   MemoryUse memory() const override {
     return {memory_->current() + kernels_.kept_bytes(), memory_->peak() + kernels_.kept_bytes()};
   }
+  size_t step_bytes(std::span<const LinearPart> parts) const override { return kernels_.step_bytes(parts); }
+  size_t kept_bytes(std::span<const Linear* const> layers, size_t room) const override {
+    return kernels_.kept_bytes(layers, room);
+  }
   void reset_peak() override { memory_->reset_peak(); }
 
   void watch(std::stop_token stop) override { pool_.watch(std::move(stop)); }

@@ -40,16 +40,21 @@ class CpuKernels final : public Kernels {
   void from_rgb8(Tensor& out, const Tensor& x) override;
 
   size_t kept_bytes() const { return layers_ ? layers_->bytes() : 0; }  ///< of rounded weights
+  /// As those of Device.
+  size_t step_bytes(std::span<const LinearPart> parts) const;
+  size_t kept_bytes(std::span<const Linear* const> layers, size_t room) const;
 
  private:
   bool uses_int8(const Linear* layer) const;
-  /// A product for each slab of a tolerant layer; `part_number` tells parts of one call apart.
-  std::vector<Int8Product> int8_products(size_t part_number, const LinearPart& part, Tensor& out);
+  /// A product for each slab of a tolerant layer. They read what is added to `memory`.
+  std::vector<Int8Product> int8_products(const LinearPart& part, Tensor& out, std::vector<Tensor>& memory);
+  /// factor * x downᵀ of a branch beside a layer, in `memory` that it makes.
+  Int8Rows low_rank_codes(const Int8Term& layer, int64_t rows, const SideBranch& branch, Tensor& memory);
   /// Whether a result that feeds `layer` is written in 8 bits.
   bool rounds_for(const Linear* layer, const Tensor& out) const;
   /// Makes a result a tensor of I8 in the same memory.
   static Int8Rows as_int8(Tensor& tensor);
-  /// Activations in 8 bits, in `memory` that is kept for the next call.
+  /// Activations in 8 bits, in `memory` that it makes.
   Int8Rows rounded(const Tensor& x, const Int8Factors& factors, Tensor& memory);
 
   ThreadPool& pool_;
@@ -57,7 +62,6 @@ class CpuKernels final : public Kernels {
   const Int8Ops* int8_;
   WorkerScratch scratch_;
   std::optional<Int8Layers> layers_;  // with int8_
-  std::vector<Tensor> rounded_;       // of the parts of a linear step that nobody rounded before
 };
 
 }  // namespace inkstone

@@ -20,15 +20,29 @@ const Int8Layer& Int8Layers::of(const Linear& layer) {
 
 /// As much again as may be kept must stay available, for what other parts of the program have yet to allocate.
 std::vector<Int8Packed> Int8Layers::pack(const Linear& layer, const Int8Factors& factors) {
-  size_t bytes = 0;
-  for (const Slab& slab : layer.slabs) bytes += bytes_of(slab.weight);
+  const size_t bytes = packed_bytes(layer);
   std::vector<Int8Packed> packed;
   if (memory_.current() + bytes > keep_bytes_ || available_memory() < keep_bytes_ + bytes) return packed;
   for (const Slab& slab : layer.slabs) packed.push_back(pack(slab.weight, factors));
   return packed;
 }
 
-size_t Int8Layers::bytes_of(const Weight& w) const {
+size_t Int8Layers::bytes_of(std::span<const Linear* const> layers, size_t room) const {
+  size_t packed = 0, factors = 0;
+  for (const Linear* layer : layers) {
+    factors += 2 * static_cast<size_t>(layer->in()) * sizeof(float);
+    if (const size_t bytes = packed_bytes(*layer); packed + bytes <= std::min(keep_bytes_, room)) packed += bytes;
+  }
+  return packed + factors;
+}
+
+size_t Int8Layers::packed_bytes(const Linear& layer) const {
+  size_t bytes = 0;
+  for (const Slab& slab : layer.slabs) bytes += packed_bytes(slab.weight);
+  return bytes;
+}
+
+size_t Int8Layers::packed_bytes(const Weight& w) const {
   const int64_t depth = panel_depth(functions_.int8, w.in);
   int64_t bytes = 0;
   for (int64_t begin = 0; begin < w.in; begin += depth)
@@ -39,7 +53,7 @@ size_t Int8Layers::bytes_of(const Weight& w) const {
 Int8Packed Int8Layers::pack(const Weight& w, const Int8Factors& factors) {
   const Int8Ops& int8 = functions_.int8;
   const int64_t depth = panel_depth(int8, w.in);
-  Int8Packed packed = {.memory = memory_.allocate(bytes_of(w))};
+  Int8Packed packed = {.memory = memory_.allocate(packed_bytes(w))};
   auto* to = static_cast<std::byte*>(packed.memory->data);
   for (int64_t begin = 0; begin < w.in; begin += depth) {
     packed.panels.emplace_back(int8, PanelRange{0, w.out, begin, std::min(begin + depth, w.in)}, to);

@@ -1,5 +1,7 @@
 // What the cpu device makes of a layer that it computes in 8 bits, once, when it first meets the layer.
 #pragma once
+#include <span>
+
 #include "core/host_memory.h"
 #include "cpu/int8_panel.h"
 
@@ -26,11 +28,14 @@ class Int8Layers {
   const Int8Layer& of(const Linear& layer);
 
   size_t bytes() const { return memory_.current(); }
+  /// Of what would be made of these layers, one after the other, if none was made yet and rounded weights had `room`.
+  size_t bytes_of(std::span<const Linear* const> layers, size_t room) const;
 
  private:
   std::vector<Int8Packed> pack(const Linear& layer, const Int8Factors& factors);
   Int8Packed pack(const Weight& weight, const Int8Factors& factors);
-  size_t bytes_of(const Weight& weight) const;
+  size_t packed_bytes(const Linear& layer) const;
+  size_t packed_bytes(const Weight& weight) const;
 
   ThreadPool& pool_;
   Int8Functions functions_;

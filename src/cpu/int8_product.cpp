@@ -23,46 +23,44 @@ struct NextRows {
   int64_t to;
 };
 
+/// Weights of a term on their way into panels.
+struct TermPacker {
+  TermPacker(const Int8Term& of, const Int8Functions& functions)
+      : term(&of), packer(functions, *of.weight, of.factors), depth(panel_depth(functions.int8, of.weight->in)) {}
+
+  const Int8Term* term;
+  Int8Packer packer;
+  int64_t depth;  // of a panel
+};
+
 /// One task in one worker's memory.
 class TileRunner {
  public:
   TileRunner(const Int8Product& product, const Tile& tile, const Int8Functions& functions, const ThreadPool& pool)
-      : whole_(product),
-        p_(product.product),
-        t_(tile),
-        vector_(functions.vector),
-        int8_(functions.int8),
-        pool_(pool),
-        packer_(functions, *p_.weight, product.factors),
-        depth_(panel_depth(int8_, p_.weight->in)) {}
+      : whole_(product), p_(product.product), t_(tile), vector_(functions.vector), int8_(functions.int8), pool_(pool) {
+    for (const Int8Term& term : product.added) terms_.emplace_back(term, functions);
+    terms_.emplace_back(product.main, functions);
+  }
 
   /// In floats: rows for the kernel, results in the making, the panel and weights on their way to it.
   int64_t scratch() const {
-    const int64_t packing = whole_.packed == nullptr ? panel_bytes() / kFloat + packer_.room() : 0;
+    int64_t packing = 0;
+    for (const TermPacker& t : terms_)
+      if (t.term->packed == nullptr) packing = std::max(packing, panel_bytes(t) / kFloat + t.packer.room());
     return (strip_bytes() + result_bytes()) / kFloat + packing;
   }
 
   void run(float* memory) {
     strip_ = reinterpret_cast<std::byte*>(memory);
     if (result_bytes() > 0) keep_result_in(reinterpret_cast<float*>(strip_ + strip_bytes()));
-    std::byte* for_panel = strip_ + strip_bytes() + result_bytes();
     SequenceVectors gates(p_.epilogue->gate);
-    for (int64_t begin = 0, end = 0; begin < p_.weight->in; begin = end) {
-      pool_.check_stop();
-      end = std::min(begin + depth_, p_.weight->in);
-      const Int8Panel panel = panel_of(begin, end, for_panel);
-      for (int64_t row = t_.row_begin; row < t_.row_end; row += int8_.tile_rows) {
-        const int64_t rows = std::min(int8_.tile_rows, t_.row_end - row);
-        multiply_rows(panel, row, rows);
-        if (end == p_.weight->in) finish(row, rows, gates);
-      }
-    }
+    for (const TermPacker& t : terms_) multiply(t, gates);
   }
 
  private:
   static constexpr int64_t kFloat = sizeof(float);
 
-  int64_t panel_bytes() const { return Int8Panel::bytes(int8_, t_.columns(), depth_); }
+  int64_t panel_bytes(const TermPacker& t) const { return Int8Panel::bytes(int8_, t_.columns(), t.depth); }
   int64_t strip_bytes() const { return round_up(int8_.strip_bytes, kAlignment); }
 
   /// Of results that are rounded before they leave the tile.
@@ -75,28 +73,47 @@ class TileRunner {
     p_.y = memory;
   }
 
-  Int8Panel panel_of(int64_t begin, int64_t end, std::byte* memory) const {
-    if (whole_.packed != nullptr) return whole_.packed->panels[static_cast<size_t>(begin / depth_)];
+  /// Adds one term of the sum; the last one's last panel finishes the rows.
+  void multiply(const TermPacker& t, SequenceVectors& gates) {
+    const int64_t in = t.term->weight->in;
+    const bool is_last = &t == &terms_.back();
+    std::byte* for_panel = strip_ + strip_bytes() + result_bytes();
+    for (int64_t begin = 0, end = 0; begin < in; begin = end) {
+      pool_.check_stop();
+      end = std::min(begin + t.depth, in);
+      const Int8Panel panel = panel_of(t, begin, end, for_panel);
+      for (int64_t row = t_.row_begin; row < t_.row_end; row += int8_.tile_rows) {
+        const int64_t rows = std::min(int8_.tile_rows, t_.row_end - row);
+        multiply_rows(t.term->left, panel, row, rows);
+        if (is_last && end == in) finish(row, rows, gates);
+      }
+      started_ = true;
+    }
+  }
+
+  Int8Panel panel_of(const TermPacker& t, int64_t begin, int64_t end, std::byte* memory) const {
+    if (t.term->packed != nullptr) return t.term->packed->panels[static_cast<size_t>(begin / t.depth)];
     const Int8Panel panel(int8_, {t_.out_begin, t_.out_end, begin, end}, memory);
-    packer_.pack(panel, reinterpret_cast<float*>(memory + panel_bytes()));
+    t.packer.pack(panel, reinterpret_cast<float*>(memory + panel_bytes(t)));
     return panel;
   }
 
-  void multiply_rows(const Int8Panel& panel, int64_t row, int64_t rows) {
+  void multiply_rows(const Int8Rows& rows_of_all, const Int8Panel& panel, int64_t row, int64_t rows) {
     const int64_t begin = panel.range().in_begin, end = panel.range().in_end, depth = end - begin;
-    const Int8Target left = whole_.left.at(row, begin);
+    const Int8Target left = rows_of_all.at(row, begin);
     const bool in_place = int8_.reads_codes && rows == int8_.tile_rows && depth % int8_.depth_unit == 0;
-    if (!in_place) int8_.prepare_rows(left.codes, whole_.left.stride(), rows, depth, strip_);
+    if (!in_place) int8_.prepare_rows(left.codes, rows_of_all.stride(), rows, depth, strip_);
     float* y = p_.y + p_.result.at(row) + t_.out_begin;
     for (int64_t strip = 0; strip < t_.columns(); strip += strip_width(int8_)) {
       const int64_t done = strip + strip_width(int8_);
-      prefetch_rows({row + rows, strip * int8_.tile_rows / t_.columns(), done * int8_.tile_rows / t_.columns()}, begin,
-                    end);
+      prefetch_rows(rows_of_all,
+                    {row + rows, strip * int8_.tile_rows / t_.columns(), done * int8_.tile_rows / t_.columns()},
+                    panel.range());
       int8_.multiply_tile({.rows = in_place ? static_cast<const void*>(left.codes) : strip_,
-                           .rows_stride = in_place ? whole_.left.stride() : int8_.strip_stride,
+                           .rows_stride = in_place ? rows_of_all.stride() : int8_.strip_stride,
                            .row_scales = left.scales,
                            .row_sums = left.sums,
-                           .groups_stride = whole_.left.groups(),
+                           .groups_stride = rows_of_all.groups(),
                            .panel = panel.codes(t_.out_begin + strip),
                            .panel_scales = panel.scales(t_.out_begin + strip),
                            .y = y + strip,
@@ -104,15 +121,15 @@ class TileRunner {
                            .rows_count = rows,
                            .columns = std::min(strip_width(int8_), t_.columns() - strip),
                            .depth = depth,
-                           .accumulate = begin > 0});
+                           .accumulate = started_});
     }
   }
 
   /// Rows [from, to) of the strip that begins at a row come while another strip is at work.
-  void prefetch_rows(const NextRows& next, int64_t begin, int64_t end) const {
+  void prefetch_rows(const Int8Rows& left, const NextRows& next, const PanelRange& range) const {
     for (int64_t row = next.row + next.from; row < std::min(next.row + next.to, t_.row_end); ++row) {
-      const int8_t* codes = whole_.left.at(row, begin).codes;
-      for (int64_t i = 0; i < end - begin; i += kAlignment) __builtin_prefetch(codes + i, 0, kSecondCache);
+      const int8_t* codes = left.at(row, range.in_begin).codes;
+      for (int64_t i = 0; i < range.depth(); i += kAlignment) __builtin_prefetch(codes + i, 0, kSecondCache);
     }
   }
 
@@ -120,7 +137,7 @@ class TileRunner {
   void finish(int64_t row, int64_t rows, SequenceVectors& gates) {
     finish_rows(p_, {row, row + rows, t_.out_begin, t_.out_end}, vector_, gates);
     if (whole_.rounded.codes == nullptr) return;
-    const float* factors = whole_.next->of_input.data() + t_.out_begin;
+    const float* factors = whole_.next == nullptr ? nullptr : whole_.next->of_input.data() + t_.out_begin;
     for (int64_t r = row; r < row + rows; ++r)
       int8_.quantize({p_.y + p_.result.at(r) + t_.out_begin, factors}, t_.columns(),
                      whole_.rounded.at(r, t_.out_begin));
@@ -132,8 +149,8 @@ class TileRunner {
   const VectorOps& vector_;
   const Int8Ops& int8_;
   const ThreadPool& pool_;
-  Int8Packer packer_;
-  int64_t depth_;  // of a panel
+  std::vector<TermPacker> terms_;  // of the sum
+  bool started_ = false;           // the result holds a partial sum
   std::byte* strip_ = nullptr;
 };
 
@@ -154,6 +171,11 @@ Int8Rows int8_rows(void* memory, int64_t rows, int64_t width) {
   all.scales = reinterpret_cast<float*>(all.codes + rows * all.stride());
   all.sums = reinterpret_cast<int32_t*>(all.scales + rows * all.groups());
   return all;
+}
+
+int64_t rounded_tile_bytes(const Int8Ops& int8, int64_t rows, int64_t outputs) {
+  return std::min(rows, kMostRows) * std::min(outputs, kPanelBytes / int8.code_bytes) *
+         static_cast<int64_t>(sizeof(float));
 }
 
 void run_products(std::span<const Int8Product> products, ThreadPool& pool, const Int8Functions& functions,

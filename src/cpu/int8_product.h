@@ -31,14 +31,24 @@ int64_t int8_bytes(int64_t rows, int64_t width);
 /// Rows in memory of int8_bytes(), aligned for f32.
 Int8Rows int8_rows(void* memory, int64_t rows, int64_t width);
 
-struct Int8Product {
-  MatrixProduct product;                 ///< without a left factor; its result's rows are of one line
-  Int8Rows left;                         ///< rounded for this layer
-  const Int8Factors* factors = nullptr;  ///< of the layer
-  const Int8Packed* packed = nullptr;    ///< its weight; null: it is rounded in the product
-  Int8Rows rounded = {};                 ///< where the result goes in 8 bits; without: to the product's result
-  const Int8Factors* next = nullptr;     ///< of the layer that the rounded result feeds
+/// left weightᵀ
+struct Int8Term {
+  Int8Rows left;
+  const Weight* weight = nullptr;
+  const Int8Factors* factors = nullptr;  ///< that the left rows were rounded with; null: none
+  const Int8Packed* packed = nullptr;    ///< the weight; null: it is rounded in the product
 };
+
+struct Int8Product {
+  MatrixProduct product;              ///< without a left factor and added products; its result's rows are of one line
+  Int8Term main;                      ///< of the product's weight
+  std::vector<Int8Term> added = {};   ///< of any depth; weights with as many outputs
+  Int8Rows rounded = {};              ///< where the result goes in 8 bits; without: to the product's result
+  const Int8Factors* next = nullptr;  ///< of the layer that the rounded result feeds; null: none
+};
+
+/// Bytes that a worker takes at most for results of so many rows and outputs that are rounded before they leave a tile.
+int64_t rounded_tile_bytes(const Int8Ops& int8, int64_t rows, int64_t outputs);
 
 /// Multiplies whole numbers; weights that nobody rounded before are rounded panel by panel. As with run_products(), a
 /// number of a result depends on its row and its output alone.

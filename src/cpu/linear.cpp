@@ -70,15 +70,33 @@ Tensor low_rank_rows(int64_t rows, const SideBranch& branch, const std::function
   return low;
 }
 
+size_t CpuKernels::step_bytes(std::span<const LinearPart> parts) const {
+  int64_t bytes = 0, tile = 0;
+  for (const LinearPart& part : parts) {
+    const int64_t rows = part.x.dim(0);
+    const bool rounds = uses_int8(part.layer);
+    if (rounds && part.x.dtype() != DType::i8) bytes += int8_bytes(rows, part.x.dim(1));
+    if (rounds && uses_int8(part.epilogue.feeds))
+      tile = std::max(tile, rounded_tile_bytes(*int8_, rows, part.layer->out()));
+    for (const Slab& slab : part.layer->slabs)
+      for (const SideBranch& branch : slab.branches) {
+        const int64_t rank = branch.rank();
+        bytes += rounds ? int8_bytes(rows, rank) : rows * rank * static_cast<int64_t>(sizeof(float));
+        if (rounds) tile = std::max(tile, rounded_tile_bytes(*int8_, rows, rank));
+      }
+  }
+  return static_cast<size_t>(bytes + tile * pool_.threads());
+}
+
 void CpuKernels::linear(std::span<Tensor> out, std::span<const LinearPart> parts) {
   std::deque<DenseRows> rows;  // products point at them
-  std::vector<Tensor> low;     // and they at these
+  std::vector<Tensor> memory;  // and they at these
   std::vector<MatrixProduct> exact;
   std::vector<Int8Product> rounded;
   for (size_t p = 0; p < parts.size(); ++p) {
     const LinearPart& part = parts[p];
     if (uses_int8(part.layer)) {
-      std::ranges::move(int8_products(p, part, out[p]), std::back_inserter(rounded));
+      std::ranges::move(int8_products(part, out[p], memory), std::back_inserter(rounded));
       continue;
     }
     const LeftMatrix* x = &rows.emplace_back(part.x);
@@ -86,11 +104,11 @@ void CpuKernels::linear(std::span<Tensor> out, std::span<const LinearPart> parts
     for (size_t s = 0; s < products.size(); ++s) {
       products[s].left = x;
       for (const SideBranch& branch : part.layer->slabs[s].branches) {
-        low.push_back(low_rank_rows(part.x.dim(0), branch, [&](MatrixProduct product) {
+        memory.push_back(low_rank_rows(part.x.dim(0), branch, [&](MatrixProduct product) {
           product.left = x;
           run_products({&product, 1}, pool_, vector_, scratch_);
         }));
-        products[s].added.push_back({&rows.emplace_back(low.back()), &branch.up});
+        products[s].added.push_back({&rows.emplace_back(memory.back()), &branch.up});
       }
     }
     std::ranges::move(products, std::back_inserter(exact));

@@ -1,5 +1,8 @@
 // Linear layers in 8 bits: rows are rounded once, weights panel by panel. What feeds such a layer is rounded where it
 // is made; a tensor of I8 has its scales and sums behind its codes.
+#include <algorithm>
+#include <iterator>
+
 #include "cpu/cpu_kernels.h"
 #include "cpu/row_blocks.h"
 
@@ -11,12 +14,17 @@ Int8Rows rows_of(const Tensor& rounded) { return int8_rows(rounded.data<void>(),
 }  // namespace
 
 bool CpuKernels::uses_int8(const Linear* layer) const {
-  // Side branches are added in f32, and so is what they stand beside.
-  return int8_ != nullptr && layer != nullptr && layer->tolerance != nullptr && !layer->has_branches();
+  return int8_ != nullptr && layer != nullptr && layer->tolerance != nullptr;
 }
 
 bool CpuKernels::rounds_for(const Linear* layer, const Tensor& out) const {
   return uses_int8(layer) && int8_bytes(out.dim(0), out.dim(1)) <= static_cast<int64_t>(out.bytes());
+}
+
+size_t CpuKernels::kept_bytes(std::span<const Linear* const> layers, size_t room) const {
+  std::vector<const Linear*> rounded;
+  std::ranges::copy_if(layers, std::back_inserter(rounded), [&](const Linear* layer) { return uses_int8(layer); });
+  return layers_ ? layers_->bytes_of(rounded, room) : 0;
 }
 
 Int8Rows CpuKernels::as_int8(Tensor& tensor) {
@@ -26,7 +34,7 @@ Int8Rows CpuKernels::as_int8(Tensor& tensor) {
 
 Int8Rows CpuKernels::rounded(const Tensor& x, const Int8Factors& factors, Tensor& memory) {
   const int64_t n = x.dim(0), d = x.dim(1);
-  if (!memory || memory.count() < int8_bytes(n, d)) memory = host_tensor({int8_bytes(n, d)}, DType::u8);
+  memory = host_tensor({int8_bytes(n, d)}, DType::u8);
   const Int8Rows rows = int8_rows(memory.data<void>(), n, d);
   for_row_blocks(pool_, n, d, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
@@ -35,13 +43,25 @@ Int8Rows CpuKernels::rounded(const Tensor& x, const Int8Factors& factors, Tensor
   return rows;
 }
 
-std::vector<Int8Product> CpuKernels::int8_products(size_t part_number, const LinearPart& part, Tensor& out) {
-  if (rounded_.size() <= part_number) rounded_.resize(part_number + 1);
+/// Rounded again, for the branch's second matrix: what that costs is small beside the sums that the branch adds to.
+Int8Rows CpuKernels::low_rank_codes(const Int8Term& layer, int64_t rows, const SideBranch& branch, Tensor& memory) {
+  memory = host_tensor({int8_bytes(rows, branch.rank())}, DType::u8);
+  const Epilogue none;
+  Int8Product down;
+  down.product = {.rows = rows, .weight = &branch.down, .epilogue = &none, .result = {.rows_of_line = rows}};
+  down.main = {.left = layer.left, .weight = &branch.down, .factors = layer.factors};
+  down.rounded = int8_rows(memory.data<void>(), rows, branch.rank());
+  run_products({&down, 1}, pool_, {vector_, *int8_}, scratch_);
+  for (int64_t i = 0; i < rows * down.rounded.groups(); ++i) down.rounded.scales[i] *= branch.factor;
+  return down.rounded;
+}
+
+std::vector<Int8Product> CpuKernels::int8_products(const LinearPart& part, Tensor& out, std::vector<Tensor>& memory) {
   const Int8Layer& layer = layers_->of(*part.layer);
   const bool was_fed = part.x.dtype() == DType::i8;
   Int8Product all;  // g++ 12 destroys members twice if a braced initialiser throws
-  all.left = was_fed ? rows_of(part.x) : rounded(part.x, layer.factors, rounded_[part_number]);
-  all.factors = &layer.factors;
+  all.main.left = was_fed ? rows_of(part.x) : rounded(part.x, layer.factors, memory.emplace_back());
+  all.main.factors = &layer.factors;
   const Linear* next = part.epilogue.feeds;
   const std::vector<MatrixProduct> slabs = products_of(part, out);
   if (slabs.size() == 1 && rounds_for(next, out)) {
@@ -51,7 +71,10 @@ std::vector<Int8Product> CpuKernels::int8_products(size_t part_number, const Lin
   std::vector<Int8Product> products(slabs.size(), all);
   for (size_t i = 0; i < slabs.size(); ++i) {
     products[i].product = slabs[i];
-    if (!layer.packed.empty()) products[i].packed = &layer.packed[i];
+    products[i].main.weight = slabs[i].weight;
+    if (!layer.packed.empty()) products[i].main.packed = &layer.packed[i];
+    for (const SideBranch& branch : part.layer->slabs[i].branches)
+      products[i].added.push_back({low_rank_codes(all.main, part.x.dim(0), branch, memory.emplace_back()), &branch.up});
   }
   return products;
 }

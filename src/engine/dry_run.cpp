@@ -1,10 +1,12 @@
 #include "engine/dry_run.h"
 
 #include <algorithm>
+#include <set>
 
 #include "core/host_memory.h"
 #include "model/pipeline.h"
 #include "ops/dry_device.h"
+#include "ops/interceptor.h"
 
 namespace inkstone {
 namespace {
@@ -18,10 +20,38 @@ Weights bind(const Checkpoint& files, const Config& config, Weights (*load)(cons
   return load(config, loader);
 }
 
+/// Counts what linear steps of a device would take beside its pool, and runs nothing.
+class StepMeter final : public Interceptor {
+ public:
+  explicit StepMeter(const Device& counted) : counted_(counted) {}
+
+  size_t bytes() const { return most_ + counted_.kept_bytes(layers_, 0); }
+  const std::vector<const Linear*>& layers() const { return layers_; }
+
+ private:
+  void intercept(const Call& call) override {
+    std::vector<LinearPart> parts(call.parts.begin(), call.parts.end());
+    for (LinearPart& part : parts) {
+      if (known_.insert(part.layer).second) layers_.push_back(part.layer);
+      if (part.epilogue.feeds != nullptr) fed_.insert(part.epilogue.feeds);
+      if (fed_.contains(part.layer))  // what feeds a layer has rounded its input, if the device rounds at all
+        part.x = Tensor(part.x.buffer(), part.x.offset(), part.x.shape(), DType::i8);
+    }
+    most_ = std::max(most_, counted_.step_bytes(parts));
+  }
+
+  const Device& counted_;
+  std::set<const Linear*> known_, fed_;
+  std::vector<const Linear*> layers_;
+  size_t most_ = 0;
+};
+
 /// A device for one stage.
 struct DryStage {
-  explicit DryStage(size_t limit)
-      : pool(std::make_shared<HostMemory>(limit, HostMemory::Backing::none)), device(make_dry_device(pool)) {}
+  DryStage(const Device& counted, size_t limit)
+      : pool(std::make_shared<HostMemory>(limit, HostMemory::Backing::none)),
+        device(make_dry_device(pool)),
+        meter(counted) {}
 
   Tensor tensor(const Shape& shape, DType type = DType::f32) {
     return {device->allocate(static_cast<size_t>(shape.count()) * size_of(type)), 0, shape, type};
@@ -29,18 +59,22 @@ struct DryStage {
 
   std::shared_ptr<HostMemory> pool;
   std::unique_ptr<Device> device;
-  Ops ops{*device};
+  StepMeter meter;
+  Ops ops{*device, meter};
 };
 
-std::optional<PoolUse> use_of(size_t limit, const auto& run) {
-  DryStage stage(limit);
+std::optional<PoolUse> use_of(const Device& counted, size_t limit, const auto& run) {
+  DryStage stage(counted, limit);
   try {
     run(stage);
   } catch (const Error&) {
     if (limit >= kUnlimitedPool) throw;
     return std::nullopt;
   }
-  return PoolUse{.in_use = stage.pool->peak(), .held = stage.pool->most_held()};
+  return PoolUse{.in_use = stage.pool->peak(),
+                 .held = stage.pool->most_held(),
+                 .beside = stage.meter.bytes(),
+                 .layers = stage.meter.layers()};
 }
 
 }  // namespace
@@ -48,6 +82,7 @@ std::optional<PoolUse> use_of(size_t limit, const auto& run) {
 struct DryRun::Parts {
   const Model& model;
   const VaeWeights& vae;
+  const Device& device;
   TextEncoderWeights text_encoder = bind(model.text_encoder_files, model.text_encoder, load_text_encoder);
   TransformerWeights transformer = bind(model.transformer_files, model.transformer, load_transformer);
 
@@ -63,14 +98,15 @@ struct DryRun::Parts {
   }
 };
 
-DryRun::DryRun(const Model& model, const VaeWeights& vae) : parts_(new Parts{.model = model, .vae = vae}) {}
+DryRun::DryRun(const Model& model, const VaeWeights& vae, const Device& device)
+    : parts_(new Parts{.model = model, .vae = vae, .device = device}) {}
 DryRun::~DryRun() = default;
 
 const TextEncoderWeights& DryRun::text_encoder() const { return parts_->text_encoder; }
 const TransformerWeights& DryRun::transformer() const { return parts_->transformer; }
 
 std::optional<PoolUse> DryRun::encode(const Job& job, size_t limit) const {
-  return use_of(limit, [&](DryStage& stage) {
+  return use_of(parts_->device, limit, [&](DryStage& stage) {
     std::vector<Tensor> kept;
     const auto add = [&](const PromptTokens& tokens) {
       const auto length = static_cast<int64_t>(tokens.ids.size());
@@ -84,7 +120,7 @@ std::optional<PoolUse> DryRun::encode(const Job& job, size_t limit) const {
 }
 
 std::optional<PoolUse> DryRun::denoise(const Job& job, int64_t pictures, size_t limit) const {
-  return use_of(limit, [&](DryStage& stage) {
+  return use_of(parts_->device, limit, [&](DryStage& stage) {
     const std::vector<Tensor> embeddings = parts_->embeddings(stage, job);
     const auto copies = static_cast<size_t>(pictures);
     const Batch batch = {.grid = job.grid,
@@ -101,7 +137,7 @@ std::optional<PoolUse> DryRun::denoise(const Job& job, int64_t pictures, size_t 
 }
 
 std::optional<PoolUse> DryRun::decode(const Job& job, int64_t band_rows, size_t limit) const {
-  return use_of(limit, [&](DryStage& stage) {
+  return use_of(parts_->device, limit, [&](DryStage& stage) {
     const std::vector<Tensor> embeddings = parts_->embeddings(stage, job);
     const Tensor drawn = parts_->tokens(stage, job, job.count);
     for (int64_t i = 0; i < std::min(job.count, kEnoughBatches); ++i)

@@ -17,6 +17,8 @@ inline constexpr size_t kUnlimitedPool = std::numeric_limits<size_t>::max() / 8;
 struct PoolUse {
   size_t in_use = 0;  ///< at least needed
   size_t held = 0;    ///< with returned buffers that the pool keeps, if its limit is the one given
+  size_t beside = 0;  ///< what the device needs beside the pool, see Device::step_bytes() and kept_bytes()
+  std::vector<const Linear*> layers;  ///< that were used
 };
 
 /// A model on a device that counts memory as a real one hands it out, and computes nothing. Binding the weights of
@@ -24,7 +26,8 @@ struct PoolUse {
 /// since that copies them.
 class DryRun {
  public:
-  DryRun(const Model& model, const VaeWeights& vae);
+  /// `device`: whose memory it counts; it must outlive this.
+  DryRun(const Model& model, const VaeWeights& vae, const Device& device);
   ~DryRun();
 
   // Each gives nothing if a pool of `limit` bytes is too small, and throws the model's Error with kUnlimitedPool.

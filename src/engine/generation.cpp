@@ -28,7 +28,8 @@ bool rounds_weights(const Checkpoint& files) {
 /// What a job's plan depends on beside the job.
 MemoryState memory_state(Session& session, const std::vector<PromptTokens>& prompts) {
   HostMemory& pool = session.machine().memory();
-  MemoryState state = {.held = session.held(),
+  MemoryState state = {.device = &session.machine().device(),
+                       .held = session.held(),
                        .threads = session.threads(),
                        .prompts_encoded = session.encoding_steps(prompts) == 0,
                        .transformer_bound = session.has_transformer()};
@@ -53,6 +54,7 @@ std::vector<PromptTokens> prompts_of(const Job& job) {
 
 MemoryPlan plan_job(Session& session, const Job& job) {
   const VaeWeights& vae = session.vae();  // its copies of kernels are held from here on
+  for (const Checkpoint* files : session.model().files()) files->release_pages();  // the plan counts them in its stages
   MemoryPlan plan = plan_memory(session.model(), vae, job, memory_state(session, prompts_of(job)));
   const size_t held = session.machine().memory().current();  // embeddings that are kept for other calls
   for (size_t* limit : {&plan.encode_pool, &plan.denoise_pool, &plan.decode_pool}) *limit += held;

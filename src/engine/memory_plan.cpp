@@ -50,6 +50,9 @@ WeightBytes weight_bytes(const Checkpoint& files, const MemoryState& memory) {
     else if (file_of(stored.data) != nullptr)
       bytes.mapped += stored.data.bytes();
   }
+  for (const auto& [layer, branches] : files.branches)
+    for (const StoredBranch& branch : branches)
+      (memory.weights_copied ? bytes.own : bytes.mapped) += branch.down.data.bytes() + branch.up.data.bytes();
   return bytes;
 }
 
@@ -65,6 +68,8 @@ struct StageNeed {
   size_t own = 0;
   size_t mapped = 0;
   size_t pool_limit = 0;
+  size_t beside = 0;                  ///< of its own, by the device
+  std::vector<const Linear*> layers;  ///< that it uses
 
   size_t bytes() const { return own + mapped; }
 };
@@ -72,7 +77,7 @@ struct StageNeed {
 class Planner {
  public:
   Planner(const Model& model, const VaeWeights& vae, const Job& job, const MemoryState& memory)
-      : model_(model), job_(job), memory_(memory), dry_(model, vae) {
+      : model_(model), job_(job), memory_(memory), dry_(model, vae, *memory.device) {
     text_encoder_ = weight_bytes(model.text_encoder_files, memory);
     transformer_ = weight_bytes(model.transformer_files, memory);
     if (memory.weights_copied) vae_ = weight_bytes(model.vae_files, memory);
@@ -91,7 +96,8 @@ class Planner {
     constexpr std::array<bool, 2> kStreamed = {false, true};
     const StageNeed encode = first_that_fits(std::span(kStreamed).first(streams() ? 2 : 1), told.text_encoder_streamed,
                                              [&](bool streamed, size_t limit) { return encoding(streamed, limit); });
-    const StageNeed draw = choose_drawing(told);
+    StageNeed draw = choose_drawing(told);
+    if (!memory_.transformer_bound) keep_forms(draw);
     std::vector<int64_t> bands = {0};
     for (int64_t rows = job_.latents[2] / 2; rows >= kLeastBand; rows /= 2) bands.push_back(rows);
     const StageNeed decode = first_that_fits(std::span<const int64_t>(bands), told.band_rows,
@@ -124,10 +130,15 @@ class Planner {
     fixed.mapped += memory_.mapped_bytes;
     const size_t taken = std::min(limit, fixed.own + fixed.mapped);
     StageNeed need = {.stage = stage, .own = fixed.own, .mapped = fixed.mapped, .pool_limit = limit - taken};
-    if (const auto use = run(need.pool_limit))
-      need.own += use->held;
-    else
-      need.own += run(kUnlimitedPool)->in_use;
+    std::optional<PoolUse> use = run(need.pool_limit);
+    if (use && use->held + use->beside > need.pool_limit) {
+      need.pool_limit -= std::min(need.pool_limit, use->beside);
+      use = run(need.pool_limit);
+    }
+    const PoolUse whole = use ? *use : *run(kUnlimitedPool);
+    need.own += (use ? whole.held : whole.in_use) + whole.beside;
+    need.beside = whole.beside;
+    need.layers = whole.layers;
     return need;
   }
 
@@ -142,6 +153,15 @@ class Planner {
       fixed.mapped -= table - std::min(table, rows * kPagesOfARow);
     if (streamed) fixed.mapped -= layers, fixed.own += BlockReader::slab_bytes(layers_);
     return need(Stage::encode, fixed, limit, [&](size_t pool) { return dry_.encode(job_, pool); });
+  }
+
+  /// What the device keeps of layers while there is room stays until the end, and so may what it had for steps.
+  void keep_forms(StageNeed& draw) {
+    const size_t room = memory_.available_bytes - draw.bytes();
+    const Device& device = *memory_.device;
+    const size_t more = device.kept_bytes(draw.layers, room) - device.kept_bytes(draw.layers, 0);
+    draw.own += more;
+    kept_ = draw.beside + more;
   }
 
   /// Modulation layers are read before the others, and are gone by then.
@@ -159,7 +179,7 @@ class Planner {
 
   StageNeed decoding(int64_t band_rows, size_t limit) const {
     const auto pictures = static_cast<size_t>(job_.count * job_.width * job_.height * model_.vae.image_channels);
-    return need(Stage::decode, {.own = transformer_copies() + noise() + pictures}, limit,
+    return need(Stage::decode, {.own = transformer_copies() + kept_ + noise() + pictures}, limit,
                 [&](size_t pool) { return dry_.decode(job_, band_rows, pool); });
   }
 
@@ -217,6 +237,7 @@ class Planner {
   WeightBytes text_encoder_, transformer_;
   WeightBytes vae_;  // on a device with memory of its own; a process holds them already
   std::vector<FileBlock> layers_, blocks_, modulations_;
+  size_t kept_ = 0;  // of the transformer, by the device
 };
 
 }  // namespace

@@ -167,9 +167,13 @@ PackedWeight packed_blocks(const StoredTensor& tensor, const std::string& name) 
   return {weight, {name}};
 }
 
-std::set<const MappedFile*> mapped_files(const TensorMap& tensors) {
+/// With those of LoRAs.
+std::set<const MappedFile*> mapped_files(const Checkpoint& checkpoint) {
   std::set<const MappedFile*> mapped;
-  for (const auto& [name, tensor] : tensors) mapped.insert(file_of(tensor.data));
+  for (const auto& [name, tensor] : checkpoint.tensors) mapped.insert(file_of(tensor.data));
+  for (const auto& [layer, beside] : checkpoint.branches)
+    for (const StoredBranch& branch : beside)
+      for (const StoredTensor* tensor : {&branch.down, &branch.up}) mapped.insert(file_of(tensor->data));
   mapped.erase(nullptr);
   return mapped;
 }
@@ -200,16 +204,11 @@ std::optional<Shape> Checkpoint::shape_of(const std::string& name) const {
 }
 
 void Checkpoint::release_pages() const {
-  for (const MappedFile* file : mapped_files(tensors)) file->release_pages();
+  for (const MappedFile* file : mapped_files(*this)) file->release_pages();
 }
 
 void Checkpoint::check_unchanged() const {
-  std::set<const MappedFile*> mapped = mapped_files(tensors);
-  for (const auto& [layer, beside] : branches)
-    for (const StoredBranch& branch : beside)
-      for (const StoredTensor* tensor : {&branch.down, &branch.up}) mapped.insert(file_of(tensor->data));
-  mapped.erase(nullptr);
-  for (const MappedFile* file : mapped) file->check_unchanged();
+  for (const MappedFile* file : mapped_files(*this)) file->check_unchanged();
 }
 
 Checkpoint open_checkpoint(const fs::path& path, Component component) {

@@ -13,9 +13,18 @@ using WeightSource = std::function<const Block&(size_t index)>;
 
 /// Calls `visit(Tensor&)` for the tensors of a layer that it has.
 void for_each_tensor(Linear& layer, const auto& visit) {
-  for (Slab& slab : layer.slabs)
-    for (Tensor* tensor : {&slab.weight.data, &slab.weight.scales, &slab.weight.offsets, &slab.bias})
-      if (*tensor) visit(*tensor);
+  const auto visit_present = [&](Tensor& tensor) {
+    if (tensor) visit(tensor);
+  };
+  const auto visit_weight = [&](Weight& weight) {
+    for (Tensor* tensor : {&weight.data, &weight.scales, &weight.offsets}) visit_present(*tensor);
+  };
+  for (Slab& slab : layer.slabs) {
+    visit_weight(slab.weight);
+    visit_present(slab.bias);
+    for (SideBranch& branch : slab.branches)
+      for (Weight* half : {&branch.down, &branch.up}) visit_weight(*half);
+  }
 }
 
 }  // namespace inkstone

@@ -47,7 +47,7 @@ void Interceptor::linear(std::span<Tensor> out, std::span<const LinearPart> part
     add_if_present(in, part.epilogue.residual);
     flop += flop_of(part);
   }
-  intercept({"linear", out, in, flop, [&](Kernels& k, std::span<Tensor> to) { k.linear(to, parts); }});
+  intercept({"linear", out, in, flop, [&](Kernels& k, std::span<Tensor> to) { k.linear(to, parts); }, parts});
 }
 
 void Interceptor::rms_norm(Tensor& out, const Tensor& x, const Tensor& weight, const NormOptions& options) {

@@ -15,6 +15,7 @@ struct Call {
   double flop = 0;         ///< multiply and add counted as two; 0 where arithmetic is negligible
   /// Runs the op on some kernels into some results (as many as `out`, of the same shapes).
   std::function<void(Kernels&, std::span<Tensor>)> run;
+  std::span<const LinearPart> parts = {};  ///< of "linear"
 };
 
 /// A Kernels that hands each call to intercept(), which decides how to run it.

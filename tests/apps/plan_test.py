@@ -1,11 +1,13 @@
 """Tests of inkstone plan: what it says comes true, and --memory is kept."""
 import json
+import math
 import os
 import pathlib
+import struct
 import subprocess
 import unittest
 
-from program import PROGRAM, ProgramTest
+from program import MODEL, PROGRAM, ProgramTest
 
 TOLERANCE = 0.07  # of the kernel's own peak of resident memory, mapped files included
 
@@ -23,6 +25,33 @@ CONFIGURATIONS = (
     ("384x384", 2, 0.8),
     ("192x192", 6, 0.7),
 )
+
+
+
+def zeros(path, shapes):
+    """A safetensors file of BF16 zeros."""
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 2 * math.prod(shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(end))
+
+
+def lora_of_every_layer(path, rank):
+    """A LoRA beside each matrix of the tiny model's blocks."""
+    with open(MODEL / "transformer" / "diffusion_pytorch_model.safetensors", "rb") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(size))
+    shapes = {}
+    for name, tensor in header.items():
+        if name.startswith("transformer_blocks.") and len(tensor["shape"]) == 2:
+            out, inputs = tensor["shape"]
+            layer = name.removesuffix(".weight")
+            shapes[f"{layer}.lora_down.weight"] = [rank, inputs]
+            shapes[f"{layer}.lora_up.weight"] = [out, rank]
+    zeros(path, shapes)
 
 
 @unittest.skipIf(b"__asan_init" in pathlib.Path(PROGRAM).read_bytes(), "sanitizers take memory of their own")
@@ -47,12 +76,30 @@ class PlanTest(ProgramTest):
                 if share:
                     bound = int(share * self.plan(*arguments)["needed_bytes"])
                     arguments += ["--memory", str(bound)]
-                plan = self.plan(*arguments)
-                needed = plan["needed_bytes"]
-                measured = self.peak_of(*arguments)
-                self.assertLess(abs(needed / measured - 1), TOLERANCE, f"{needed} planned, {measured} measured")
+                needed = self.expect_measured(*arguments)
                 if share:
                     self.assertLessEqual(needed, bound)
+
+    def expect_measured(self, *arguments):
+        needed, measured = self.plan(*arguments)["needed_bytes"], self.peak_of(*arguments)
+        self.assertLess(abs(needed / measured - 1), TOLERANCE, f"{needed} planned, {measured} measured")
+        return needed
+
+    def test_counts_loras_and_what_rounding_to_eight_bits_keeps(self):
+        lora_of_every_layer(self.folder / "lora.safetensors", 64)
+        lora, rounded, size = ["--lora", "lora.safetensors"], ["--arithmetic", "int8"], ["--size", "256x256"]
+
+        def denoising(*arguments):
+            stage = self.plan(*size, *arguments)["stages"][1]
+            return stage["own_bytes"] + stage["mapped_bytes"]
+
+        for arguments in (lora, rounded, lora + rounded):
+            with self.subTest(arguments=arguments):
+                self.assertGreater(denoising(*arguments), 1.05 * denoising())
+                self.expect_measured(*size, *arguments)
+                self.expect_measured(*size, *arguments, "--count", "4")
+                bound = int(0.9 * self.plan(*size, *arguments)["needed_bytes"])
+                self.assertLessEqual(self.expect_measured(*size, *arguments, "--memory", str(bound)), bound)
 
     def test_a_table_and_json_say_the_same(self):
         arguments = ("--size", "256x256", "--memory", "4G")

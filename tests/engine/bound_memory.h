@@ -1,6 +1,9 @@
 // For tests that bound the memory of their process.
 #pragma once
 #include <gtest/gtest.h>
+#include <memory>
+
+#include "inkstone/inkstone.h"
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
@@ -13,3 +16,19 @@
 #else
 #define INKSTONE_BOUND_MEMORY() static_cast<void>(0)
 #endif
+
+namespace inkstone {
+
+/// An engine with so much less than the process needs now; null if it refuses, as a process grows with its tests.
+inline std::unique_ptr<Engine> engine_with_less_memory(EngineOptions options, const Request& request, size_t less) {
+  options.memory_limit = Engine::open(options).plan(request).needed_bytes - less;
+  auto engine = std::make_unique<Engine>(Engine::open(options));
+  try {
+    engine->plan(request);
+  } catch (const Error&) {
+    return nullptr;
+  }
+  return engine;
+}
+
+}  // namespace inkstone

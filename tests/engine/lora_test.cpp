@@ -1,5 +1,6 @@
 #include <nlohmann/json.hpp>
 
+#include "engine/bound_memory.h"
 #include "engine/tiny_model.h"
 #include "io/lora_files.h"
 
@@ -14,9 +15,12 @@ using ::testing::HasSubstr;
 class LoraEngineTest : public TinyModelTest {
  protected:
   /// A file of one layer of models/tiny, changed along one direction by `size`.
-  fs::path lora(const std::string& name, float size, const std::map<std::string, Tensor>& more = {}) const {
+  fs::path lora(const std::string& name, float size, const std::map<std::string, Tensor>& more = {},
+                int64_t rank = 1) const {
     std::map<std::string, Tensor> tensors = more;
-    add_pair(tensors, kLoraSpellings[6], kLayer, {filled({1, shape()[1]}, 1), filled({shape()[0], 1}, size), 1.0f});
+    const auto each = static_cast<float>(rank);
+    add_pair(tensors, kLoraSpellings[6], kLayer,
+             {filled({rank, shape()[1]}, 1), filled({shape()[0], rank}, size / each), each});
     write_safetensors(at(name), tensors);
     return at(name);
   }
@@ -27,13 +31,14 @@ class LoraEngineTest : public TinyModelTest {
 
   static EngineOptions with(const std::vector<LoraOption>& loras) { return {.model = kTiny, .loras = loras}; }
 
- private:
-  static constexpr const char* kLayer = "transformer_blocks.1.img_mlp.net.2";
-
+  /// Of the changed layer.
   static Shape shape() {
     static const Checkpoint files = open_checkpoint(kTiny / "transformer", Component::transformer);
     return *files.shape_of(std::string(kLayer) + ".weight");
   }
+
+ private:
+  static constexpr const char* kLayer = "transformer_blocks.1.img_mlp.net.2";
 
   static Tensor filled(const Shape& shape, float value) {
     const Tensor t = host_tensor(shape, DType::f32);
@@ -49,6 +54,46 @@ TEST_F(LoraEngineTest, ChangesThePictureByItsScale) {
   EXPECT_EQ(draw(with({{file, 1}})).rgb, draw(with({{file, std::nullopt}})).rgb);
   EXPECT_EQ(draw(with({{file, 0}})).rgb, plain);
   EXPECT_NE(draw(with({{file, 0.5}})).rgb, draw(with({{file, 1}})).rgb);
+}
+
+/// Mean absolute difference of two pictures' bytes.
+double difference(const std::vector<uint8_t>& a, const std::vector<uint8_t>& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += std::abs(int{a[i]} - int{b[i]});
+  return sum / static_cast<double>(a.size());
+}
+
+TEST_F(LoraEngineTest, ChangesThePictureInEightBitsAsItDoesInF32) {
+  EngineOptions options = with({{lora("a.safetensors", 2, {}, 20), 1}});
+  const auto plain = draw(with({})).rgb, exact = draw(options).rgb;
+  options.arithmetic = Arithmetic::int8;
+  ASSERT_GT(difference(plain, exact), 1);
+  EXPECT_LT(difference(draw(options).rgb, exact), 0.2 * difference(plain, exact));
+}
+
+TEST_F(LoraEngineTest, IsStreamedWithItsBlockAndCounted) {
+  INKSTONE_BOUND_MEMORY();
+  constexpr int64_t kRank = 1024;
+  const auto bytes = static_cast<double>(kRank * (shape()[0] + shape()[1])) * sizeof(float);
+  EngineOptions options = with({{lora("a.safetensors", 0.02f, {}, kRank), 1}});
+  options.threads = 2;
+  const Request request = small_request();
+  const auto expected = draw(options, request).rgb;
+  const Plan without = Engine::open({.model = kTiny, .threads = 2}).plan(request);
+  const Plan plan = Engine::open(options).plan(request);
+  const auto need = [](const Plan& p) { return static_cast<double>(p.stages[1].own_bytes + p.stages[1].mapped_bytes); };
+  EXPECT_GT(need(plan), need(without) + bytes);
+  EXPECT_FALSE(plan.transformer_streamed);
+
+  constexpr size_t kStep = size_t{1} << 18;
+  bool streamed = false;
+  for (size_t less = 0; !streamed && less < static_cast<size_t>(bytes); less += kStep) {
+    const auto bound = engine_with_less_memory(options, request, less);
+    if (!bound || !bound->plan(request).transformer_streamed) continue;
+    streamed = true;
+    EXPECT_EQ(bound->generate(request).pictures.front().rgb, expected);
+  }
+  EXPECT_TRUE(streamed);
 }
 
 TEST_F(LoraEngineTest, SeveralAddUp) {

@@ -25,7 +25,7 @@ class PlanTest : public TinyModelTest {
     const Result expected = tiny().generate(request);
     bool was_chosen = false;
     for (size_t less = 0; !was_chosen && less < kMostLess; less += kStep) {
-      const auto engine = with_less_memory({.model = kTiny, .threads = 2}, request, less);
+      const auto engine = engine_with_less_memory({.model = kTiny, .threads = 2}, request, less);
       if (!engine) continue;
       was_chosen = chosen(engine->plan(request));
       const Result result = engine->generate(request);
@@ -33,18 +33,6 @@ class PlanTest : public TinyModelTest {
         EXPECT_EQ(result.pictures[i].rgb, expected.pictures[i].rgb) << "picture " << i << ", less " << less;
     }
     EXPECT_TRUE(was_chosen);
-  }
-
-  /// An engine with so much less than the process needs now; null if it refuses, as a process grows with its tests.
-  static std::unique_ptr<Engine> with_less_memory(EngineOptions options, const Request& request, size_t less) {
-    options.memory_limit = Engine::open(options).plan(request).needed_bytes - less;
-    auto engine = std::make_unique<Engine>(Engine::open(options));
-    try {
-      engine->plan(request);
-    } catch (const Error&) {
-      return nullptr;
-    }
-    return engine;
   }
 };
 
@@ -79,7 +67,7 @@ TEST_F(PlanTest, StreamedBlocksAreNotTakenForEachOtherInEightBits) {
   ample.reset();  // what it holds counts as this process's
   bool streamed = false;
   for (size_t less = 0; !streamed && less < kMostLess; less += kStep) {
-    const auto engine = with_less_memory(options, request, less);
+    const auto engine = engine_with_less_memory(options, request, less);
     if (!engine || !engine->plan(request).transformer_streamed) continue;
     streamed = true;
     EXPECT_EQ(engine->generate(request).pictures[0].rgb, expected);
