@@ -54,7 +54,8 @@ void print_result(const QuantizeResult& result) {
              bytes_text(result.bytes), result.tensors.size());
   for (size_t i = 0; i < std::min(kWorst, result.tensors.size()); ++i) {
     const QuantizedTensor& t = result.tensors[i];
-    fmt::print("  {:7.4f} %  {:<5} {} {}\n", kPercent * t.error, t.format, t.component, t.name);
+    fmt::print("  {:7.4f} %  {:<5} {} {}{}\n", kPercent * t.error, t.format, t.component, t.name,
+               t.weighted ? " (weighted)" : "");
   }
 }
 
@@ -101,6 +102,11 @@ void add_quantize(CLI::App& app, Run& run) {
   command.add_option("--keep", arguments->keep, "another format, f32 or stored for the tensors that match")
       ->type_name("PATTERN=FORMAT")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command
+      .add_option("--calibrate", arguments->options.calibrate,
+                  "prompts, one a line, that SRC draws: what they send through a layer weighs its errors")
+      ->type_name("FILE")
+      ->check(not_empty("a file"));
   command.add_option("--output,-o", arguments->output, "the folder to write")
       ->type_name("DIR")
       ->check(not_empty("a folder"));

@@ -91,9 +91,9 @@ Isa isa_of(InstructionSet set) {
   return vector_ops().isa;
 }
 
-/// Kernels from the outermost inwards: stop, profile, compare, compute.
+/// Kernels from the outermost inwards: stop, profile, a caller's, compare, compute.
 struct Machine::Parts {
-  explicit Parts(const EngineOptions& options) {
+  Parts(const EngineOptions& options, const Decorate& decorate) {
     check_arithmetic(options);
     check_loras(options);
     device = make_device(options.device, options, memory);
@@ -106,6 +106,10 @@ struct Machine::Parts {
       const bool narrow = other->narrow_type() != other->activation_type();
       kernels = &comparer.emplace(*kernels, *second, narrow ? kNarrowTolerance : kTolerance);
     }
+    if (decorate) {
+      decorator = decorate(*kernels);
+      kernels = decorator.get();
+    }
     if (options.profile) kernels = &profiler.emplace(*kernels, [this] { device->wait(); });
     ops.emplace(*device, stop.emplace(*kernels));
   }
@@ -114,6 +118,7 @@ struct Machine::Parts {
   std::unique_ptr<Device> device, other;
   std::optional<HostBridge> bridge;
   std::optional<Comparer> comparer;
+  std::unique_ptr<Kernels> decorator;
   std::optional<Profiler> profiler;
   std::optional<StopPoint> stop;
   std::optional<Ops> ops;
@@ -124,7 +129,8 @@ DeviceKind resolved(DeviceKind kind) {
   return why_no_cuda().empty() ? DeviceKind::cuda : DeviceKind::cpu;
 }
 
-Machine::Machine(const EngineOptions& options) : parts_(std::make_unique<Parts>(options)) {}
+Machine::Machine(const EngineOptions& options, const Decorate& decorate)
+    : parts_(std::make_unique<Parts>(options, decorate)) {}
 Machine::~Machine() = default;
 
 Device& Machine::device() { return *parts_->device; }

@@ -1,5 +1,6 @@
 // A device with the decorators that an engine wants around its kernels.
 #pragma once
+#include <functional>
 #include <memory>
 #include <stop_token>
 #include <string>
@@ -18,9 +19,12 @@ DeviceKind resolved(DeviceKind kind);
 /// The best that the processor has, or the one that was asked for.
 Isa isa_of(InstructionSet set);
 
+/// Makes one more decorator, around the kernels that it is given.
+using Decorate = std::function<std::unique_ptr<Kernels>(Kernels&)>;
+
 class Machine {
  public:
-  explicit Machine(const EngineOptions& options);
+  explicit Machine(const EngineOptions& options, const Decorate& decorate = {});
   ~Machine();
 
   Device& device();

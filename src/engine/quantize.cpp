@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/host_memory.h"
+#include "engine/calibration.h"
 #include "engine/component_totals.h"
 #include "engine/quantize_folder.h"
 #include "engine/timing.h"
@@ -19,6 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kStep = int64_t{1} << 24;  // numbers of a step of progress
+constexpr float kLeastImportance = 1e-3f;    // beside a mean of 1
 constexpr std::array<Component, 3> kComponents = {Component::transformer, Component::text_encoder, Component::vae};
 
 bool is_folder(const fs::path& path) {
@@ -102,13 +104,15 @@ void check_keep(const std::vector<ComponentJob>& jobs, const QuantizeOptions& op
   }
 }
 
-void check_disk(const std::vector<ComponentJob>& jobs, const QuantizeOptions& options) {
+/// Gives the bytes that are still to write.
+size_t check_disk(const std::vector<ComponentJob>& jobs, const QuantizeOptions& options) {
   size_t needed = 0;
   for (const ComponentJob& job : jobs) needed += bytes_to_write(job, recipe_of(job.files, options));
   std::error_code error;
   const auto there = fs::space(options.output, error).available;
   check(error || needed <= there, "{}: {} bytes are needed on its disk, {} are free", options.output.string(), needed,
         there);
+  return needed;
 }
 
 /// The configuration beside a component's weights.
@@ -165,14 +169,36 @@ class Meter {
   Clock::time_point start_ = Clock::now();
 };
 
+/// Importance as parts of its mean. Inputs that were never met must not have any error.
+std::vector<float> importance_of(std::vector<float> squares) {
+  double sum = 0;
+  for (const float square : squares) sum += square;
+  if (!(sum > 0)) return {};
+  for (float& square : squares)
+    square = static_cast<float>(square * static_cast<double>(squares.size()) / sum) + kLeastImportance;
+  return squares;
+}
+
+void weigh(std::vector<ComponentJob>& jobs, const InputSquares& squares) {
+  for (ComponentJob& job : jobs)
+    for (std::vector<TensorPlan>& shard : job.plan.shards)
+      for (TensorPlan& tensor : shard)
+        if (tensor.target == Target::int4 || tensor.target == Target::int8)
+          tensor.importance =
+              importance_of(squares.means(tensor.name.substr(0, tensor.name.size() - kWeightSuffix.size())));
+}
+
 }  // namespace
 
 QuantizeResult quantize(const QuantizeOptions& options) {
   const TargetRules rules(options);
-  const std::vector<ComponentJob> jobs = make_jobs(options, rules);
+  std::vector<ComponentJob> jobs = make_jobs(options, rules);
   check_keep(jobs, options);
+  std::unique_ptr<Calibration> calibration;
+  if (!options.calibrate.empty()) calibration = std::make_unique<Calibration>(options);
   check_output(options.source, options.output);
-  check_disk(jobs, options);
+  if (check_disk(jobs, options) > 0 && calibration) weigh(jobs, calibration->run());
+  calibration.reset();
   QuantizeResult result;
   int64_t numbers = 0;
   for (const ComponentJob& job : jobs) {

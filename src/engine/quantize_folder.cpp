@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/mapped_file.h"
+#include "engine/calibration.h"
 #include "io/atomic_file.h"
 #include "io/json.h"
 
@@ -18,7 +19,7 @@ using nlohmann::json;
 constexpr size_t kPiece = size_t{16} << 20;  // bytes of a tensor that is copied as it is
 constexpr const char* kReport = "quantization.json";
 constexpr const char *kRecipe = "recipe", *kFiles = "files", *kTensors = "tensors";
-constexpr const char *kFormat = "format", *kError = "relative_error";
+constexpr const char *kFormat = "format", *kError = "relative_error", *kWeighted = "weighted";
 
 bool is_there(const fs::path& path) {
   std::error_code ignored;
@@ -58,7 +59,9 @@ class Report {
         if (is_there(job.folder / name)) files_.push_back(name);
       for (const auto& [name, tensor] : file->child(kTensors).object().items()) {
         const JsonFile entry = file->child(kTensors).child(name);
-        tensors_[name] = {{kFormat, entry.text(kFormat)}, {kError, entry.number(kError)}};
+        tensors_[name] = {{kFormat, entry.text(kFormat)},
+                          {kError, entry.number(kError)},
+                          {kWeighted, entry.boolean_or(kWeighted, false)}};
       }
     } else {
       check(!is_there(job.folder / shard_name(job, 0)), "{}: is there already, and no {} tells of it",
@@ -70,7 +73,7 @@ class Report {
   bool holds(const std::string& file) const { return std::ranges::find(files_, file) != files_.end(); }
 
   void add(const TensorPlan& plan, double error) {
-    tensors_[plan.name] = {{kFormat, name_of(plan.target)}, {kError, error}};
+    tensors_[plan.name] = {{kFormat, name_of(plan.target)}, {kError, error}, {kWeighted, !plan.importance.empty()}};
   }
 
   void save(const std::string& finished) {
@@ -83,7 +86,7 @@ class Report {
   std::vector<QuantizedTensor> tensors(Component component) const {
     std::vector<QuantizedTensor> all;
     for (const auto& [name, entry] : tensors_.items())
-      all.push_back({std::string(name_of(component)), name, entry[kFormat], entry[kError]});
+      all.push_back({std::string(name_of(component)), name, entry[kFormat], entry[kError], entry[kWeighted]});
     return all;
   }
 
@@ -145,7 +148,9 @@ nlohmann::json recipe_of(const Checkpoint& files, const QuantizeOptions& options
   }
   json keep = json::array();
   for (const auto& [pattern, format] : options.keep) keep.push_back(pattern + "=" + format);
-  return {{"format", options.format}, {"group", options.group}, {"keep", keep}, {"sources", sources}};
+  json recipe = {{"format", options.format}, {"group", options.group}, {"keep", keep}, {"sources", sources}};
+  if (!options.calibrate.empty()) recipe["prompts"] = read_prompts(options.calibrate);
+  return recipe;
 }
 
 std::vector<QuantizedTensor> write_component(const ComponentJob& job, const json& recipe, ThreadPool& pool,

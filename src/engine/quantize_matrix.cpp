@@ -45,7 +45,8 @@ Weight in_groups(const Piece& piece, const TensorPlan& plan) {
   made.scales = host_tensor({piece.rows, piece.in / plan.group}, DType::bf16);
   made.offsets = host_tensor({piece.rows, piece.in / plan.group}, DType::bf16);
   for (int64_t row = 0; row < piece.rows; ++row)
-    quantize_affine(format, piece.numbers.data() + row * piece.in, piece.in, plan.group,
+    quantize_affine(format, piece.numbers.data() + row * piece.in,
+                    plan.importance.empty() ? nullptr : plan.importance.data(), piece.in, plan.group,
                     {.blocks = made.data.rows(row, row + 1).data<uint8_t>(),
                      .scales = made.scales.rows(row, row + 1).data<bf16_t>(),
                      .offsets = made.offsets.rows(row, row + 1).data<bf16_t>()});
@@ -96,16 +97,17 @@ struct Squares {
   double numbers = 0;
 };
 
-Squares squares_of(const Piece& piece, const Weight& made) {
+/// `importance`: of each input; empty: all alike.
+Squares squares_of(const Piece& piece, const Weight& made, const std::vector<float>& importance) {
   Squares s;
   std::vector<float> row(static_cast<size_t>(piece.in));
   for (int64_t r = 0; r < piece.rows; ++r) {
     dequantize_rows(made, r, r + 1, row.data());
     const float* numbers = piece.numbers.data() + r * piece.in;
     for (size_t i = 0; i < row.size(); ++i) {
-      const double x = numbers[i], difference = double{row[i]} - x;
-      s.errors += difference * difference;
-      s.numbers += x * x;
+      const double x = numbers[i], difference = double{row[i]} - x, weight = importance.empty() ? 1 : importance[i];
+      s.errors += weight * difference * difference;
+      s.numbers += weight * x * x;
     }
   }
   return s;
@@ -141,7 +143,7 @@ double write_matrix(const TensorPlan& plan, const std::string& where, ShardFile&
       write_rows(made.scales, piece.first_row, plan.outputs[1].name, shard);
       write_rows(made.offsets, piece.first_row, plan.outputs[2].name, shard);
     }
-    squares[static_cast<size_t>(index)] = squares_of(piece, made);
+    squares[static_cast<size_t>(index)] = squares_of(piece, made, plan.importance);
     done(piece.rows * piece.in);
   });
   Squares all;

@@ -40,6 +40,7 @@ struct TensorPlan {
   Weight matrix;                          ///< if it is converted
   Tensor stored;                          ///< if it is copied
   int64_t group = 0;                      ///< with int8 and int4
+  std::vector<float> importance;          ///< likewise: of each input; empty: all alike
   std::vector<SafetensorsEntry> outputs;  ///< names, types and shapes
 
   size_t source_bytes() const { return target == Target::stored ? stored.bytes() : bytes_of(matrix); }

@@ -40,11 +40,11 @@ void PromptCache::add(const PromptTokens& tokens, const Tensor& embeddings) {
   entries_.push_back({tokens.ids, embeddings});
 }
 
-Session::Session(const EngineOptions& options)
+Session::Session(const EngineOptions& options, const Decorate& decorate)
     : options_(options),
       held_(held_type(options.held_as)),
       model_(open_model(options)),
-      machine_(options),
+      machine_(options, decorate),
       store_(keeps_prompts(options) ? options.prompt_cache : std::filesystem::path(), options.prompt_cache_bytes) {
   options_.device = resolved(options.device);
 }

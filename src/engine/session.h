@@ -36,7 +36,7 @@ class PromptCache {
 
 class Session {
  public:
-  explicit Session(const EngineOptions& options);
+  explicit Session(const EngineOptions& options, const Decorate& decorate = {});
 
   const EngineOptions& options() const { return options_; }
   const Model& model() const { return model_; }

@@ -144,8 +144,8 @@ Linear WeightLoader::linear(const std::vector<SlabName>& slabs, int64_t in, Bias
   Linear layer;
   for (const SlabName& slab : slabs) {
     const Weight weight = matrix(slab.name, slab.out, in);
-    layer.slabs.push_back(
-        {weight, bias == Bias::present ? vector(slab.name + ".bias", slab.out) : Tensor(), side_branches(slab.name)});
+    layer.slabs.push_back({weight, bias == Bias::present ? vector(slab.name + ".bias", slab.out) : Tensor(),
+                           side_branches(slab.name), slab.name});
   }
   return layer;
 }

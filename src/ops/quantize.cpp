@@ -36,13 +36,14 @@ double sum_of(const Lanes& lanes) {
   return sum;
 }
 
-/// The numbers of one group, and codes for them.
+/// The numbers of one group, and codes for them. Without weights all count alike, in less time.
+template <bool kWeighted>
 class Group {
  public:
-  Group(const float* numbers, int64_t n, float greatest_code, float* codes)
-      : numbers_(numbers), n_(n), greatest_code_(greatest_code), codes_(codes) {}
+  Group(const float* numbers, const float* weights, int64_t n, float greatest_code, float* codes)
+      : numbers_(numbers), weights_(weights), n_(n), greatest_code_(greatest_code), codes_(codes) {}
 
-  /// Writes the codes nearest to the numbers and gives their squared error.
+  /// Writes the codes nearest to the numbers and gives their weighted squared error.
   double encode(const Affine& a) const {
     const float inverse = a.scale > 0 ? 1 / a.scale : 0;
     const float most = greatest_code_;
@@ -55,25 +56,26 @@ class Group {
         const float above = place > 0 ? place : 0;
         codes[i] = ((above < most ? above : most) + kToWhole) - kToWhole;
         const float difference = (a.scale * codes[i] + a.offset) - x[i];
-        errors[i] += difference * difference;
+        errors[i] += weight(begin + static_cast<int64_t>(i)) * (difference * difference);
       }
     }
     return sum_of(errors);
   }
 
-  /// Scale and offset with the least squared error for the codes there are, before rounding; `a` if all are equal.
+  /// Scale and offset with the least error for the codes there are, before rounding; `a` if all are equal.
   Affine fit(const Affine& a) const {
-    Lanes c{}, cc{}, x{}, cx{};
+    Lanes w{}, c{}, cc{}, x{}, cx{};
     for (int64_t begin = 0; begin < n_; begin += kLanes)
       for (size_t i = 0; i < kLanes; ++i) {
-        const float number = numbers_[begin + static_cast<int64_t>(i)];
-        const float code = codes_[begin + static_cast<int64_t>(i)];
-        c[i] += code;
-        cc[i] += code * code;
-        x[i] += number;
-        cx[i] += code * number;
+        const int64_t at = begin + static_cast<int64_t>(i);
+        const float number = numbers_[at], code = codes_[at], weighted = weight(at) * code;
+        w[i] += weight(at);
+        c[i] += weighted;
+        cc[i] += weighted * code;
+        x[i] += weight(at) * number;
+        cx[i] += weighted * number;
       }
-    const auto n = static_cast<double>(n_);
+    const double n = sum_of(w);
     const double codes = sum_of(c), numbers = sum_of(x);
     const double spread = n * sum_of(cc) - codes * codes;
     if (spread <= 0) return a;
@@ -104,7 +106,10 @@ class Group {
   }
 
  private:
+  float weight(int64_t at) const { return kWeighted ? weights_[at] : 1; }
+
   const float* numbers_;
+  const float* weights_;
   int64_t n_;
   float greatest_code_;
   float* codes_;
@@ -121,12 +126,18 @@ void pack(WeightFormat format, const float* codes, int64_t n, uint8_t* blocks) {
 
 }  // namespace
 
-void quantize_affine(WeightFormat format, const float* numbers, int64_t n, int64_t group, const AffineRow& to) {
+void quantize_affine(WeightFormat format, const float* numbers, const float* importance, int64_t n, int64_t group,
+                     const AffineRow& to) {
   const bool small = format == WeightFormat::affine4;
   const std::span<const float> reaches = small ? std::span<const float>(kReaches4) : kReaches8;
+  const float greatest_code = small ? 15 : 255;
   std::vector<float> codes(static_cast<size_t>(n));
   for (int64_t begin = 0; begin < n; begin += group) {
-    const Affine found = Group(numbers + begin, group, small ? 15 : 255, codes.data() + begin).search(reaches);
+    float* of_group = codes.data() + begin;
+    const Affine found =
+        importance == nullptr
+            ? Group<false>(numbers + begin, nullptr, group, greatest_code, of_group).search(reaches)
+            : Group<true>(numbers + begin, importance + begin, group, greatest_code, of_group).search(reaches);
     to.scales[begin / group] = to_bf16(found.scale);
     to.offsets[begin / group] = to_bf16(found.offset);
   }

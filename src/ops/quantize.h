@@ -15,7 +15,9 @@ struct AffineRow {
 /// Packs n numbers, none beyond 1e37, in groups of `group` (a multiple of 8 that divides n). Each group gets the scale
 /// and offset, of those that a search tries, with the least squared error of what ops/expand.inl makes of the codes;
 /// the group's least and greatest number are the first try, so that the error is never above that of taking these.
-void quantize_affine(WeightFormat format, const float* numbers, int64_t n, int64_t group, const AffineRow& to);
+/// `importance` (n), none negative, weighs the squares; null: all alike.
+void quantize_affine(WeightFormat format, const float* numbers, const float* importance, int64_t n, int64_t group,
+                     const AffineRow& to);
 
 constexpr float kGreatestE4m3 = 448;
 

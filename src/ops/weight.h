@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "core/tensor.h"
@@ -55,6 +56,7 @@ struct Slab {
   Weight weight;
   Tensor bias;
   std::vector<SideBranch> branches = {};
+  std::string name = {};  ///< of the matrix in the checkpoint, without `.weight`; empty if it comes from elsewhere
 };
 
 /// What a device made of a layer's weights when it first needed it.

@@ -4,11 +4,13 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "engine/generation.h"
 #include "engine/quantize_plan.h"
 #include "engine/tiny_model.h"
 #include "io/checkpoint.h"
 #include "io/gguf_writer.h"
 #include "io/json.h"
+#include "ops/interceptor.h"
 
 namespace inkstone {
 namespace {
@@ -104,6 +106,113 @@ TEST_F(QuantizeTest, AModelDrawsNearlyTheSameInEachFormat) {
     }
     EXPECT_THAT(found.at("components")[0].at("format").get<std::string>(), HasSubstr(format == "fp8" ? "f8" : format));
   }
+}
+
+class CalibrateTest : public QuantizeTest {
+ protected:
+  QuantizeOptions calibrated(const std::string& prompts, const fs::path& source = kTiny) const {
+    write("prompts.txt", prompts);
+    QuantizeOptions o = options("int4", source);
+    o.calibrate = at("prompts.txt");
+    return o;
+  }
+
+  static constexpr const char* kLayer = "transformer_blocks.3.img_mlp.net.2";
+
+  /// A model in which some inputs of kLayer are far larger than the others.
+  fs::path with_outliers() const {
+    const fs::path model = linked_model();
+    change_tensors(own(model, "transformer"), [](std::map<std::string, Tensor>& tensors) {
+      Tensor& bias = tensors.at("transformer_blocks.3.img_mlp.net.0.proj.bias");
+      bias = to_f32(bias);
+      for (int64_t i = 7; i < bias.count(); i += 48) bias.data<float>()[i] += 30;
+    });
+    return model;
+  }
+
+  /// What enters kLayer while a picture of another prompt is drawn (rows, in).
+  static std::vector<Tensor> inputs_of(const fs::path& model) {
+    struct Recorder final : Interceptor {
+      Recorder(Kernels& k, std::vector<Tensor>& i) : kernels(k), inputs(i) {}
+      void intercept(const Call& call) override {
+        for (const LinearPart& part : call.parts)
+          if (part.layer->slabs[0].name == kLayer) inputs.push_back(to_f32(part.x));
+        call.run(kernels, call.out);
+      }
+      Kernels& kernels;
+      std::vector<Tensor>& inputs;
+    };
+    std::vector<Tensor> inputs;
+    Session session({.model = model}, [&](Kernels& k) { return std::make_unique<Recorder>(k, inputs); });
+    generate(session, small_request("two green stars"), 0);
+    return inputs;
+  }
+
+  /// Relative error of the layer's output with the weights of a folder.
+  static double output_error(const std::vector<Tensor>& inputs, const fs::path& made) {
+    const std::vector<float> exact = matrix_of(open_checkpoint(kTransformer, Component::transformer), kLayer),
+                             rounded = matrix_of(open_checkpoint(made / "transformer", Component::transformer), kLayer);
+    const auto in = static_cast<size_t>(inputs.front().dim(1));
+    double errors = 0, outputs = 0;
+    for (const Tensor& x : inputs)
+      for (int64_t row = 0; row < x.dim(0); ++row)
+        for (size_t o = 0; o < exact.size(); o += in) {
+          double y = 0, error = 0;
+          for (size_t i = 0; i < in; ++i) {
+            const double number = x.data<float>()[static_cast<size_t>(row) * in + i];
+            y += number * exact[o + i];
+            error += number * (double{rounded[o + i]} - exact[o + i]);
+          }
+          errors += error * error;
+          outputs += y * y;
+        }
+    return std::sqrt(errors / outputs);
+  }
+};
+
+TEST_F(CalibrateTest, OutputsOfALayerWithOutliersAreNearerToTheExactOnes) {
+  const fs::path model = with_outliers();
+  QuantizeOptions plain = options("int4", model), weighted = calibrated("a red circle\n\nthe word INK\n", model);
+  plain.output = at("plain");
+  const QuantizeResult without = quantize(plain), with = quantize(weighted);
+  const std::string name = std::string(kLayer) + ".weight";
+  EXPECT_FALSE(named(without, name).weighted);
+  EXPECT_TRUE(named(with, name).weighted);
+  EXPECT_TRUE(named(with, "model.layers.0.self_attn.q_proj.weight").weighted);
+  EXPECT_FALSE(named(with, "transformer_blocks.7.txt_mlp.net.2.weight").weighted) << "no picture passes it";
+
+  const std::vector<Tensor> inputs = inputs_of(model);
+  ASSERT_FALSE(inputs.empty());
+  EXPECT_LT(output_error(inputs, weighted.output), 0.75 * output_error(inputs, plain.output));
+}
+
+TEST_F(CalibrateTest, GoesOnOnlyWithTheSamePrompts) {
+  QuantizeOptions o = calibrated("a red circle");
+  const QuantizeResult first = quantize(o);
+  const auto time = fs::last_write_time(o.output / "transformer" / "quantization.json");
+  const QuantizeResult again = quantize(o);
+  EXPECT_EQ(fs::last_write_time(o.output / "transformer" / "diffusion_pytorch_model.safetensors") <= time, true);
+  EXPECT_EQ(again.tensors.front().weighted, first.tensors.front().weighted);
+  EXPECT_THAT(error(calibrated("a blue circle")), HasSubstr("other options"));
+  o.calibrate.clear();
+  EXPECT_THAT(error(o), HasSubstr("other options"));
+}
+
+TEST_F(CalibrateTest, FaultsAreNamedBeforeAnythingIsWritten) {
+  EXPECT_THAT(error(calibrated("")), AllOf(HasSubstr("prompts.txt"), HasSubstr("holds no prompt")));
+  EXPECT_THAT(error(calibrated(" \n\n")), HasSubstr("holds no prompt"));
+  EXPECT_THAT(error(calibrated("a star\n\xff\xfe\n")), AllOf(HasSubstr("prompts.txt: line 2"), HasSubstr("UTF-8")));
+  std::string much;
+  for (int i = 0; i < 2000; ++i) much += " star";
+  EXPECT_THAT(error(calibrated("a star\n\n" + much)), AllOf(HasSubstr("line 3"), HasSubstr("tokens")));
+  EXPECT_THAT(error(calibrated("a star", kTransformer)), HasSubstr("is not a model's folder"));
+  QuantizeOptions o = calibrated("a star");
+  o.format = "fp8";
+  EXPECT_THAT(error(o), HasSubstr("fp8 has no scales to search"));
+  o = options("int4", kTiny);
+  o.calibrate = at("nowhere.txt");
+  EXPECT_THAT(error(o), HasSubstr("nowhere.txt"));
+  EXPECT_FALSE(fs::exists(at("out")));
 }
 
 TEST_F(QuantizeTest, GroupsHaveTheSizeAskedFor) {

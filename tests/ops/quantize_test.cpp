@@ -28,14 +28,15 @@ std::vector<float> normal_numbers(size_t n, float deviation = 1) {
 }
 
 /// What is read back of numbers that were packed as one row.
-std::vector<float> there_and_back(WeightFormat format, const std::vector<float>& numbers, int64_t group) {
+std::vector<float> there_and_back(WeightFormat format, const std::vector<float>& numbers, int64_t group,
+                                  const float* importance = nullptr) {
   const auto n = static_cast<int64_t>(numbers.size());
   const BlockLayout& layout = layout_of(format);
   Weight w = {.format = format, .out = 1, .in = n, .group = group};
   w.data = host_tensor({1, n / layout.numbers * layout.bytes}, DType::u8);
   w.scales = host_tensor({1, n / group}, DType::bf16);
   w.offsets = host_tensor({1, n / group}, DType::bf16);
-  quantize_affine(format, numbers.data(), n, group,
+  quantize_affine(format, numbers.data(), importance, n, group,
                   {w.data.data<uint8_t>(), w.scales.data<bf16_t>(), w.offsets.data<bf16_t>()});
   std::vector<float> back(numbers.size());
   dequantize_rows(w, 0, 1, back.data());
@@ -71,6 +72,34 @@ TEST(Quantize, TheSearchIsBetterThanExtremesWithFourBits) {
     const double found = squared_error(there_and_back(WeightFormat::affine4, numbers, group), numbers);
     EXPECT_LT(found, 0.88 * error_of_extremes(numbers, static_cast<size_t>(group), 15)) << group;
   }
+}
+
+TEST(Quantize, ImportantNumbersGetTheSmallerErrors) {
+  const std::vector<float> numbers = normal_numbers(4096);
+  std::vector<float> importance(numbers.size(), 1);
+  for (size_t i = 5; i < importance.size(); i += 16) importance[i] = 100;
+  const auto weighted_error = [&](const std::vector<float>& back) {
+    double sum = 0;
+    for (size_t i = 0; i < numbers.size(); ++i)
+      sum += importance[i] * std::pow(double{back[i]} - double{numbers[i]}, 2);
+    return sum;
+  };
+  for (const WeightFormat format : {WeightFormat::affine4, WeightFormat::affine8})
+    for (const int64_t group : kGroups) {
+      const double with = weighted_error(there_and_back(format, numbers, group, importance.data()));
+      const double without = weighted_error(there_and_back(format, numbers, group));
+      EXPECT_LT(with, (format == WeightFormat::affine4 ? 0.8 : 1.0) * without)
+          << layout_of(format).name << ", " << group;
+    }
+}
+
+TEST(Quantize, EqualImportanceChangesNothingAndNoneIsStillFinite) {
+  const std::vector<float> numbers = normal_numbers(512);
+  const auto expected = there_and_back(WeightFormat::affine4, numbers, 64);
+  const std::vector<float> ones(numbers.size(), 1), none(numbers.size(), 0);
+  EXPECT_EQ(there_and_back(WeightFormat::affine4, numbers, 64, ones.data()), expected);
+  const auto back = there_and_back(WeightFormat::affine4, numbers, 64, none.data());
+  EXPECT_LT(squared_error(back, numbers), 2 * squared_error(expected, numbers));
 }
 
 TEST(Quantize, RoundingScaleAndOffsetCostsLittleWithEightBits) {
