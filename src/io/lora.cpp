@@ -280,9 +280,10 @@ Lora read_lora(const std::filesystem::path& path) {
     }
   }
   finish_layers(lora, read_peft_alphas(file, path));
+  check(!file.tensors.empty(), "{}: holds no tensors; a LoRA is needed", path.string());
   check(!lora.layers.empty(),
-        "{}: is no LoRA: none of its {} tensors is named P.lora_A.weight or P.lora_down.weight: {}", path.string(),
-        file.tensors.size(), first_names(lora.unknown));
+        "{}: is no LoRA: none of its {} tensors (the first is {}) is named P.lora_A.weight or P.lora_down.weight",
+        path.string(), file.tensors.size(), shown(file.tensors.begin()->first));
   return lora;
 }
 
