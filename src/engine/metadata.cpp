@@ -76,9 +76,13 @@ void check_model(const JsonFile& file, const EngineOptions& options) {
   if (options.model.empty() && file.text("model") != folder_name(default_model()))
     file.refuse("model", fmt::format("{} (the model that ships with Inkstone) or the folder of that model",
                                      folder_name(default_model())));
-  for (const auto& [field, option] : kReplacements)
-    if (file.has(std::string(field)) && (options.*option).empty())
-      file.refuse(std::string(field), fmt::format("the file or folder of that {}", field));
+  for (const auto& [field, option] : kReplacements) {
+    const std::string name(field);
+    if (!file.has(name) || !(options.*option).empty()) continue;
+    std::string words = name;
+    std::ranges::replace(words, '_', ' ');
+    file.refuse(name, "the file or folder of that " + words);
+  }
 }
 
 }  // namespace
@@ -111,8 +115,7 @@ std::string picture_metadata(const Job& job, const Model& model, const EngineOpt
 }
 
 Request parse_metadata(std::string_view text, const std::filesystem::path& picture, EngineOptions& options) {
-  const JsonFile file(picture, parse_json(text, picture));
-  constexpr int64_t kMost = INT64_MAX;  // make_job knows the limits
+  const JsonFile file(picture, parse_json(text, picture.string() + ": what it says of itself"));
   check_model(file, options);
   read_loras(file, options);
   options.held_as = value_in(kHeldAs, file, "dtype");
@@ -128,11 +131,13 @@ Request parse_metadata(std::string_view text, const std::filesystem::path& pictu
     request.seed = read_seed(file);
   }
   if (file.has("preset")) request.preset = value_in(kPresets, file, "preset");
-  request.steps = file.integer("steps", 1, kMost);
+  request.steps = file.integer("steps", 1, kMaxSteps);
   request.cfg = file.number("cfg");
-  request.width = file.integer("width", 1, kMost);
-  request.height = file.integer("height", 1, kMost);
-  if (file.has("max_sequence_length")) request.max_sequence_length = file.integer("max_sequence_length", 1, kMost);
+  if (*request.cfg < 1 || *request.cfg > kMaxCfg) file.refuse("cfg", fmt::format("a number from 1 to {}", kMaxCfg));
+  request.width = file.integer("width", 1, kMaxSide);
+  request.height = file.integer("height", 1, kMaxSide);
+  if (file.has("max_sequence_length"))
+    request.max_sequence_length = file.integer("max_sequence_length", 1, kMaxSequenceLength);
   return request;
 }
 

@@ -94,7 +94,7 @@ TEST_F(FilesTest, RequestLikeRefusesForeignMetadata) {
   EXPECT_THAT(error_of([&] { request_like(described(""), options); }),
               AllOf(HasSubstr("picture.png"), HasSubstr("does not say what made it")));
   EXPECT_THAT(like_error("[1]"), HasSubstr("picture.png"));
-  EXPECT_THAT(like_error("{"), AllOf(HasSubstr("picture.png"), HasSubstr("not valid JSON")));
+  EXPECT_THAT(like_error("{"), HasSubstr("picture.png: what it says of itself: not valid JSON"));
   for (const char* field : {"prompt", "seed", "steps", "cfg", "width", "height", "device", "dtype"}) {
     json incomplete = kMetadata;
     incomplete.erase(field);
@@ -103,7 +103,17 @@ TEST_F(FilesTest, RequestLikeRefusesForeignMetadata) {
   }
   EXPECT_THAT(like_error(with("seed", -1).dump()), HasSubstr("field seed is -1"));
   EXPECT_THAT(like_error(with("seed", 1.5).dump()), HasSubstr("field seed is 1.5"));
-  EXPECT_THAT(like_error(with("steps", 0).dump()), HasSubstr("field steps is 0"));
+  for (const auto& [field, most] :
+       {std::pair("steps", 1000), {"width", 16383}, {"height", 16383}, {"max_sequence_length", 1024}})
+    for (const int value : {0, most + 1})
+      EXPECT_THAT(
+          like_error(with(field, value).dump()),
+          HasSubstr(fmt::format("picture.png: field {} is {}, an integer from 1 to {} is needed", field, value, most)));
+  for (const double cfg : {0.5, 1001.5})
+    EXPECT_THAT(like_error(with("cfg", cfg).dump()),
+                HasSubstr(fmt::format("field cfg is {}, a number from 1 to 1000 is needed", cfg)));
+  EXPECT_THAT(like_error(with("text_encoder", "x").dump()),
+              HasSubstr("the file or folder of that text encoder is needed"));
   EXPECT_THAT(like_error(with("device", "toaster").dump()), HasSubstr("field device is \"toaster\", cpu or reference"));
   EXPECT_THAT(like_error(with("noise", 3).dump()), HasSubstr("field noise is 3"));
   EXPECT_THAT(like_error(with("noise", "n.safetensors").dump()), HasSubstr("field index is missing"));
