@@ -135,8 +135,8 @@ class TerminalTest(ProgramTest):
         self.assertEqual(self.files(), [])
 
     def test_signals_that_come_together_are_one_request(self):
-        run = self.start(*HUGE, "--device", "reference")
-        run.read_until(b"encode")
+        run = self.start(*HUGE)
+        run.read_until(b"denoise")
         for number in (signal.SIGTERM, signal.SIGHUP):
             os.kill(run.process, number)
         self.assertIn(run.end(), (128 + signal.SIGTERM, 128 + signal.SIGHUP))
