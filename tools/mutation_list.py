@@ -148,7 +148,7 @@ KERNELS = [
     one('64 bytes: part vectors one short', 'src/cpu/isa/simd_avx512.inl', '((1u << n) - 1)', '((1u << n >> 1) - 1)'),
     one('64 bytes: codes of 4 bits in the wrong order', 'src/cpu/isa/simd_avx512.inl', '0, 8, 16, 24, 32, 40, 48, 56', '0, 8, 16, 24, 40, 32, 48, 56'),
     one('64 bytes: two lanes exchanged', 'src/cpu/isa/simd_avx512.inl', '(0, 2, 4, 6, 8, 10, 12, 14,', '(0, 2, 4, 6, 8, 10, 14, 12,'),
-    one('8-bit products: wrong offset of the weights', 'src/cpu/isa/simd_int8_vnni.inl', 'kOffset = 128', 'kOffset = 127'),
+    one('8-bit products: offset of the weights left in the sums', 'src/cpu/isa/int8.inl', '-kOffset * t.row_sums[at(row, g)]', '0'),
     one('8-bit products: lesser magnitude of a row', 'src/cpu/isa/simd_int8_avx2.inl', '_mm256_max_epi32', '_mm256_min_epi32'),
     one('attention: earlier keys keep their scale', 'src/cpu/isa/attention.inl', 'rescale[v] = exp2(before - greatest)', 'rescale[v] = splat(1)'),
     one('attention: each query sees one key too many', 'src/cpu/attention.cpp', '? p.begin - key :', '? p.begin - key + 1 :'),
