@@ -119,6 +119,7 @@ void write_shard(const ComponentJob& job, size_t index, Report& report, ThreadPo
     }
     const std::string where = describe(*job.files.find(plan.name), plan.name);
     report.add(plan, write_matrix(plan, where, shard, pool, done));
+    job.files.release_pages();  // of this matrix: a process may be charged for what it has mapped
   }
   job.files.check_unchanged();
   shard.finish();
