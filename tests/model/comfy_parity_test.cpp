@@ -82,14 +82,20 @@ TEST_P(ComfyParityTest, ScaledFp8StaysPackedAndComputesTheSame) {
 
 TEST_P(ComfyParityTest, ConfigurationsComeFromShapesAndSaySo) {
   const std::string prefix = kPrefix;
-  write_safetensors(folder_ / "all.safetensors",
-                    {{prefix + "img_in.weight", host_tensor({256, 64}, DType::f8_e4m3)},
-                     {prefix + "img_in.scale_weight", host_tensor({}, DType::f32)},
-                     {prefix + "txt_norm.weight", host_tensor({32}, DType::bf16)},
-                     {prefix + "transformer_blocks.0.attn.norm_q.weight", host_tensor({128}, DType::bf16)},
-                     {prefix + "transformer_blocks.4.attn.norm_q.weight", host_tensor({128}, DType::bf16)},
-                     {"vae.decoder.conv1.weight", host_tensor({12, 16, 3, 3, 3}, DType::bf16)},
-                     {"vae.decoder.head.2.weight", host_tensor({3, 3, 3, 3, 3}, DType::bf16)}});
+  std::map<std::string, Tensor> tensors = {
+      {prefix + "img_in.weight", host_tensor({256, 64}, DType::f8_e4m3)},
+      {prefix + "img_in.scale_weight", host_tensor({}, DType::f32)},
+      {prefix + "txt_norm.weight", host_tensor({32}, DType::bf16)},
+      {prefix + "transformer_blocks.0.attn.norm_q.weight", host_tensor({128}, DType::bf16)},
+      {prefix + "transformer_blocks.4.attn.norm_q.weight", host_tensor({128}, DType::bf16)},
+      {"vae.decoder.conv1.weight", host_tensor({12, 16, 3, 3, 3}, DType::bf16)},
+      {"vae.decoder.head.2.weight", host_tensor({3, 3, 3, 3, 3}, DType::bf16)}};
+  const int64_t widths[] = {12, 12, 6, 3};  // of the stages: three blocks and an up-sampler each
+  for (int stage = 0; stage < 4; ++stage)
+    for (int block = 0; block < 3; ++block)
+      tensors[fmt::format("vae.decoder.upsamples.{}.residual.2.weight", 4 * stage + block)] =
+          host_tensor({widths[stage], 3, 3, 3, 3}, DType::bf16);
+  write_safetensors(folder_ / "all.safetensors", tensors);
   ConfigOrigin origin;
   const TransformerConfig t =
       read_transformer_config(open_checkpoint(folder_ / "all.safetensors", Component::transformer), origin);
