@@ -102,7 +102,7 @@ TEST_F(SafetensorsTest, AbsurdHeaderLengthsAreRefused) {
 }
 
 TEST_F(SafetensorsTest, OtherFilesAreNamedAsSuch) {
-  const std::string png("\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\0", 24);
+  const std::string png("\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\0", 20);
   for (const std::string& foreign : {png, std::string("version https://git-lfs.github.com/spec/v1\n"),
                                      std::string(100, '\0'), safetensors_bytes("[]", 0)}) {
     const fs::path path = write("foreign", foreign);
