@@ -5,6 +5,7 @@ from nets import pack
 from render import Renderer, render
 from scenes import Scenes
 from text import EMPTY_PROMPT, TEMPLATE_TOKENS, TEXT_TOKENS, Text
+from unseen import form, unseen_forms
 from variants import variant
 from world import PICTURE_SIZES, ROW
 
@@ -16,16 +17,24 @@ PAIRED = 8  # one scene in so many has another version beside it (variants.py)
 EMPTY_SHARE = .1  # of the captions that are the empty prompt, for guidance
 
 
-def make_chunk(scenes, text, count, size):
+def training_scene(scenes, size, kept_out):
+    """Caption and row of a scene whose caption has none of the forms to be kept out"""
+    while True:
+        caption, row, truth = scenes.next(size)
+        if form(caption, truth['words']) not in kept_out:
+            return caption, row
+
+
+def make_chunk(scenes, text, count, size, kept_out):
     """Training scenes of one size: rows, ids, lengths; of the first ones another version's rows and where it differs"""
     rows, captions, paired = np.zeros((count, ROW), np.float32), [], max(1, count // PAIRED)
     for i in range(count):
-        caption, rows[i], _ = scenes.next(size)
+        caption, rows[i] = training_scene(scenes, size, kept_out)
         captions.append(EMPTY_PROMPT if i >= paired and scenes.r.random() < EMPTY_SHARE else caption)
     ids, lengths = text(captions)
     for i in np.nonzero(lengths > TEXT_TOKENS)[0]:
         while lengths[i] > TEXT_TOKENS:  # too long: another scene
-            caption, rows[i], _ = scenes.next(size)
+            caption, rows[i] = training_scene(scenes, size, kept_out)
             one, length = text([caption])
             ids[i], lengths[i] = one[0], length[0]
     others, where = zip(*[variant(row, scenes.r) for row in rows[:paired]])
@@ -35,10 +44,10 @@ def make_chunk(scenes, text, count, size):
 def work(seed, queue, tokenizer, count):
     """A worker process: chunks without end"""
     torch.set_num_threads(1)
-    scenes, text, turn = Scenes(seed), Text(tokenizer), seed
+    scenes, text, kept_out, turn = Scenes(seed), Text(tokenizer), unseen_forms(), seed
     while True:
         size = ORDER[turn % len(ORDER)]
-        queue.put((size, *make_chunk(scenes, text, count, size)))
+        queue.put((size, *make_chunk(scenes, text, count, size, kept_out)))
         turn += 1
 
 
@@ -87,6 +96,17 @@ class Pool:
         self.at[size] = (at + n) % self.capacity[size]
         self.filled[size] = max(self.filled[size], at + n)
         self.made += n
+
+    def fill(self, count):
+        """Takes chunks until `count` scenes are there, and some of every size"""
+        while sum(self.filled) < min(count, sum(self.capacity)) or min(self.filled) == 0:
+            self.add()
+
+    def restart(self, weights, count):
+        """Forgets all latents and fills up again with another VAE's"""
+        self.vae.load_state_dict(weights)
+        self.at, self.filled = [0] * 4, [0] * 4
+        self.fill(count)
 
     def draw(self, size, count, paired, generator):
         """A random batch: latents, ids, lengths of the prompts; for its first `paired` the other version's latents and where it differs"""

@@ -10,9 +10,11 @@ from world import (CAPITALS, COLOR, COLOR_NAMES, DESCENDERS, DIGITS, EMBLEM, GLY
                    POSITION_XY, POSITIONS, RELATION_WORDS, RELATIONS, ROOMY, ROW, SHAPE_AT, SHAPE_WORDS, SHAPES, SIZE_RADIUS, SIZE_SHIFT, SIZES, SMALL, WORD_AT, WORDS, is_held_word,
                    plain_background)
 
-KINDS = {'one': .21, 'two': .21, 'word': .25, 'both': .15, 'lines': .07, 'outside': .11}
+KINDS = {'one': .18, 'two': .20, 'word': .25, 'both': .14, 'lines': .07, 'outside': .16}
 HELD_KINDS = {'one': .3, 'two': .2, 'word': .25, 'both': .2, 'lines': .05}
-CASES = {'upper': .48, 'lower': .34, 'capital': .12, 'mixed': .06}
+CASES = {'upper': .40, 'lower': .40, 'capital': .12, 'mixed': .08}
+HELD_CASES = {'upper': .48, 'lower': .34, 'capital': .12, 'mixed': .06}
+LENGTHS, HELD_LENGTHS = (.8, .8, 1.3, 1.4, 1.5, 1.6, 1.2, 1.2), (1, 1, 1.5, 1.5, 1.5, 1.5, .8, .8)  # of random words: weights of one letter, two ...
 FREE_SHARE = .7  # of the loose captions that loose.py writes
 STEP = 1 / 32  # places vary by one step of this (in half pictures), so that few different pictures have to be learnt exactly
 
@@ -23,7 +25,8 @@ class Scenes:
 
     def __init__(self, seed, held=False, styles=(.27, .45), cases=None):
         self.r = random.Random(seed)
-        self.held, self.styles, self.cases = held, styles, cases or CASES
+        self.held, self.styles = held, styles
+        self.cases, self.lengths = cases or (HELD_CASES if held else CASES), HELD_LENGTHS if held else LENGTHS
         self.say, self.elsewhere = Phrases(self.r), Outside(self.r)
         self.free, self.freely = Loose(self.r, self.say), False
 
@@ -51,7 +54,7 @@ class Scenes:
             if r.random() < .45:
                 word = r.choice(WORDS)
             elif case != 'upper' or r.random() < .85:
-                n = r.choices(range(1, MAX_LETTERS + 1), (1, 1, 1.5, 1.5, 1.5, 1.5, .8, .8))[0]
+                n = r.choices(range(1, MAX_LETTERS + 1), self.lengths)[0]
                 word = ''.join(r.choice(CAPITALS if r.random() < .8 else CAPITALS + DIGITS) for _ in range(n))
             else:
                 word = ''.join(r.choice(DIGITS) for _ in range(r.randint(1, 6)))
