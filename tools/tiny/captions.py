@@ -1,6 +1,7 @@
 """Writes the lists of captions that training never saw, with what each picture should show.
 
-    python captions.py WORLD.json OUT_DIR
+    python captions.py WORLD.json OUT_DIR          the lists that figures are given of
+    python captions.py validation OUT_DIR          others of the same kinds, to choose between trainings by
 
 world.json: the 200 of version 1 (WORLD.json gives them), words as they are written; case.json: 100 with words in small, capital and mixed letters; loose.json:
 50 as people write them (loose.txt); outside.json: 100 about other things (outside.txt); large.json: 60 in 384x384; two.json: 60 naming two shapes, many of
@@ -18,6 +19,7 @@ from world import COLOR, COLOR_NAMES, PATTERNS, POSITIONS, SIZES, plain_backgrou
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CASES = {'lower': .6, 'capital': .22, 'mixed': .18}
+WORD_KINDS, LARGE_KINDS = ('word', 'both', 'word', 'lines', 'word'), ('word', 'both', 'one', 'word', 'two', 'lines')
 
 
 def as_written(truth):
@@ -65,14 +67,24 @@ def by_hand(file):
     return truths
 
 
+def test_lists(version1):
+    return {'world': [as_written(t) for t in json.load(open(version1))],
+            'case': generated(100, 20261125, WORD_KINDS, size_of_index, CASES),
+            'loose': by_hand('loose.txt'), 'outside': by_hand('outside.txt'),
+            'loose_unseen': by_hand('loose_unseen.txt'), 'outside_unseen': by_hand('outside_unseen.txt'),
+            'two': generated(60, 222, ('two',), size_of_index, None, (.4, .4)),
+            'large': generated(60, 384, LARGE_KINDS, lambda i: 3, {'upper': .6, 'lower': .4})}
+
+
+def validation_lists():
+    return {'world': generated(200, 4001, ('one', 'two', 'word', 'both', 'one', 'word'), size_of_index, {'upper': 1.}, (1, 0)),
+            'case': generated(300, 4002, WORD_KINDS, size_of_index, CASES), 'two': generated(100, 4003, ('two',), size_of_index, None, (.4, .4)),
+            'large': generated(60, 4004, LARGE_KINDS, lambda i: 3, {'upper': .6, 'lower': .4}),
+            'loose': by_hand('loose_validation.txt'), 'outside': by_hand('outside_validation.txt')}
+
+
 def main(version1, out):
-    word_kinds = ('word', 'both', 'word', 'lines', 'word')
-    lists = {'world': [as_written(t) for t in json.load(open(version1))],
-             'case': generated(100, 20261125, word_kinds, size_of_index, CASES),
-             'loose': by_hand('loose.txt'), 'outside': by_hand('outside.txt'),
-             'loose_unseen': by_hand('loose_unseen.txt'), 'outside_unseen': by_hand('outside_unseen.txt'),
-             'two': generated(60, 222, ('two',), size_of_index, None, (.4, .4)),
-             'large': generated(60, 384, ('word', 'both', 'one', 'word', 'two', 'lines'), lambda i: 3, {'upper': .6, 'lower': .4})}
+    lists = validation_lists() if version1 == 'validation' else test_lists(version1)
     os.makedirs(out, exist_ok=True)
     for name, truths in lists.items():
         with open(f'{out}/{name}.json', 'w', encoding='utf8') as file:

@@ -1,6 +1,6 @@
 """Draws and scores the caption lists with the networks of nets.py, on a GPU if there is one.
 
-    python evaluate.py RUN_DIR|MODEL_DIR TOKENIZER_JSON CHECKER.safetensors LISTS_DIR OUT_DIR [STEPS:CFG ...] [--ignore-case] [--limit N]
+    python evaluate.py RUN_DIR|MODEL_DIR TOKENIZER_JSON CHECKER.safetensors LISTS_DIR OUT_DIR [STEPS:CFG ...] [--lists NAME ...] [--ignore-case] [--limit N]
 
 RUN_DIR holds vae.pt and ckpt.pt; a MODEL_DIR (diffusers folder) holds transformer/ and so on. Weights are rounded to bf16, as they are shipped.
 Writes OUT_DIR/evaluation.json and one sheet of pictures a list."""
@@ -55,8 +55,8 @@ def main(a):
     os.makedirs(a.out, exist_ok=True)
     for setting in a.settings or ['20:4']:
         steps, cfg = int(setting.split(':')[0]), float(setting.split(':')[1])
-        for name in LISTS:
-            truths, start = json.load(open(f'{a.lists}/{name}.json'))[:a.limit], time.time()
+        for name in a.lists:
+            truths, start = json.load(open(f'{a.lists_folder}/{name}.json'))[:a.limit], time.time()
             pictures = draw_all(nets, text, truths, steps, cfg, device)
             read = checker.predict(judge, pictures)
             report = score(read, truths, a.ignore_case)
@@ -70,9 +70,10 @@ def main(a):
 
 if __name__ == '__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ('model', 'tokenizer', 'checker', 'lists', 'out'):
+    for name in ('model', 'tokenizer', 'checker', 'lists_folder', 'out'):
         p.add_argument(name)
     p.add_argument('settings', nargs='*')
+    p.add_argument('--lists', nargs='+', default=LISTS)
     p.add_argument('--ignore-case', action='store_true')
     p.add_argument('--limit', type=int)
     main(p.parse_args())
