@@ -1,9 +1,10 @@
 """Trains transformer and text encoder together.
 
-    python train_dit.py SECONDS OUT_DIR TOKENIZER_JSON --vae MODEL_DIR [--gpus N] [--init MODEL_DIR] [--pool N] ...
+    python train_dit.py SECONDS OUT_DIR TOKENIZER_JSON --vae MODEL_DIR [--gpus N] [--init MODEL_DIR] [--wait VAE_PT] ...
 
 Takes the VAE from MODEL_DIR (a diffusers folder), fills a pool of latents on every GPU (drawn, encoded and tokenised while training goes on) and writes
-OUT_DIR/ckpt.pt (averaged weights) every 45 s. --init continues from a model folder; its embedding is carried over to the new tokenizer.
+OUT_DIR/ckpt.pt (averaged weights) every 45 s. --init continues from a model folder; its embedding is carried over to the new tokenizer. --wait: a vae.pt
+that another process is still training; everything is compiled meanwhile with the VAE of MODEL_DIR.
 A unix time in the file OUT_DIR/deadline, read again and again, takes the place of SECONDS. With OUT_DIR/checker.safetensors the held-out lists are
 scored at the end. Works on a CPU too (slowly; for tests)."""
 import argparse
@@ -23,6 +24,7 @@ import torch.nn.functional as F
 
 import nets
 from nets import DIT_CFG, TE_CFG, DiT, TextEncoder, rope_tables
+from nets import sigmas as schedule
 from optimiser import Muon
 from pool import SHARES, Pool, work
 from text import PROMPT_TOKENS, TEMPLATE_TOKENS, TEXT_TOKENS, Text
@@ -37,6 +39,7 @@ DEVICE = f'cuda:{LOCAL}' if GPU else 'cpu'
 WARM_UP_STEPS, COMPILE_STEPS, CLOCK_STEPS = 300, 8, 20
 SHIFT = math.exp(.5)  # of the scheduler at these sizes
 START_SIGMAS = (.4, .95)  # where picture-to-picture starts, in training
+FEW_STEPS = 4  # the schedule whose sigmas come up more often (but for the last, which is nearly nothing)
 BATCH_SCALE = (1, 1, 1, .44)  # 384x384 has 2.25 times the tokens
 
 
@@ -92,8 +95,9 @@ class Networks:
 class Loss:
     """Flow matching: the velocity noise - latents at a random sigma"""
 
-    def __init__(self, networks, uniform):
-        self.n, self.uniform, dit = networks, uniform, networks.dit
+    def __init__(self, networks, uniform, few):
+        self.n, self.uniform, self.few, dit = networks, uniform, few, networks.dit
+        self.few_sigmas = [torch.tensor(schedule(FEW_STEPS, w * h // 256)[:FEW_STEPS - 1], device=DEVICE).float() for w, h in PICTURE_SIZES]
         self.blocks = [compiled(_Block(b)) for b in dit.transformer_blocks]
         self.front, self.back, self.mix, self.encoder = compiled(self._front), compiled(self._back), compiled(self._mix), compiled(networks.encoder)
         self.rope = [rope_tables(h // 16, w // 16, PROMPT_TOKENS, dit.axes, DEVICE) for w, h in PICTURE_SIZES]
@@ -114,12 +118,14 @@ class Loss:
         scale, shift = dit.norm_out.linear(F.silu(temb)).chunk(2, -1)
         return F.mse_loss(dit.proj_out(nets.ln(h, shift, scale)).float(), velocity)
 
-    def sigmas(self, count, generator):
-        """Logit-normal, shifted as the scheduler shifts, with a uniform share"""
+    def sigmas(self, size, count, generator):
+        """Logit-normal, shifted as the scheduler shifts, with a uniform share and one of a schedule of few steps"""
         def some(f):
             return f(count, device=DEVICE, generator=generator)
         u = torch.sigmoid(some(torch.randn)).clamp(1e-4, 1 - 1e-4)
-        return torch.where(some(torch.rand) < self.uniform, some(torch.rand).clamp(1e-3, 1), SHIFT / (SHIFT + 1 / u - 1))
+        few = self.few_sigmas[size][torch.randint(FEW_STEPS - 1, (count,), device=DEVICE, generator=generator)]
+        sigma = torch.where(some(torch.rand) < self.uniform, some(torch.rand).clamp(1e-3, 1), SHIFT / (SHIFT + 1 / u - 1))
+        return torch.where(some(torch.rand) < self.few, few, sigma)
 
     def start_elsewhere(self, size, latents, other, where, noise, sigma, generator):
         """Picture-to-picture for the first of the batch: at a start sigma s0 the picture is another one, of which a straight path leads to the wanted one.
@@ -136,7 +142,7 @@ class Loss:
 
     def __call__(self, size, batch, generator):
         latents, ids, lengths, other, where = batch
-        sigma, noise = self.sigmas(len(latents), generator), torch.randn(latents.shape, device=DEVICE, generator=generator)
+        sigma, noise = self.sigmas(size, len(latents), generator), torch.randn(latents.shape, device=DEVICE, generator=generator)
         self.start_elsewhere(size, latents, other, where, noise, sigma, generator)
         x, velocity = self.mix(latents, noise, sigma)
         tokens = latents.shape[1]
@@ -192,7 +198,7 @@ def average_gradients(parameters):
     torch._foreach_copy_(gradients, [v.view_as(g) for v, g in zip(flat.split([g.numel() for g in gradients]), gradients)])
 
 
-def fill_pool(arguments, vae, mean, std):
+def open_pool(arguments, vae, mean, std):
     context, chunk = multiprocessing.get_context('fork'), 1024 if GPU else 8
     queue = context.Queue(48)
     for k in range(arguments.workers):
@@ -202,27 +208,35 @@ def fill_pool(arguments, vae, mean, std):
         vae.to(DEVICE)
     if WORLD > 1:
         dist.init_process_group('nccl' if GPU else 'gloo')
-    pool = Pool(arguments.pool, queue, vae, mean, std, DEVICE, 256 if GPU else 8, chunk, GPU)
-    while sum(pool.filled) < min(arguments.start, sum(pool.capacity)) or min(pool.filled) == 0:
-        pool.add()
-    say('pool', pool.filled)
-    return pool
+    return Pool(arguments.pool, queue, vae, mean, std, DEVICE, 256 if GPU else 8, chunk, GPU)
+
+
+def wait_for(path):
+    say('waiting for', path)
+    while not os.path.exists(path):
+        time.sleep(.2)
+    return torch.load(path, map_location='cpu')['sd']
 
 
 def train(arguments):
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     vae, mean, std = load_vae(arguments.vae)
     vae = vae.to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    pool = fill_pool(arguments, vae, mean, std)
+    pool = open_pool(arguments, vae, mean, std)
+    pool.fill(1 if arguments.wait else arguments.start)
+    say('pool', pool.filled)
     torch.manual_seed(arguments.seed)
     networks = Networks(arguments, Text(arguments.tokenizer).tokenizer.get_vocab_size())
-    loss_of, clock, parameters = Loss(networks, arguments.uniform), Clock(arguments.out, arguments.seconds), list(networks.parameters)
+    loss_of, clock, parameters = Loss(networks, arguments.uniform, arguments.few), Clock(arguments.out, arguments.seconds), list(networks.parameters)
     generator, order = torch.Generator(DEVICE).manual_seed(1000 * arguments.seed + RANK + 1), np.random.default_rng(1)
     shares, step, seen, running, saved = np.array(SHARES) / sum(SHARES), 0, 0, 0., time.time()
     figures = {}
     while True:
         if step == COMPILE_STEPS:
             say('compiled')
+            if arguments.wait:
+                pool.restart(wait_for(arguments.wait), arguments.start)
+                say('pool', pool.filled)
             clock.begin()
         if step >= COMPILE_STEPS and (step % CLOCK_STEPS == 0 or step == COMPILE_STEPS) and not clock.look():
             break
@@ -268,7 +282,8 @@ def parse():
     add('--rate', type=float, default=2e-3, help='of Muon'), add('--adam_rate', type=float, default=1.2e-3), add('--hold', type=float, default=.5, help='share of the time at full rate')
     add('--pool', type=int, default=600000, help='scenes on each GPU'), add('--start', type=int, default=200000, help='of them before training starts')
     add('--refresh', type=int, default=16, help='steps for each fresh chunk of 1,024'), add('--workers', type=int, default=8)
-    add('--uniform', type=float, default=.35, help='share of uniform sigmas'), add('--paired', type=float, default=.1, help='share trained for picture-to-picture')
+    add('--uniform', type=float, default=.35, help='share of uniform sigmas'), add('--few', type=float, default=.15, help='share of sigmas of a schedule of few steps'),
+    add('--wait', help='a vae.pt to come'), add('--paired', type=float, default=.1, help='share trained for picture-to-picture')
     add('--log', type=int, default=400), add('--save_every', type=float, default=45)
     return p.parse_args()
 
