@@ -96,7 +96,7 @@ class PictureTest(ProgramTest):
             latents.append(read_safetensors(self.folder / "latents.safetensors")["latents"][1])
         difference = sum((a - b) ** 2 for a, b in zip(*latents)) / sum(x * x for x in latents[0])
         self.assertGreater(difference, 0)
-        self.assertLess(difference, 0.1 ** 2)
+        self.assertLess(difference, 0.15 ** 2)
         self.run_program("generate", "--like", "int8.png", "--output", "again.png")
         self.assertEqual((self.folder / "again.png").read_bytes(), (self.folder / "int8.png").read_bytes())
 

@@ -238,7 +238,7 @@ TEST_F(FormatsTest, BlocksOfGgufStayPackedAndDrawTheSame) {
   const Tensor packed = latents(options);
   options.held_as = HeldAs::f32;
   EXPECT_LE(latents_error(packed, latents(options)), kSameNumbers);
-  EXPECT_LE(latents_error(packed, plain), 0.02) << "8 bits are near";
+  EXPECT_LE(latents_error(packed, plain), 0.06) << "8 bits are near";
 
   const json found = json::parse(inspect_json(options.transformer)).at("components")[0];
   EXPECT_EQ(found.at("component"), "transformer");
