@@ -11,7 +11,7 @@ namespace {
 constexpr int kWidth = 128;
 constexpr int kGroup = 128;  // threads of a warpgroup
 constexpr int kAttendThreads = 3 * kGroup;
-constexpr int kStages = 2;
+constexpr int kStages = 3;
 constexpr uint32_t kPanel = 128 * 128;  // bytes of 64 columns of a block; blocks of queries and keys have 128 rows
 constexpr uint32_t kBlockBytes = 2 * kPanel;
 constexpr int kSharedBytes = (1 + 2 * kStages) * kBlockBytes + 1024;  // and room to align
@@ -24,13 +24,24 @@ constexpr int kKeys = 128;  // of a block
 struct Block {
   uint32_t base;
 
-  /// By one warpgroup: rows from global memory, zeros behind the last.
+  /// By one warpgroup: rows from global memory, zeros behind the last. Attention waits for these copies, so whole
+  /// blocks take few instructions.
   __device__ void fill(const __nv_bfloat16* from, int64_t stride, int present) const {
-    constexpr int kChunks = kWidth / 8;
-    const int chunk = threadIdx.x % kChunks;
-    for (int row = threadIdx.x % kGroup / kChunks; row < kKeys; row += kGroup / kChunks) {
-      const uint32_t to = base + chunk / 8 * kPanel + row * 128 + (chunk % 8 ^ row % 8) * 16;
-      copy_async(to, from + (row < present ? row * stride : 0) + chunk * 8, row < present);
+    constexpr int kChunks = kWidth / 8, kRows = kGroup / kChunks;
+    static_assert(kRows == 8, "rows of a thread are alike in the places of their chunks");
+    const int chunk = threadIdx.x % kChunks, first = threadIdx.x % kGroup / kChunks;
+    const __nv_bfloat16* source = from + first * stride + chunk * 8;
+    uint32_t to = base + chunk / 8 * kPanel + first * 128 + (chunk % 8 ^ first) * 16;
+    const int64_t step = kRows * stride;
+    if (present >= kKeys) {
+#pragma unroll
+      for (int i = 0; i < kKeys / kRows; ++i, source += step) copy_async(to + i * kRows * 128, source, true);
+    } else {
+#pragma unroll 4
+      for (int i = 0; i < kKeys / kRows; ++i, source += step) {
+        const bool inside = first + i * kRows < present;
+        copy_async(to + i * kRows * 128, inside ? source : from, inside);
+      }
     }
   }
   /// For a product over 16 columns from `step` * 16 on.
@@ -145,6 +156,23 @@ __device__ void begin_sum(Accumulator& out, const uint32_t (&weights)[32], const
   commit_products();
 }
 
+/// Lets the two warpgroups begin their products in turns, so that one computes weights while the other multiplies
+/// (FlashAttention-3).
+struct Turns {
+  int group;  // 1 or 2, as its named barrier
+  int left;   // turns of each group
+
+  __device__ Turns(int index, int turns) : group(index), left(turns) {
+    if (group == 2) pass();
+  }
+  __device__ void wait() const { asm volatile("bar.sync %0, %1;" ::"r"(group), "n"(2 * kGroup) : "memory"); }
+  __device__ void pass() const { asm volatile("bar.arrive %0, %1;" ::"r"(3 - group), "n"(2 * kGroup) : "memory"); }
+  /// Nobody waits for the end of the last.
+  __device__ void end() {
+    if (--left > 0 || group == 1) pass();
+  }
+};
+
 __device__ void multiply_blocks(const FlashAttention& a, const Tile& tile, const Stage& stage, int head, float factor) {
   const Span span(a, tile);
   const int first_row = (threadIdx.x / kGroup - 1) * 64;
@@ -168,13 +196,18 @@ __device__ void multiply_blocks(const FlashAttention& a, const Tile& tile, const
   };
 
   stage.full_q().wait(0);
+  Turns turns(threadIdx.x / kGroup, span.blocks);
+  turns.wait();
   begin_scores(scores, stage, 0, first_row);
+  turns.end();
   wait_products<0>();
   finish_scores(0);
   pack(weights, scores);
   for (int i = 1; i < span.blocks; ++i) {
+    turns.wait();
     begin_scores(scores, stage, i, first_row);
     begin_sum(out, weights, stage, i - 1);
+    turns.end();
     wait_products<1>();
     finish_scores(i);
     wait_products<0>();
