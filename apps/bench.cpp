@@ -20,7 +20,7 @@ constexpr double kPercent = 100;
 constexpr const char* kFooter =
     R"(Runs parts of Qwen-Image-2512 in full size on random weights at least five times and gives the median. The share of the
 peak is of the f32 (with --arithmetic int8: 8-bit) rate that the processor reached in the same run, or on a GPU of the
-rate of one large product.
+rate of one large product (with --arithmetic fp8: and of rounding what it multiplies).
 
 Examples:
   inkstone bench block --size 512
@@ -78,8 +78,8 @@ void run_bench_command(const Arguments& a) {
   if (a.as_json) return print_json(a, result);
   fmt::print("{} at {}x{} pixels, {} weights, {}{}: {}, {:.1f} GFLOP/s, {:.0f} % of the machine's peak, at most {}\n",
              a.kind, options.size, options.size, options.format,
-             options.arithmetic == Arithmetic::int8 ? "int8 arithmetic (lossy), " : "", a.device.value_or("cpu"),
-             seconds_text(result.median_s), result.gflops, kPercent * result.peak_fraction,
+             options.arithmetic == Arithmetic::f32 ? "" : fmt::format("{} arithmetic (lossy), ", *a.arithmetic),
+             a.device.value_or("cpu"), seconds_text(result.median_s), result.gflops, kPercent * result.peak_fraction,
              bytes_text(result.peak_bytes));
   fmt::print("{}", result.profile);
 }

@@ -31,9 +31,6 @@ Examples:
   inkstone generate --like star.png --steps 30 --output finer.png                 the same picture with more steps
   inkstone generate --model ~/Qwen-Image-2512 --prompt "a quiet harbour at dawn" --size 1328x1328 --output harbour.webp)";
 
-constexpr const char* kLossyArithmetic =
-    "arithmetic int8, lossy: the transformer's blocks multiply in 8 bits; pictures differ a little from those of f32";
-
 constexpr const char* kPlanFooter =
     R"(Options are those of generate. Nothing is computed. Exit code 1 if it does not fit; the message says what would.
 
@@ -216,7 +213,11 @@ void run_generate(const Arguments& a) {
   const auto work = [&](const std::stop_token& stop) {
     request.stop = stop;
     Engine engine = Engine::open(options);
-    if (options.arithmetic == Arithmetic::int8) spdlog::info("{}", kLossyArithmetic);
+    if (options.arithmetic != Arithmetic::f32)
+      spdlog::info(
+          "arithmetic {}, lossy: the transformer's blocks multiply in 8 bits; pictures differ a little from those of "
+          "f32",
+          options.arithmetic == Arithmetic::int8 ? "int8" : "fp8");
     for (const std::string& line : engine.describe()) spdlog::debug("{}", line);
     if (shows_plan(verbosity)) spdlog::info("{}", plan_line(engine.plan(request)));
     Result result = with_progress(shows_progress(verbosity), [&](const ProgressFunction& progress) {

@@ -62,9 +62,10 @@ CLI::Option* add_device_option(CLI::App& command, std::optional<std::string>& de
 
 CLI::Option* add_arithmetic_option(CLI::App& command, std::optional<std::string>& arithmetic) {
   return command
-      .add_option("--arithmetic", arithmetic, "f32 (default), or int8: the transformer multiplies in 8 bits, lossy")
+      .add_option("--arithmetic", arithmetic,
+                  "f32 (default), or lossy: int8 (cpu) or fp8 (cuda): the transformer multiplies in 8 bits")
       ->type_name("NAME")
-      ->check(one_of({"f32", "int8"}))
+      ->check(one_of({"f32", "int8", "fp8"}))
       ->group(kRunGroup);
 }
 
@@ -130,7 +131,10 @@ void add_model_options(CLI::App& command, ModelArguments& arguments, Components 
       ->group(kRunGroup);
 }
 
-Arithmetic arithmetic_named(const std::string& name) { return name == "int8" ? Arithmetic::int8 : Arithmetic::f32; }
+Arithmetic arithmetic_named(const std::string& name) {
+  if (name == "fp8") return Arithmetic::fp8;
+  return name == "int8" ? Arithmetic::int8 : Arithmetic::f32;
+}
 
 InstructionSet isa_named(const std::string& name) {
   if (name == "avx512") return InstructionSet::avx512;

@@ -21,6 +21,9 @@ inline constexpr double kStageTolerance = 3e-5;
 inline constexpr double kRunTolerance = 5e-5;
 // The same where products have bf16 operands: each is off by up to 2^-8 (4e-3), a stage has some ten of them in a row.
 inline constexpr double kNarrowStageTolerance = 2e-2;
+// And where products of tolerant layers have operands of 8 bits: a product is off by 4e-2, and what
+// a block adds to its input by that of a few.
+inline constexpr double kFp8StageTolerance = 0.08;
 inline constexpr double kNarrowEncodeTolerance = 5e-2;  // the VAE's encoder has thirty
 inline constexpr double kNarrowRunTolerance = 5e-2;
 inline constexpr double kNarrowDecibels = 35;

@@ -89,12 +89,15 @@ struct Rows {
   void present() {
     const inkstone::cuda::SequenceStarts starts = {begins.data(), 1};
     const inkstone::cuda::Numbers table = {modulation.data(), DType::f32};
-    inkstone::cuda::layer_norm_modulate({.out = {normed.data(), DType::bf16},
-                                         .x = {x.data(), DType::f32},
-                                         .shift = {table, row_of.data(), 1, starts},
-                                         .scale = {table, row_of.data(), 0, starts},
-                                         .eps = kEps},
-                                        rows, kWidth, nullptr);
+    const inkstone::cuda::ModulatedNorm norm = {.rows = rows,
+                                                .width = kWidth,
+                                                .out = {normed.data(), DType::bf16},
+                                                .rounded = {},
+                                                .x = {x.data(), DType::f32},
+                                                .shift = {table, row_of.data(), 1, starts},
+                                                .scale = {table, row_of.data(), 0, starts},
+                                                .eps = kEps};
+    inkstone::cuda::layer_norm_modulate(&norm, 1, nullptr);
   }
   void round() {
     round_rows<__nv_fp8_storage_t, kParts, false>

@@ -35,10 +35,12 @@ enum class HeldAs : uint8_t {
   bf16,    ///< f32 weights rounded to bf16: lossy
 };
 
-/// What the linear layers of the transformer's blocks multiply. All else is f32 either way.
+/// What the linear layers of the transformer's blocks multiply. The last two are faster, and lossy: activations and
+/// weights are rounded to 8 bits, whatever the weights are held in.
 enum class Arithmetic : uint8_t {
-  f32,
-  int8,  ///< activations and weights rounded to 8 bits, whatever the weights are held in: faster, lossy; cpu only
+  f32,   ///< what HeldAs says of the device
+  int8,  ///< of the cpu device; all else is f32
+  fp8,   ///< E4M3, of cuda devices from compute capability 9.0 on; all else is bf16 with f32 sums
 };
 
 /// Of the cpu device. Asking for one that the processor lacks is an Error.

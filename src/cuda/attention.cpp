@@ -52,18 +52,19 @@ void CudaKernels::join_qkv(Qkv& out, std::span<const QkvPart> parts, float eps) 
                                .width = static_cast<int32_t>(out.q.dim(2)),
                                .eps = eps};
   const auto floats = [](const Tensor& t) { return t ? t.data<const float>() : nullptr; };
+  std::vector<cuda::JoinPart> placed;
   for (size_t p = 0; p < parts.size(); ++p) {
     const QkvPart& part = parts[p];
-    cuda::join_qkv(joined,
-                   {.qkv = numbers(part.qkv),
-                    .q_norm = floats(part.q_norm),
-                    .k_norm = floats(part.k_norm),
-                    .cos_sin = floats(part.rope.cos_sin),
-                    .halves = part.rope.pairs == RopeTable::Pairs::halves,
-                    .sequences = sequence_starts(context_, *part.sequences),
-                    .shift = context_.table(shifts(out.sequences, p))},
-                   part.qkv.dim(0), context_.stream());
+    placed.push_back({.rows = part.qkv.dim(0),
+                      .qkv = numbers(part.qkv),
+                      .q_norm = floats(part.q_norm),
+                      .k_norm = floats(part.k_norm),
+                      .cos_sin = floats(part.rope.cos_sin),
+                      .halves = part.rope.pairs == RopeTable::Pairs::halves,
+                      .sequences = sequence_starts(context_, *part.sequences),
+                      .shift = context_.table(shifts(out.sequences, p))});
   }
+  cuda::join_qkv(joined, placed.data(), static_cast<int>(placed.size()), context_.stream());
   check_launch("join_qkv");
 }
 

@@ -52,7 +52,9 @@ class CudaContext {
   /// A copy of `values` on the device, kept for the next call with the same: sequences differ little between steps.
   const int32_t* table(const std::vector<int32_t>& values);
 
-  bool narrow() const { return arithmetic_ == CudaArithmetic::bf16; }
+  bool narrow() const { return arithmetic_ != CudaArithmetic::f32; }
+  /// Products of layers that tolerate rounding have 8-bit operands.
+  bool rounds() const { return arithmetic_ == CudaArithmetic::fp8; }
   /// What products read.
   DType operand_type() const { return narrow() ? DType::bf16 : DType::f32; }
   /// What a result is held in that only products read, or that another op splits.

@@ -21,7 +21,14 @@ void check_cublas(cublasStatus_t status, const char* what) {
   check(status == CUBLAS_STATUS_SUCCESS, "device cuda: {}: cuBLASLt's status {}", what, static_cast<int>(status));
 }
 
-cudaDataType_t data_type(DType type) { return type == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
+#if CUBLAS_VER_MAJOR > 12 || (CUBLAS_VER_MAJOR == 12 && CUBLAS_VER_MINOR >= 9)
+#define INKSTONE_ROW_SCALES
+#endif
+
+cudaDataType_t data_type(DType type) {
+  if (type == DType::f8_e4m3) return CUDA_R_8F_E4M3;
+  return type == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F;
+}
 
 int alignment(const void* data) {
   const auto address = reinterpret_cast<uintptr_t>(data);
@@ -86,6 +93,7 @@ struct Cublas::Plan {
     check_cublas(l.desc_create(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
     l.set(desc, CUBLASLT_MATMUL_DESC_TRANSA, p.upright ? CUBLAS_OP_N : CUBLAS_OP_T);
     if (p.bias != nullptr || p.gelu) l.set(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue(p));
+    if (p.type == DType::f8_e4m3) ask_for_row_scales();
     w = p.upright ? layout(p.type, p.outs, p.depth, p.w.stride, p.batch, p.w.step)
                   : layout(p.type, p.depth, p.outs, p.w.stride, p.batch, p.w.step);
     x = layout(p.type, p.depth, p.rows, p.x.stride, p.batch, p.x.step);
@@ -104,6 +112,22 @@ struct Cublas::Plan {
     return p.gelu ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_BIAS;
   }
 
+  void ask_for_row_scales() const {
+#ifdef INKSTONE_ROW_SCALES
+    library.set(desc, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F);
+    library.set(desc, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F);
+    library.set(desc, CUBLASLT_MATMUL_DESC_FAST_ACCUM, int8_t{1});  // costs no error that is seen beside the rounding
+#endif
+  }
+
+  /// What changes from call to call. The library wants to see it before it chooses a kernel.
+  void point(const Product& p) const {
+    if (p.bias != nullptr) library.set(desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+    if (p.type != DType::f8_e4m3) return;
+    library.set(desc, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, p.w.scales);
+    library.set(desc, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, p.x.scales);
+  }
+
   cublasLtMatrixLayout_t layout(DType type, int64_t rows, int64_t columns, int64_t stride, int64_t batch,
                                 int64_t step) const {
     cublasLtMatrixLayout_t made = nullptr;
@@ -119,7 +143,7 @@ struct Cublas::Plan {
   }
 
   void choose_algorithm(const Product& p) {
-    if (p.bias != nullptr) library.set(desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+    point(p);
     cublasLtMatmulPreference_t preference = nullptr;
     check_cublas(library.preference_create(&preference), "choosing a kernel");
     const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
@@ -131,12 +155,20 @@ struct Cublas::Plan {
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<uint32_t>(alignment(added_of(p))));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<uint32_t>(alignment(p.d.data)));
     cublasLtMatmulHeuristicResult_t found = {};
-    int count = 0;
-    const cublasStatus_t status = library.heuristic(library.handle, desc, w, x, d, d, preference, 1, &found, &count);
+    const auto find = [&] {
+      int count = 0;
+      return library.heuristic(library.handle, desc, w, x, d, d, preference, 1, &found, &count) ==
+                 CUBLAS_STATUS_SUCCESS &&
+             count > 0;
+    };
+    bool is_found = find();
+    if (!is_found && p.type == DType::f8_e4m3) {  // cuBLASLt 13.1: few rows of 12288 numbers, with a bias
+      library.set(desc, CUBLASLT_MATMUL_DESC_FAST_ACCUM, int8_t{0});
+      is_found = find();
+    }
     library.preference_destroy(preference);
-    check(status == CUBLAS_STATUS_SUCCESS && count > 0,
-          "device cuda: cuBLASLt has no kernel for a product of {} rows, {} inputs and {} outputs", p.rows, p.depth,
-          p.outs);
+    check(is_found, "device cuda: cuBLASLt has no kernel for a product of {} rows, {} inputs and {} outputs", p.rows,
+          p.depth, p.outs);
     algorithm = found.algo;
   }
 
@@ -177,10 +209,30 @@ Cublas::Plan& Cublas::plan_for(const Product& p) {
   return *plan;
 }
 
+bool Cublas::has_row_scales([[maybe_unused]] void* room) {
+#ifdef INKSTONE_ROW_SCALES
+  constexpr int64_t kSide = 256;
+  const Product::Operand operand = {room, kSide, 0, static_cast<const float*>(room)};
+  try {
+    plan_for({.type = DType::f8_e4m3,
+              .rows = kSide,
+              .outs = kSide,
+              .depth = kSide,
+              .x = operand,
+              .w = operand,
+              .d = {room, DType::bf16},
+              .d_stride = kSide});
+    return true;
+  } catch (const Error&) {  // an older library, or a device that it has no kernel for
+  }
+#endif
+  return false;
+}
+
 void Cublas::multiply(const Product& p, cudaStream_t stream, void* workspace) {
   if (p.rows == 0 || p.outs == 0) return;
   const Plan& plan = plan_for(p);
-  if (p.bias != nullptr) library_->set(plan.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+  plan.point(p);
   const float one = 1, added = p.added != nullptr ? 1.0f : 0.0f;
   check_cublas(
       library_->matmul(library_->handle, plan.desc, &one, p.w.data, plan.w, p.x.data, plan.x, &added, Plan::added_of(p),

@@ -17,9 +17,10 @@ struct Product {
     const void* data = nullptr;
     int64_t stride = 0;
     int64_t step = 0;
+    const float* scales = nullptr;  ///< with F8_E4M3: what to multiply each row with
   };
 
-  DType type = DType::f32;  ///< of x and w, f32 or bf16; sums are f32 without TF32
+  DType type = DType::f32;  ///< of x and w: f32, bf16 or F8_E4M3; sums are f32 without TF32
   int64_t rows = 0, outs = 0, depth = 0;
   Operand x, w;          ///< w (outs, depth)
   bool upright = false;  ///< w is (depth, outs) instead
@@ -39,6 +40,9 @@ class Cublas {
 
   /// `workspace`: kWorkspaceBytes of device memory that no product of another stream uses.
   void multiply(const Product& product, cudaStream_t stream, void* workspace);
+
+  /// Whether library and device multiply F8_E4M3 with a scale for each row. `room`: any device memory.
+  bool has_row_scales(void* room);
 
   static constexpr size_t kWorkspaceBytes = size_t{64} << 20;
 

@@ -1,6 +1,7 @@
 #include "cuda/cuda_device.h"
 
 #include "cuda/cuda_kernels.h"
+#include "cuda/fp8_layer.h"
 #include "cuda/views.h"
 
 namespace inkstone {
@@ -14,7 +15,10 @@ class CudaDevice final : public Device {
 
   std::string name() const override { return "cuda"; }
   std::string describe() const override {
-    return fmt::format("{}, {} arithmetic", context_.description(), context_.narrow() ? "bf16" : "f32");
+    return fmt::format("{}, {} arithmetic", context_.description(),
+                       context_.rounds()   ? "fp8 and bf16"
+                       : context_.narrow() ? "bf16"
+                                           : "f32");
   }
   DType activation_type() const override { return DType::f32; }
   DType narrow_type() const override { return context_.operand_type(); }
@@ -43,6 +47,10 @@ class CudaDevice final : public Device {
                "copying from the device");
     wait();
     return host;
+  }
+
+  void round_weights(Linear& layer) override {
+    if (context_.rounds() && suits_fp8(layer)) keep_in_fp8(context_, layer);
   }
 
   void wait() override { check_cuda(cudaStreamSynchronize(context_.stream()), "computing"); }

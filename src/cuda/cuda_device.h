@@ -11,6 +11,7 @@ namespace inkstone {
 enum class CudaArithmetic : uint8_t {
   f32,   ///< every weight widened exactly, no TF32
   bf16,  ///< operands rounded to bf16, sums in f32; what only a product reads is stored in bf16 too
+  fp8,   ///< the same, but E4M3 with a scale for each row in products of layers that tolerate rounding
 };
 
 struct CudaOptions {
@@ -22,7 +23,7 @@ struct CudaOptions {
 /// Why there is no device to use: not built with CUDA, no driver, none found. Empty if there is one.
 std::string why_no_cuda();
 
-/// Throws Error if there is no such device, it is too old, or a library is missing.
+/// Throws Error if there is no such device, it is too old, also for fp8, or a library is missing.
 std::unique_ptr<Device> make_cuda_device(const CudaOptions& options = {});
 
 }  // namespace inkstone

@@ -7,7 +7,8 @@ namespace inkstone {
 
 /// With bf16 arithmetic these results are bf16, all others f32: of layer_norm_modulate, swiglu and attention, which
 /// linear layers read; of a linear layer that feeds another, or whose slabs the next op takes apart; q, k and v; of a
-/// norm with an activation, which convolutions read. Residual streams, pictures and latents stay f32.
+/// norm with an activation, which convolutions read. Residual streams, pictures and latents stay f32. With fp8, what
+/// feeds a layer in 8 bits is written so, see rounded() in cuda/views.h.
 class CudaKernels final : public Kernels {
  public:
   explicit CudaKernels(CudaContext& context) : context_(context) {}
@@ -32,6 +33,8 @@ class CudaKernels final : public Kernels {
 
  private:
   void linear(Tensor& out, const LinearPart& part);
+  bool uses_fp8(const Linear* layer) const;
+  void linear_fp8(Tensor& out, const LinearPart& part);
   void attention_by_products(Tensor& out, const Qkv& in, size_t stream, bool causal);
   void flash_attention(std::span<Tensor> out, const Qkv& in, bool causal);
 

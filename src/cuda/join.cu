@@ -20,7 +20,7 @@ __device__ float2 read(const Numbers& x, int64_t start, const Pair& p, int32_t w
 /// Where a row goes.
 __device__ int64_t joined_row(const JoinPart& part, int64_t row) {
   int32_t s = 0;
-  while (row >= part.sequences.begin[s + 1]) ++s;
+  while (s + 1 < part.sequences.count && row >= part.sequences.begin[s + 1]) ++s;
   return row + part.shift[s];
 }
 
@@ -61,11 +61,11 @@ __device__ void treat(const Output& out, int64_t to, const Numbers& x, int64_t f
   }
 }
 
-__global__ void __launch_bounds__(kThreads) join_heads(Joined out, JoinPart part, int64_t rows) {
+__global__ void __launch_bounds__(kThreads) join_heads(Joined out, JoinPart part) {
   const int32_t all_heads = out.heads + 2 * out.kv_heads;
   const int64_t index = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kWarp;
   const int64_t row = index / all_heads;
-  if (row >= rows) return;
+  if (row >= part.rows) return;
   const auto head = static_cast<int32_t>(index % all_heads);
   const int64_t joined = joined_row(part, row);
   const int64_t from = index * out.width;
@@ -118,37 +118,54 @@ __device__ float4 times(const float4& a, const float4& b, float c) {
   return make_float4(a.x * b.x * c, a.y * b.y * c, a.z * b.z * c, a.w * b.w * c);
 }
 
+/// Two parts one after the other.
+struct JoinPair {
+  JoinPart first, second;
+};
+
 /// A block for each row, whose warps share the heads; up to four numbers a lane.
-__global__ void __launch_bounds__(kThreads) join_rows(Joined out, JoinPart part) {
-  const int64_t row = blockIdx.x, joined = joined_row(part, row);
+__global__ void __launch_bounds__(kThreads, 4) join_rows(Joined out, const __grid_constant__ JoinPair pair) {
+  const bool second = blockIdx.x >= pair.first.rows;
+  const JoinPart& part = second ? pair.second : pair.first;
+  const int64_t row = blockIdx.x - (second ? pair.first.rows : 0), joined = joined_row(part, row);
   const int lane = threadIdx.x % kWarp;
   const bool active = 4 * lane < out.width;
   const Rotation rotation(part, row, out.width, lane);
-  const float4 ones = make_float4(1, 1, 1, 1);
+  const float4 zeros = make_float4(0, 0, 0, 0), ones = make_float4(1, 1, 1, 1);
   const auto norm = [&](const float* weight) {
     return active && weight != nullptr ? reinterpret_cast<const float4*>(weight)[lane] : ones;
   };
   const float4 q_norm = norm(part.q_norm), k_norm = norm(part.k_norm);
   const int32_t keys = out.heads, values = out.heads + out.kv_heads, all = values + out.kv_heads;
-#pragma unroll 3
-  for (int32_t head = threadIdx.x / kWarp; head < all; head += kThreads / kWarp) {
-    float4 v = make_float4(0, 0, 0, 0);
-    if (active) v = load4(part.qkv, (row * all + head) * out.width + 4 * lane);
-    if (head < values) {
-      if ((head < keys ? part.q_norm : part.k_norm) != nullptr) {
-        const float squares = group_sum<kWarp>(v.x * v.x + v.y * v.y + (v.z * v.z + v.w * v.w), nullptr);
-        v = times(v, head < keys ? q_norm : k_norm, 1.0f / sqrtf(squares / static_cast<float>(out.width) + out.eps));
+  constexpr int kWarps = kThreads / kWarp, kBatch = 3;  // heads that are read before one is written
+  for (int32_t first = threadIdx.x / kWarp; first < all; first += kBatch * kWarps) {
+    float4 batch[kBatch];
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int32_t head = first + i * kWarps;
+      batch[i] = active && head < all ? load4(part.qkv, (row * all + head) * out.width + 4 * lane) : zeros;
+    }
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int32_t head = first + i * kWarps;
+      if (head >= all) break;
+      float4 v = batch[i];
+      if (head < values) {
+        if ((head < keys ? part.q_norm : part.k_norm) != nullptr) {
+          const float squares = group_sum<kWarp>(v.x * v.x + v.y * v.y + (v.z * v.z + v.w * v.w), nullptr);
+          v = times(v, head < keys ? q_norm : k_norm, 1.0f / sqrtf(squares / static_cast<float>(out.width) + out.eps));
+        }
+        if (part.cos_sin != nullptr) v = rotation.apply(v, part.halves);
       }
-      if (part.cos_sin != nullptr) v = rotation.apply(v, part.halves);
+      if (!active) continue;
+      Output to = out.q;
+      int64_t to_row = joined * out.heads + head;
+      if (head >= keys) {
+        to = head < values ? out.k : out.v;
+        to_row = joined * out.kv_heads + (head - keys) % out.kv_heads;
+      }
+      store4(to, to_row * out.width + 4 * lane, v);
     }
-    if (!active) continue;
-    Output to = out.q;
-    int64_t to_row = joined * out.heads + head;
-    if (head >= keys) {
-      to = head < values ? out.k : out.v;
-      to_row = joined * out.kv_heads + (head - keys) % out.kv_heads;
-    }
-    store4(to, to_row * out.width + 4 * lane, v);
   }
 }
 
@@ -161,14 +178,19 @@ bool by_fours(const Joined& out, const JoinPart& part) {
 
 }  // namespace
 
-void join_qkv(const Joined& out, const JoinPart& part, int64_t rows, cudaStream_t stream) {
-  if (rows == 0) return;
-  if (by_fours(out, part)) {
-    join_rows<<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(out, part);
-    return;
+void join_qkv(const Joined& out, const JoinPart* parts, int count, cudaStream_t stream) {
+  for (int i = 0; i < count; ++i) {
+    const JoinPart& part = parts[i];
+    if (!by_fours(out, part)) {
+      const int64_t warps = part.rows * (out.heads + 2 * out.kv_heads);
+      if (warps > 0) join_heads<<<blocks_for(warps * kWarp), kThreads, 0, stream>>>(out, part);
+      continue;
+    }
+    JoinPair pair = {part, {}};
+    if (i + 1 < count && by_fours(out, parts[i + 1])) pair.second = parts[++i];
+    const auto rows = static_cast<unsigned>(pair.first.rows + pair.second.rows);
+    if (rows > 0) join_rows<<<rows, kThreads, 0, stream>>>(out, pair);
   }
-  const int64_t warps = rows * (out.heads + 2 * out.kv_heads);
-  join_heads<<<blocks_for(warps * kWarp), kThreads, 0, stream>>>(out, part, rows);
 }
 
 }  // namespace inkstone::cuda

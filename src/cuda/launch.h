@@ -22,6 +22,13 @@ struct Output {
   DType type = DType::f32;
 };
 
+/// Where to write rows of numbers in 8 bits: E4M3 codes, and for each row what to multiply them with. Absent without
+/// codes.
+struct Rounded {
+  uint8_t* codes = nullptr;
+  float* scales = nullptr;
+};
+
 /// First rows of the sequences of a stream, and the end of the last.
 struct SequenceStarts {
   const int32_t* begin = nullptr;  // (count + 1)
@@ -53,7 +60,7 @@ void embed(float* out, const Matrix& table, const int32_t* ids, int64_t n, cudaS
 void expand(const Output& out, const Matrix& matrix, int64_t rows, cudaStream_t stream);
 void convert(const Output& out, const Numbers& x, int64_t count, cudaStream_t stream);
 
-// Rows (norm.cu, rows.cu).
+// Rows (norm.cu, rows.cu, round.cu).
 
 /// out = residual + gate * act(x): what a product leaves to do. out may be where x or residual is.
 struct Finish {
@@ -75,12 +82,21 @@ struct RmsNorm {
 void rms_norm(const RmsNorm& norm, int64_t rows, int64_t d, cudaStream_t stream);
 
 struct ModulatedNorm {
+  int64_t rows = 0, width = 0;
   Output out;
+  Rounded rounded;  // if present instead of out: for widths up to kMaxRoundedNorm that divide by kRoundedUnit
   Numbers x;
   RowVectors shift, scale;
   float eps = 0;
 };
-void layer_norm_modulate(const ModulatedNorm& norm, int64_t rows, int64_t d, cudaStream_t stream);
+constexpr int64_t kRoundedUnit = 16, kMaxRoundedNorm = 4096;
+/// All parts; two in a launch where they are alike.
+void layer_norm_modulate(const ModulatedNorm* parts, int count, cudaStream_t stream);
+
+/// act(x) in 8 bits, for widths up to kMaxRounded that divide by kRoundedUnit.
+constexpr int64_t kMaxRounded = 12288;
+void round_rows(const Rounded& out, const Numbers& x, Activation activation, int64_t rows, int64_t d,
+                cudaStream_t stream);
 
 void swiglu(const Output& out, const Numbers& x, int64_t rows, int64_t m, cudaStream_t stream);
 void timestep_embedding(float* out, const float* t, int64_t n, int64_t half, cudaStream_t stream);
@@ -104,6 +120,7 @@ void unpatchify(float* out, const Numbers& tokens, const Patches& patches, int64
 
 /// One stream of a join: see QkvPart. `shift` (sequences) is what to add to a row to find its joined row.
 struct JoinPart {
+  int64_t rows = 0;
   Numbers qkv;
   const float* q_norm = nullptr;  // (c)
   const float* k_norm = nullptr;
@@ -117,7 +134,8 @@ struct Joined {
   int32_t heads = 0, kv_heads = 0, width = 0;
   float eps = 0;
 };
-void join_qkv(const Joined& out, const JoinPart& part, int64_t rows, cudaStream_t stream);
+/// All parts; two in a launch.
+void join_qkv(const Joined& out, const JoinPart* parts, int count, cudaStream_t stream);
 
 /// Some queries of one stream and sequence.
 struct Tile {

@@ -34,6 +34,7 @@ struct Plan {
 }  // namespace
 
 void CudaKernels::linear(Tensor& out, const LinearPart& part) {
+  if (uses_fp8(part.layer)) return linear_fp8(out, part);
   const Epilogue& epilogue = part.epilogue;
   const bool taken_apart = part.layer->slabs.size() > 1;
   if (epilogue.feeds != nullptr || taken_apart) out = retyped(out, context_.operand_or(out.dtype()));

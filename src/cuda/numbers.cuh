@@ -83,7 +83,7 @@ __device__ inline float4 activate(const float4& x, Activation a) {
 /// Where the vector of a row begins in its table.
 __device__ inline int64_t vector_start(const RowVectors& v, int64_t row, int64_t d) {
   int32_t s = 0;
-  while (row >= v.sequences.begin[s + 1]) ++s;
+  while (s + 1 < v.sequences.count && row >= v.sequences.begin[s + 1]) ++s;  // of one sequence nothing is read
   return (v.row[s] + v.slot) * d;
 }
 

@@ -22,16 +22,22 @@ void CudaKernels::rms_norm(Tensor& out, const Tensor& x, const Tensor& weight, c
 }
 
 void CudaKernels::layer_norm_modulate(std::span<Tensor> out, std::span<const ModulatePart> parts, float eps) {
+  std::vector<cuda::ModulatedNorm> norms;
   for (size_t p = 0; p < parts.size(); ++p) {
     const ModulatePart& part = parts[p];
-    out[p] = retyped(out[p], context_.operand_or(out[p].dtype()));
-    cuda::layer_norm_modulate({.out = output(out[p]),
-                               .x = numbers(part.x),
-                               .shift = row_vectors(context_, part.shift),
-                               .scale = row_vectors(context_, part.scale),
-                               .eps = eps},
-                              part.x.dim(0), part.x.dim(1), context_.stream());
+    const int64_t width = part.x.dim(1);
+    const bool rounds = uses_fp8(part.feeds) && width <= cuda::kMaxRoundedNorm;
+    out[p] = retyped(out[p], rounds ? DType::f8_e4m3 : context_.operand_or(out[p].dtype()));
+    norms.push_back({.rows = part.x.dim(0),
+                     .width = width,
+                     .out = output(out[p]),
+                     .rounded = rounds ? rounded(out[p]) : cuda::Rounded{},
+                     .x = numbers(part.x),
+                     .shift = row_vectors(context_, part.shift),
+                     .scale = row_vectors(context_, part.scale),
+                     .eps = eps});
   }
+  cuda::layer_norm_modulate(norms.data(), static_cast<int>(norms.size()), context_.stream());
   check_launch("layer_norm_modulate");
 }
 

@@ -17,6 +17,14 @@ cuda::RowVectors row_vectors(CudaContext& context, const SequenceRows& vectors) 
           .sequences = sequence_starts(context, *vectors.sequences)};
 }
 
+Tensor rounded_copy(CudaContext& context, const Tensor& x) {
+  const int64_t n = x.dim(0), d = x.dim(1);
+  const Tensor memory = context.empty({n, d + static_cast<int64_t>(sizeof(float))}, DType::u8);
+  const Tensor codes = {memory.buffer(), memory.offset(), x.shape(), DType::f8_e4m3};
+  cuda::round_rows(rounded(codes), numbers(x), Activation::none, n, d, context.stream());
+  return codes;
+}
+
 Tensor as_type(CudaContext& context, const Tensor& t, DType type) {
   if (t.dtype() == type) return t;
   const Tensor copy = context.empty(t.shape(), type);

@@ -14,6 +14,13 @@ inline cuda::Output output(const Tensor& t) { return {t.data<void>(), t.dtype()}
 /// The same memory for numbers of another type, which may not be wider.
 inline Tensor retyped(const Tensor& t, DType type) { return {t.buffer(), t.offset(), t.shape(), type}; }
 
+/// (n, d) numbers in 8 bits are a tensor of F8_E4M3, the codes, with the n scales behind it in the same memory.
+inline cuda::Rounded rounded(const Tensor& codes) {
+  return {codes.data<uint8_t>(), reinterpret_cast<float*>(codes.data<std::byte>() + codes.bytes())};
+}
+/// A copy in 8 bits.
+Tensor rounded_copy(CudaContext& context, const Tensor& x);
+
 inline cuda::Matrix matrix(const Weight& w) {
   return {.data = w.data.data<const void>(),
           .format = w.format,

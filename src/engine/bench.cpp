@@ -166,12 +166,16 @@ class ProductWork final : public Work {
   static constexpr int64_t kSide = 8192;
   static constexpr double kFlop = 2.0 * kSide * kSide * kSide;
 
-  explicit ProductWork(RandomWeights& random) : layer_(random.linear({{"square", kSide}}, kSide, Bias::absent)) {}
+  explicit ProductWork(RandomWeights& random)
+      : layer_(random.linear({{"square", kSide}}, kSide, Bias::absent)), x_(layer_.slabs.front().weight.data) {
+    layer_ = random.tolerant(layer_);
+  }
 
-  Tensor run(Ops& ops) override { return ops.linear(layer_.slabs.front().weight.data, layer_); }
+  Tensor run(Ops& ops) override { return ops.linear(x_, layer_); }
 
  private:
   Linear layer_;
+  Tensor x_;
 };
 
 /// Multiply-adds counted as two, without doing them.

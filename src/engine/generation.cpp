@@ -36,6 +36,7 @@ MemoryState memory_state(Session& session, const std::vector<PromptTokens>& prom
   if (const auto of_device = session.machine().device().own_memory()) {
     state.available_bytes = *of_device;
     state.weights_copied = true;
+    state.weights_rounded = session.options().arithmetic == Arithmetic::fp8;
     return state;
   }
   const size_t limit = session.options().memory_limit, own = resident_memory();

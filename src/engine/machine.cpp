@@ -30,16 +30,20 @@ std::unique_ptr<Device> make_cpu(const EngineOptions& options, std::shared_ptr<H
                           .pool = std::move(pool)});
 }
 
+CudaArithmetic cuda_arithmetic(const EngineOptions& options) {
+  if (options.arithmetic == Arithmetic::fp8) return CudaArithmetic::fp8;
+  return options.held_as == HeldAs::f32 ? CudaArithmetic::f32 : CudaArithmetic::bf16;
+}
+
 std::unique_ptr<Device> make_device(DeviceKind kind, const EngineOptions& options,
                                     std::shared_ptr<HostMemory> pool = nullptr) {
   switch (resolved(kind)) {
     case DeviceKind::reference:
       return make_reference_device();
     case DeviceKind::cuda:
-      return make_cuda_device(
-          {.index = options.device_index,
-           .arithmetic = options.held_as == HeldAs::f32 ? CudaArithmetic::f32 : CudaArithmetic::bf16,
-           .memory_limit = options.memory_limit});
+      return make_cuda_device({.index = options.device_index,
+                               .arithmetic = cuda_arithmetic(options),
+                               .memory_limit = options.memory_limit});
     default:
       return make_cpu(options, std::move(pool));
   }
@@ -47,9 +51,19 @@ std::unique_ptr<Device> make_device(DeviceKind kind, const EngineOptions& option
 
 void check_arithmetic(const EngineOptions& options) {
   if (options.arithmetic == Arithmetic::f32) return;
-  check(resolved(options.device) == DeviceKind::cpu, "arithmetic int8: the {} device has none, cpu has",
-        options.device == DeviceKind::reference ? "reference" : "cuda");
-  check(!options.compare, "arithmetic int8: it rounds, so no op would agree with another device; f32 can be compared");
+  const bool int8 = options.arithmetic == Arithmetic::int8;
+  const DeviceKind kind = resolved(options.device);
+  check(kind == (int8 ? DeviceKind::cpu : DeviceKind::cuda), "arithmetic {}: the {} device has none, {} has{}",
+        int8 ? "int8" : "fp8",
+        kind == DeviceKind::reference ? "reference"
+        : int8                        ? "cuda"
+                                      : "cpu",
+        int8 ? "cpu" : "cuda",
+        kind == DeviceKind::reference ? ""
+        : int8                        ? "; cuda has fp8"
+                                      : "; cpu has int8");
+  check(!options.compare, "arithmetic {}: it rounds, so no op would agree with another device; f32 can be compared",
+        int8 ? "int8" : "fp8");
 }
 
 void check_loras(const EngineOptions& options) {

@@ -56,6 +56,25 @@ WeightBytes weight_bytes(const Checkpoint& files, const MemoryState& memory) {
   return bytes;
 }
 
+size_t bytes_as_held(const Weight& w, HeldType held) {
+  const bool packed = w.data.shape() != Shape{w.out, w.in};
+  if (!held || (packed && held == DType::bf16)) return bytes_of(w);
+  return static_cast<size_t>(w.out * w.in) * size_of(*held);
+}
+
+/// What a device that rounds the weights of tolerant layers holds of a component that takes `bytes` else.
+size_t rounded_bytes(size_t bytes, const TransformerWeights& transformer, HeldType held) {
+  constexpr int64_t kBesideRow = sizeof(float) + sizeof(bf16_t);  // a scale, and the bias again
+  for (const BlockWeights& block : transformer.blocks)
+    for (const StreamWeights* stream : {&block.txt, &block.img})
+      for (const Linear* layer : {&stream->qkv, &stream->out, &stream->up, &stream->down})
+        for (const Slab& slab : layer->slabs) {
+          bytes += static_cast<size_t>(slab.weight.out * (slab.weight.in + kBesideRow));
+          bytes -= std::min(bytes, bytes_as_held(slab.weight, held));
+        }
+  return bytes;
+}
+
 size_t sum_of(const std::vector<FileBlock>& blocks) {
   size_t sum = 0;
   for (const FileBlock& block : blocks)
@@ -81,6 +100,7 @@ class Planner {
     text_encoder_ = weight_bytes(model.text_encoder_files, memory);
     transformer_ = weight_bytes(model.transformer_files, memory);
     if (memory.weights_copied) vae_ = weight_bytes(model.vae_files, memory);
+    if (memory.weights_rounded) transformer_.own = rounded_bytes(transformer_.own, dry_.transformer(), memory.held);
     layers_ =
         file_blocks(dry_.text_encoder().layers, [](EncoderLayer& l, const auto& visit) { for_each_tensor(l, visit); });
     blocks_ = file_blocks(dry_.transformer().blocks,

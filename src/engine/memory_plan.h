@@ -28,7 +28,8 @@ struct MemoryState {
   size_t machine_bytes = 0;        ///< that the machine has left; the page cache may take them
   const Device* device = nullptr;  ///< that will run the job
   HeldType held = std::nullopt;
-  bool weights_copied = false;  ///< all of them, to a device with memory of its own; else only converted ones
+  bool weights_copied = false;   ///< all of them, to a device with memory of its own; else only converted ones
+  bool weights_rounded = false;  ///< copies of tolerant layers hold 8 bits a number
   int threads = 1;
   bool prompts_encoded = false;    ///< by an earlier call
   bool transformer_bound = false;  ///< by an earlier call

@@ -154,6 +154,12 @@ Linear WeightLoader::linear(const std::string& name, int64_t out, int64_t in, Bi
   return linear({{name, out}}, in, bias);
 }
 
+Linear WeightLoader::tolerant(Linear layer) const {
+  layer.tolerance = std::make_shared<Tolerance>();
+  device_.round_weights(layer);
+  return layer;
+}
+
 Weight WeightLoader::table(const std::string& name, int64_t rows, int64_t width) {
   check(name.ends_with(kWeightSuffix), "the table \"{}\" must be named with its suffix {}", name, kWeightSuffix);
   return matrix(name.substr(0, name.size() - kWeightSuffix.size()), rows, width);

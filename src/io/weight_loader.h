@@ -35,6 +35,9 @@ class WeightLoader {
   virtual Linear linear(const std::vector<SlabName>& slabs, int64_t in, Bias bias);
   Linear linear(const std::string& name, int64_t out, int64_t in, Bias bias = Bias::present);
 
+  /// The layer, marked as one that tolerates rounding; the device may have rounded its weights.
+  Linear tolerant(Linear layer) const;
+
   /// A table (rows, width), `name` with its suffix.
   virtual Weight table(const std::string& name, int64_t rows, int64_t width);
 

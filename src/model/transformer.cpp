@@ -22,23 +22,19 @@ constexpr StreamNames kImageNames = {"img_mod.1",   "attn.to_q",   "attn.to_k", 
 constexpr StreamNames kTextNames = {"txt_mod.1",         "attn.add_q_proj",   "attn.add_k_proj", "attn.add_v_proj",
                                     "attn.norm_added_q", "attn.norm_added_k", "attn.to_add_out", "txt_mlp"};
 
-/// Nearly all of the work, and what each layer rounds is small beside the residual that it adds to.
-Linear tolerant(Linear layer) {
-  layer.tolerance = std::make_shared<Tolerance>();
-  return layer;
-}
-
+/// Tolerant are the layers that do nearly all of the work: what each rounds is small beside the residual that it adds
+/// to.
 StreamWeights load_stream(const TransformerConfig& c, WeightLoader& load, const std::string& block,
                           const StreamNames& n) {
   const int64_t d = c.width();
   return {
       .modulation = load.linear(block + n.modulation, kBlockSlots * d, d),
-      .qkv = tolerant(load.linear({{block + n.q, d}, {block + n.k, d}, {block + n.v, d}}, d, Bias::present)),
+      .qkv = load.tolerant(load.linear({{block + n.q, d}, {block + n.k, d}, {block + n.v, d}}, d, Bias::present)),
       .q_norm = load.vector(block + n.q_norm + ".weight", c.head_width),
       .k_norm = load.vector(block + n.k_norm + ".weight", c.head_width),
-      .out = tolerant(load.linear(block + n.out, d, d)),
-      .up = tolerant(load.linear(block + n.mlp + ".net.0.proj", kMlpRatio * d, d)),
-      .down = tolerant(load.linear(block + n.mlp + ".net.2", d, kMlpRatio * d)),
+      .out = load.tolerant(load.linear(block + n.out, d, d)),
+      .up = load.tolerant(load.linear(block + n.mlp + ".net.0.proj", kMlpRatio * d, d)),
+      .down = load.tolerant(load.linear(block + n.mlp + ".net.2", d, kMlpRatio * d)),
   };
 }
 

@@ -13,7 +13,7 @@ void Arguments::activation(const char* name, const Tensor& t, int rank) const {
 }
 
 void Arguments::layer_input(const char* name, const Tensor& t) const {
-  if (!t || t.dtype() != DType::i8) return activation(name, t, 2);
+  if (!t || (t.dtype() != DType::i8 && t.dtype() != DType::f8_e4m3)) return activation(name, t, 2);
   need(t.shape().rank() == 2, "{} is {}, a tensor of rank 2 is needed", name, t.shape());
 }
 

@@ -42,6 +42,10 @@ class Device {
   /// A host tensor as the device reads it; the same tensor where the device reads host memory.
   virtual Tensor upload(const Tensor& host) = 0;
 
+  /// Given every layer that tolerates rounding, its weights uploaded. A device that was asked for lossy arithmetic may
+  /// replace them by what it rounds them to.
+  virtual void round_weights(Linear&) {}
+
   /// Waits for all work, then gives a host tensor. The only call of a model that synchronises.
   virtual Tensor download(const Tensor& tensor) = 0;
 

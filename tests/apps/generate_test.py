@@ -156,8 +156,9 @@ class FaultTest(ProgramTest):
     def error(self, *arguments, output="star.png"):
         return self.error_of("generate", "--prompt", "x", *QUICK, "--output", output, *arguments)
 
-    def test_8_bit_arithmetic_is_the_cpus(self):
+    def test_8_bit_arithmetic_is_a_devices_own(self):
         self.assertIn("reference", self.error("--arithmetic", "int8", "--device", "reference"))
+        self.assertIn("cpu has int8", self.error("--arithmetic", "fp8"))
         self.assertIn("compared", self.error("--arithmetic", "int8", "--compare", "reference"))
 
     def test_unwritable_output_fails_before_the_work(self):

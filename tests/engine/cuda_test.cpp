@@ -3,6 +3,7 @@
 
 #include "cuda/cuda_device.h"
 #include "engine/tiny_model.h"
+#include "why_no_fp8.h"
 
 namespace inkstone {
 namespace {
@@ -10,6 +11,13 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
+
+/// PSNR of two pictures.
+double decibels(const std::vector<uint8_t>& a, const std::vector<uint8_t>& b) {
+  double squares = 0;
+  for (size_t i = 0; i < a.size(); ++i) squares += (a[i] - b[i]) * (a[i] - b[i]);
+  return 10 * std::log10(255.0 * 255.0 * static_cast<double>(a.size()) / squares);
+}
 
 class CudaTest : public TinyModelTest {
  protected:
@@ -30,6 +38,16 @@ TEST_F(CudaTest, WithoutADeviceOpeningSaysWhy) {
 TEST_F(CudaTest, AutomaticTakesTheGpuIfThereIsOne) {
   const Engine engine = Engine::open({.model = kTiny, .device = DeviceKind::automatic});
   EXPECT_THAT(engine.describe().front(), StartsWith(why_no_cuda().empty() ? "cuda:0: " : "cpu: "));
+}
+
+TEST_F(CudaTest, EveryDeviceHasItsOwnArithmeticIn8Bits) {
+  const auto error = [](DeviceKind device, Arithmetic arithmetic) {
+    return open_error({.model = kTiny, .device = device, .arithmetic = arithmetic});
+  };
+  EXPECT_EQ(error(DeviceKind::cpu, Arithmetic::fp8), "arithmetic fp8: the cpu device has none, cuda has; cpu has int8");
+  EXPECT_EQ(error(DeviceKind::cuda, Arithmetic::int8),
+            "arithmetic int8: the cuda device has none, cpu has; cuda has fp8");
+  EXPECT_EQ(error(DeviceKind::reference, Arithmetic::fp8), "arithmetic fp8: the reference device has none, cuda has");
 }
 
 class OnCudaTest : public CudaTest {
@@ -74,6 +92,32 @@ TEST_F(OnCudaTest, EveryOpAgreesWithTheCpu) {
 TEST_F(OnCudaTest, TooLittleMemoryIsSaidBeforeTheWork) {
   Engine engine = Engine::open(options({.memory_limit = size_t{780} << 20}));  // 768 MB are kept as scratch
   EXPECT_THAT(error_of([&] { engine.generate(small_request()); }), HasSubstr("are available"));
+}
+
+class Fp8OnCudaTest : public CudaTest {
+ protected:
+  void SetUp() override {
+    CudaTest::SetUp();
+    if (const std::string reason = why_no_fp8(); !reason.empty()) GTEST_SKIP() << reason;
+  }
+  static EngineOptions fp8() { return options({.arithmetic = Arithmetic::fp8}); }
+};
+
+TEST_F(Fp8OnCudaTest, TheSameSeedGivesTheSamePictureCloseToThatOfF32) {
+  Engine first = Engine::open(fp8()), second = Engine::open(fp8()),
+         exact = Engine::open(options({.held_as = HeldAs::f32}));
+  const Result a = first.generate(small_request());
+  EXPECT_EQ(a.pictures[0].rgb, first.generate(small_request()).pictures[0].rgb);
+  EXPECT_EQ(a.pictures[0].rgb, second.generate(small_request()).pictures[0].rgb);
+  EXPECT_THAT(a.pictures[0].metadata, HasSubstr(R"("arithmetic":"fp8")"));
+  const std::vector<uint8_t> expected = exact.generate(small_request()).pictures[0].rgb;
+  EXPECT_NE(a.pictures[0].rgb, expected);
+  EXPECT_GT(decibels(a.pictures[0].rgb, expected), 25);
+}
+
+TEST_F(Fp8OnCudaTest, RoundedWeightsArePlannedFor) {
+  Engine engine = Engine::open(fp8()), exact = Engine::open(options({.held_as = HeldAs::f32}));
+  EXPECT_LT(engine.plan(small_request()).needed_bytes + (size_t{8} << 20), exact.plan(small_request()).needed_bytes);
 }
 
 TEST_F(OnCudaTest, ComparingFromTheGpuIsRefused) {

@@ -7,18 +7,25 @@
 #include "model/config.h"
 #include "ops/ops.h"
 #include "reference/reference_device.h"
+#include "why_no_fp8.h"
 
 namespace inkstone {
 
 inline constexpr const char* kDevices[] = {"reference", "cpu", "cuda", "cuda_bf16"};
 
-inline bool is_narrow(const std::string& device) { return device == "cuda_bf16"; }
+inline bool is_narrow(const std::string& device) { return device == "cuda_bf16" || device == "cuda_fp8"; }
+
+inline CudaArithmetic arithmetic_of(const std::string& cuda) {
+  if (cuda == "cuda_fp8") return CudaArithmetic::fp8;
+  return is_narrow(cuda) ? CudaArithmetic::bf16 : CudaArithmetic::f32;
+}
 
 /// The reference stands in where there is no GPU, so that a test's members exist; SetUp skips it.
 inline std::unique_ptr<Device> make_device(const std::string& name) {
   if (name == "cpu") return make_cpu_device({.threads = 2});
   if (!name.starts_with("cuda") || !why_no_cuda().empty()) return make_reference_device();
-  return make_cuda_device({.arithmetic = is_narrow(name) ? CudaArithmetic::bf16 : CudaArithmetic::f32});
+  if (name == "cuda_fp8" && !why_no_fp8().empty()) return make_reference_device();
+  return make_cuda_device({.arithmetic = arithmetic_of(name)});
 }
 
 class OnDevice {
@@ -27,6 +34,7 @@ class OnDevice {
 
   static void skip_without(const std::string& device) {
     if (device.starts_with("cuda") && !why_no_cuda().empty()) GTEST_SKIP() << why_no_cuda();
+    if (device == "cuda_fp8" && !why_no_fp8().empty()) GTEST_SKIP() << why_no_fp8();
   }
 
   std::unique_ptr<Device> device_;
@@ -66,7 +74,9 @@ class ParityTest : public ::testing::TestWithParam<ParityCase>, protected OnDevi
   Tensor upload(const std::string& expected_name) { return ops_.upload(expected_[expected_name]); }
 
   void expect_equal(const Tensor& got, const Tensor& expected, double narrow_tolerance = kNarrowStageTolerance) {
-    const double tolerance = is_narrow(GetParam().device) ? narrow_tolerance : kStageTolerance;
+    const double tolerance = std::string_view(GetParam().device) == "cuda_fp8" ? kFp8StageTolerance
+                             : is_narrow(GetParam().device)                    ? narrow_tolerance
+                                                                               : kStageTolerance;
     ASSERT_EQ(got.count(), expected.count());
     errors_.expect_within(relative_error(ops_.download(got), expected), tolerance);
   }

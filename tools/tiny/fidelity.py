@@ -1,9 +1,11 @@
 """What a lossy option costs in pictures: PSNR and SSIM of pictures with it against those without, on held-out captions.
 
     python fidelity.py PROGRAM MODEL_DIR LIST.json OUT_DIR [--captions N] [--steps N] [--threads N] [--outliers FACTOR] [--options='OPTION ...']
+                       [--exact='OPTION ...']
 
 PROGRAM: the built `inkstone`; LIST.json: one of tests/data/checker. Draws N captions (default 32), spread evenly over the list, with the seed of their
 index, once as they are and once with the options (such as --options='--arithmetic int8'). Pictures stay in OUT_DIR and are not drawn again by a second run.
+--exact: options of the others, such as --exact='--device cuda --dtype f32'.
 --outliers: of a copy of the model with the same function, in which one channel in 48 is FACTOR times larger on its way into a linear layer and the layer's
 weights for it smaller in turn: after both norms of both streams, and between the values and the output projection."""
 import argparse
@@ -89,7 +91,7 @@ def main(arguments):
         model, name = planted(model, f'{arguments.out}/model-{arguments.outliers:g}', arguments.outliers), f'{name}-outliers-{arguments.outliers:g}'
     figures = []
     for t in truths:
-        exact = draw(arguments, arguments.model, t, (), f"{arguments.out}/exact/{t['index']:03d}.png")
+        exact = draw(arguments, arguments.model, t, arguments.exact, f"{arguments.out}/exact/{t['index']:03d}.png")
         lossy = draw(arguments, model, t, arguments.options, f"{arguments.out}/{name}/{t['index']:03d}.png")
         figures.append((psnr(exact, lossy), float(ssim(exact, lossy))))
     values = list(zip(*figures))
@@ -101,6 +103,7 @@ if __name__ == '__main__':
     for argument in ('program', 'model', 'list', 'out'):
         p.add_argument(argument)
     p.add_argument('--options', type=str.split, default=[])
+    p.add_argument('--exact', type=str.split, default=[])
     p.add_argument('--captions', type=int, default=32)
     p.add_argument('--steps', type=int, default=20)
     p.add_argument('--threads', type=int, default=2)

@@ -1,0 +1,23 @@
+// What the cuda device makes of a layer that it computes in 8 bits (E4M3), once.
+#pragma once
+#include "cuda/context.h"
+#include "ops/weight.h"
+
+namespace inkstone {
+
+struct Fp8Layer final : DeviceForm {
+  Tensor codes;   ///< F8_E4M3 (out, in), the slabs one below the other
+  Tensor scales;  ///< f32 (out): of each row of codes
+  Tensor bias;    ///< bf16 (out); absent if no slab has one
+};
+
+/// Whether a layer may be rounded and has the sizes for it: cuBLASLt takes multiples of 16.
+bool suits_fp8(const Linear& layer);
+
+/// Made when it is first asked for. Weights in E4M3 with a scale for each output, or one for all, stay what they are.
+const Fp8Layer& fp8_layer(CudaContext& context, const Linear& layer);
+
+/// The layer's weights become views of its form, so that the memory of those that it had is free.
+void keep_in_fp8(CudaContext& context, Linear& layer);
+
+}  // namespace inkstone

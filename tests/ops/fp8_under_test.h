@@ -1,0 +1,118 @@
+// The cuda device with 8-bit products next to the definitions of the ops, and E4M3 as plain loops.
+#pragma once
+#include <deque>
+
+#include "ops/device_under_test.h"
+#include "why_no_fp8.h"
+
+namespace inkstone {
+
+/// The nearest number of E4M3, ties to even.
+inline float nearest_e4m3(float x) {
+  constexpr int kLeastExponent = -6, kBits = 3;
+  constexpr float kMost = 448;
+  if (x == 0 || std::isnan(x)) return x;
+  const int exponent = std::max(std::ilogb(x), kLeastExponent) - kBits;
+  return std::clamp(std::ldexp(std::nearbyint(std::ldexp(x, -exponent)), exponent), -kMost, kMost);
+}
+
+/// Rows rounded to codes times a scale, which makes the greatest of each 448.
+inline Tensor as_rounded(const Tensor& x) {
+  const Tensor rounded = host_tensor(x.shape(), DType::f32);
+  for (int64_t row = 0; row < x.dim(0); ++row) {
+    const auto numbers =
+        x.span<const float>().subspan(static_cast<size_t>(row * x.dim(1)), static_cast<size_t>(x.dim(1)));
+    float most = 1e-30f;
+    for (const float v : numbers) most = std::max(most, std::abs(v));
+    const float scale = most / 448;
+    std::ranges::transform(numbers, rounded.data<float>() + row * x.dim(1),
+                           [scale](float v) { return scale * nearest_e4m3(v / scale); });
+  }
+  return rounded;
+}
+
+/// Every number of a weight on the host.
+inline Tensor dense(const Weight& w) {
+  Tensor all = host_tensor({w.out, w.in}, DType::f32);
+  dequantize_rows(w, 0, w.out, all.data<float>());
+  return all;
+}
+
+inline Linear as_rounded(const Linear& layer) {
+  Linear rounded;
+  for (const Slab& slab : layer.slabs) {
+    const bool stays = slab.weight.format == WeightFormat::f8_e4m3;
+    const Tensor numbers = dense(slab.weight);
+    rounded.slabs.push_back({dense_weight(stays ? numbers : as_rounded(numbers)), slab.bias});
+  }
+  return rounded;
+}
+
+/// Slabs of these many outputs with biases.
+inline Linear tolerant(WeightFormat format, const std::vector<int64_t>& outs, int64_t in, uint64_t seed) {
+  Linear layer;
+  for (const int64_t out : outs) {
+    const uint64_t s = seed + 10 * layer.slabs.size();
+    layer.slabs.push_back({random_weight(format, out, in, s), random_normal({out}, s + 5)});
+  }
+  layer.tolerance = std::make_shared<Tolerance>();
+  return layer;
+}
+
+class Fp8Test : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (const std::string reason = why_no_fp8(); !reason.empty()) GTEST_SKIP() << reason;
+    cuda_ = make_cuda_device({.arithmetic = CudaArithmetic::fp8});
+    cuda_ops_.emplace(*cuda_);
+  }
+
+  Ops& device_ops() { return *cuda_ops_; }
+  Ops& reference() { return reference_; }
+
+  Tensor upload(const Tensor& host) { return host ? cuda_->upload(host) : host; }
+  Tensor download(const Tensor& t) { return to_f32(cuda_->download(t)); }
+  Tensor download_as_is(const Tensor& t) { return cuda_->download(t); }
+
+  /// A layer as a loader of models leaves it on the device.
+  Linear placed(const Linear& host) {
+    Linear layer;
+    for (const Slab& slab : host.slabs) {
+      Weight w = slab.weight;
+      for (Tensor* t : {&w.data, &w.scales, &w.offsets}) *t = upload(*t);
+      layer.slabs.push_back({w, upload(slab.bias)});
+    }
+    if (host.tolerance == nullptr) return layer;
+    layer.tolerance = std::make_shared<Tolerance>();
+    cuda_->round_weights(layer);
+    return layer;
+  }
+
+  /// The numbers of a tensor in the form that feeds a layer: codes, and scales behind them.
+  Tensor numbers_of(const Tensor& codes) {
+    const int64_t n = codes.dim(0), d = codes.dim(1);
+    const Tensor scales = download({codes.buffer(), codes.offset() + codes.bytes(), {n, 1}, DType::f32});
+    return dense({WeightFormat::f8_e4m3, n, d, download_as_is(codes), scales, {}, d});
+  }
+
+  /// Parts on the host, computed on the device.
+  std::vector<Tensor> on_device(const std::vector<LinearPart>& parts) {
+    std::deque<Linear> layers;
+    std::vector<LinearPart> there = parts;
+    for (LinearPart& part : there) {
+      part.layer = &layers.emplace_back(placed(*part.layer));
+      for (Tensor* t : {&part.x, &part.epilogue.residual, &part.epilogue.gate.table, &part.epilogue.gate.row})
+        *t = upload(*t);
+    }
+    std::vector<Tensor> results = device_ops().linear(there);
+    for (Tensor& t : results) t = download(t);
+    return results;
+  }
+
+ private:
+  std::unique_ptr<Device> cuda_, host_ = make_reference_device();
+  std::optional<Ops> cuda_ops_;
+  Ops reference_{*host_};
+};
+
+}  // namespace inkstone
