@@ -180,7 +180,7 @@ void check_output(const fs::path& path, const Request& request) {
   if (!request.save_latents.empty() && whole(path) == whole(request.save_latents))
     throw UsageError(fmt::format("--save-latents {}: the picture goes there; another file is wanted",
                                  request.save_latents.string()));
-  check_writable(path);
+  check_writable(path, request.prompt.size() + request.negative_prompt.value_or("").size());
 }
 
 /// The engine may have written latents.

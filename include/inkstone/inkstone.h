@@ -242,8 +242,9 @@ INKSTONE_API void save_picture(const std::filesystem::path& path, const Picture&
 /// Throws Error unless save_picture knows the format by the ending of this name.
 INKSTONE_API void check_picture_name(const std::filesystem::path& path);
 
-/// Throws Error unless save_picture could write there: a known extension, a folder that exists and can be written.
-INKSTONE_API void check_writable(const std::filesystem::path& path);
+/// Throws Error unless save_picture could write there: a known extension, a folder that exists and can be written, room
+/// for prompts of `prompt_bytes` in the format's description.
+INKSTONE_API void check_writable(const std::filesystem::path& path, size_t prompt_bytes = 0);
 
 /// The same for files of any name, such as save_embeddings and Request::save_latents write.
 INKSTONE_API void check_writable_file(const std::filesystem::path& path);

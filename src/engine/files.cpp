@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "engine/metadata.h"
 #include "io/atomic_file.h"
+#include "io/exif.h"
 #include "io/image.h"
 #include "io/safetensors.h"
 
@@ -13,6 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kEmbeds = "embeds";
+constexpr size_t kBesidePrompts = 4096;  // bytes of a description: numbers, names, paths, what JSON escapes
 
 }  // namespace
 
@@ -20,8 +22,10 @@ void check_writable_file(const fs::path& path) { check_can_write(path); }
 
 void check_picture_name(const fs::path& path) { image_format(path); }
 
-void check_writable(const fs::path& path) {
-  check_picture_name(path);
+void check_writable(const fs::path& path, size_t prompt_bytes) {
+  const size_t most = image_format(path) == ImageFormat::png ? SIZE_MAX : kMaxExifComment - kBesidePrompts;
+  check(prompt_bytes <= most, "{}: prompts of {} bytes; a JPEG or WebP file keeps at most {}, a .png any number",
+        path.string(), prompt_bytes, most);
   check_writable_file(path);
 }
 

@@ -13,9 +13,6 @@ namespace {
 // those bytes zero for what it does not name.
 constexpr std::string_view kUndefinedCharacters{"\0\0\0\0\0\0\0\0", 8};
 
-// A JPEG segment holds 65533 bytes, signature and directories included.
-constexpr size_t kMaxComment = 65000;
-
 struct ExifUnref {
   void operator()(ExifData* p) const { exif_data_unref(p); }
   void operator()(ExifMem* p) const { exif_mem_unref(p); }
@@ -33,8 +30,8 @@ ExifPointer<T> owned(T* p) {
 }  // namespace
 
 std::vector<std::byte> exif_block(const std::string& comment) {
-  check(comment.size() <= kMaxComment, "a description of {} bytes, at most {} fit into a JPEG or WebP file",
-        comment.size(), kMaxComment);
+  check(comment.size() <= kMaxExifComment, "a description of {} bytes, at most {} fit into a JPEG or WebP file",
+        comment.size(), kMaxExifComment);
   const std::string text = std::string(kUndefinedCharacters) + comment;
   const auto memory = owned(exif_mem_new_default());
   const auto data = owned(exif_data_new_mem(memory.get()));

@@ -11,6 +11,9 @@ namespace inkstone {
 /// What begins an EXIF block in JPEG; WebP leaves it out.
 constexpr std::string_view kExifSignature{"Exif\0\0", 6};
 
+/// Bytes. A JPEG segment holds 65533, signature and directories included.
+constexpr size_t kMaxExifComment = 65000;
+
 /// An EXIF block with signature that holds only this comment, as UTF-8. Throws Error if it does not fit (about 64 kB).
 std::vector<std::byte> exif_block(const std::string& comment);
 

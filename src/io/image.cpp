@@ -28,10 +28,10 @@ auto with_path(const fs::path& path, const auto& call) {
 }  // namespace
 
 void check_image_size(int64_t width, int64_t height) {
-  check(
-      width > 0 && height > 0 && width <= kMaxImageSide && height <= kMaxImageSide && width * height <= kMaxImagePixels,
-      "a picture of {} x {}; 1 to {} per side and at most {} pixels are right", width, height, kMaxImageSide,
-      kMaxImagePixels);
+  check(width > 0 && height > 0 && width <= kMaxImageSide && height <= kMaxImageSide,
+        "a picture of {}x{}; a side has 1 to {} pixels", width, height, kMaxImageSide);
+  check(width * height <= kMaxImagePixels, "a picture of {}x{} has {} pixels; at most {} work", width, height,
+        width * height, kMaxImagePixels);
 }
 
 const ImageCodec& codec_of(std::span<const std::byte> bytes) {

@@ -123,6 +123,9 @@ TEST_F(FilesTest, ChecksWhatCanBeWritten) {
   check_writable(at("new.png"));
   check_writable(at("new.JPEG"));
   check_writable("new.webp");
+  check_writable(at("new.png"), 70000);
+  EXPECT_THAT(error_of([&] { check_writable(at("new.webp"), 70000); }),
+              AllOf(HasSubstr("new.webp: prompts of 70000 bytes"), HasSubstr(".png")));
   EXPECT_THAT(error_of([&] { check_writable(at("new.gif")); }), AllOf(HasSubstr("new.gif"), HasSubstr("webp")));
   EXPECT_THAT(error_of([&] { check_writable(at("no/new.png")); }), HasSubstr("No such file or directory"));
   fs::create_directory(at("folder.png"));
