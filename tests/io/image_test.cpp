@@ -111,8 +111,8 @@ TEST_P(ImageFormats, DamagedBytesNeverCrash) {
 }
 
 TEST_P(ImageFormats, PicturesThatCannotBeAreRefused) {
-  EXPECT_THAT(error_of([&] { write_image(path(), {.width = 0, .height = 4}, ""); }), HasSubstr("0 x 4"));
-  EXPECT_THAT(error_of([&] { write_image(path(), {.width = 20000, .height = 1}, ""); }), HasSubstr("20000 x 1"));
+  EXPECT_THAT(error_of([&] { write_image(path(), {.width = 0, .height = 4}, ""); }), HasSubstr("0x4"));
+  EXPECT_THAT(error_of([&] { write_image(path(), {.width = 20000, .height = 1}, ""); }), HasSubstr("20000x1"));
   EXPECT_THAT(error_of([&] { write_image(path(), {.width = 2, .height = 2}, ""); }), HasSubstr("need 12 bytes, not 0"));
   EXPECT_THAT(error_of([&] { write_image(path(), smooth(2, 2), std::string(1, '\0')); }), HasSubstr("zero byte"));
   EXPECT_EQ(files_in_folder(), 0u);
@@ -209,7 +209,7 @@ TEST_F(ImageTest, HugePicturesInSmallFilesAreRefused) {
   bytes[width_at + 2] = '\x40';
   bytes[width_at + 3] = '\x01';  // 16385
   EXPECT_THAT(error_of([&] { read_image(write("b.png", bytes)); }), HasSubstr("broken PNG"));
-  EXPECT_THAT(error_of([] { check_image_size(16384, 16384); }), HasSubstr("67108864 pixels"));
+  EXPECT_THAT(error_of([] { check_image_size(16000, 16000); }), HasSubstr("at most 67108864 work"));
   EXPECT_NO_THROW(check_image_size(8192, 8192));
 }
 
