@@ -94,7 +94,7 @@ std::vector<ComponentJob> make_jobs(const QuantizeOptions& options, const Target
 /// A pattern that matches nothing is a slip that would cost hours.
 void check_keep(const std::vector<ComponentJob>& jobs, const QuantizeOptions& options) {
   for (const auto& [pattern, format] : options.keep) {
-    const auto is_meant = [&pattern = pattern](const TensorPlan& tensor) { return matches(pattern, tensor.name); };
+    const auto is_meant = [&wanted = pattern](const TensorPlan& tensor) { return matches(wanted, tensor.name); };
     const bool any = std::ranges::any_of(jobs, [&](const ComponentJob& job) {
       return std::ranges::any_of(job.plan.shards,
                                  [&](const auto& shard) { return std::ranges::any_of(shard, is_meant); });
