@@ -1,6 +1,7 @@
 #include "engine/machine.h"
 
 #include <optional>
+#include <string_view>
 
 #include "core/host_memory.h"
 #include "cpu/cpu_device.h"
@@ -49,21 +50,28 @@ std::unique_ptr<Device> make_device(DeviceKind kind, const EngineOptions& option
   }
 }
 
+/// A device that multiplies in few bits, and the arithmetic with which it does.
+struct LossyDevice {
+  DeviceKind kind;
+  std::string_view name;
+  Arithmetic arithmetic;
+  std::string_view arithmetic_name;
+};
+constexpr LossyDevice kLossyCpu = {DeviceKind::cpu, "cpu", Arithmetic::int8, "int8"};
+constexpr LossyDevice kLossyCuda = {DeviceKind::cuda, "cuda", Arithmetic::fp8, "fp8"};
+
 void check_arithmetic(const EngineOptions& options) {
   if (options.arithmetic == Arithmetic::f32) return;
-  const bool int8 = options.arithmetic == Arithmetic::int8;
-  const DeviceKind kind = resolved(options.device);
-  check(kind == (int8 ? DeviceKind::cpu : DeviceKind::cuda), "arithmetic {}: the {} device has none, {} has{}",
-        int8 ? "int8" : "fp8",
-        kind == DeviceKind::reference ? "reference"
-        : int8                        ? "cuda"
-                                      : "cpu",
-        int8 ? "cpu" : "cuda",
-        kind == DeviceKind::reference ? ""
-        : int8                        ? "; cuda has fp8"
-                                      : "; cpu has int8");
+  const bool for_cpu = options.arithmetic == kLossyCpu.arithmetic;
+  const LossyDevice& wanted = for_cpu ? kLossyCpu : kLossyCuda;
+  const LossyDevice& other = for_cpu ? kLossyCuda : kLossyCpu;
+  const DeviceKind found = resolved(options.device);
+  check(found != DeviceKind::reference, "arithmetic {}: the reference device has none, {} has", wanted.arithmetic_name,
+        wanted.name);
+  check(found == wanted.kind, "arithmetic {}: the {} device has none, {} has; {} has {}", wanted.arithmetic_name,
+        other.name, wanted.name, other.name, other.arithmetic_name);
   check(!options.compare, "arithmetic {}: it rounds, so no op would agree with another device; f32 can be compared",
-        int8 ? "int8" : "fp8");
+        wanted.arithmetic_name);
 }
 
 void check_loras(const EngineOptions& options) {
