@@ -37,7 +37,7 @@ CLI::Option* add_threads_option(CLI::App& command, std::optional<int>& threads);
 void apply(const ModelArguments& arguments, EngineOptions& options);
 
 Arithmetic arithmetic_named(const std::string& name);
-InstructionSet isa_named(const std::string& name);
+InstructionSet isa_named(const std::string& name);  ///< UsageError for any other name
 DeviceKind device_named(const std::string& name);
 Verbosity verbosity_of(const ModelArguments& arguments);
 

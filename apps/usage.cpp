@@ -114,11 +114,11 @@ CLI::Validator number(double least, double most) {
       fmt::format("a number from {} to {}", least, most));
 }
 
-CLI::Validator one_of(std::initializer_list<const char*> words, const std::string& places) {
+CLI::Validator one_of(std::initializer_list<const char*> words) {
   const std::vector<std::string> allowed(words.begin(), words.end());
   return validator(
       [allowed](const std::string& text) { return std::find(allowed.begin(), allowed.end(), text) != allowed.end(); },
-      fmt::format("one of {}{}", fmt::join(allowed, ", "), places));
+      fmt::format("one of {}", fmt::join(allowed, ", ")));
 }
 
 CLI::Validator size_text() {

@@ -23,8 +23,7 @@ class UsageError : public std::runtime_error {
 CLI::Validator whole_number(int64_t least, int64_t most);
 CLI::Validator seed_number();
 CLI::Validator number(double least, double most);
-/// `places`: where the word may be given, if not in the option alone.
-CLI::Validator one_of(std::initializer_list<const char*> words, const std::string& places = "");
+CLI::Validator one_of(std::initializer_list<const char*> words);
 CLI::Validator size_text();
 /// cpu, reference, cuda, cuda:N or auto.
 CLI::Validator device_name();
