@@ -14,6 +14,7 @@
 #include "plan_text.h"
 #include "progress_bar.h"
 #include "text.h"
+#include "timeline_text.h"
 #include "usage.h"
 
 namespace inkstone::cli {
@@ -168,6 +169,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 void report(const Result& result, double total) {
   for (const std::string& note : result.notes) spdlog::info("note: {}", note);
   if (!result.profile.empty()) spdlog::info("{}", result.profile);
+  for (const std::string& line : timeline_lines(result.timeline)) spdlog::debug("{}", line);
   std::string times;
   for (const StageTime& time : result.times)
     times += fmt::format("{} {}, ", name_of(time.stage), seconds_text(time.seconds));

@@ -23,6 +23,8 @@ std::string source_text(const char* name, bool streamed) {
 std::vector<std::string> choices(const Plan& plan) {
   return {plan.text_encoder_streamed ? source_text("text encoder", true)
                                      : "the text encoder is in memory until the prompt is encoded",
+          plan.transformer_beside ? "the transformer is loaded beside it"
+                                  : "the transformer is loaded after it: there is no room for both",
           source_text("transformer", plan.transformer_streamed), fmt::format("{} at a time", pictures_text(plan.batch)),
           band_text(plan.band_rows)};
 }
@@ -59,6 +61,7 @@ std::string plan_json(const Plan& plan) {
                                        {"stages", stages},
                                        {"text_encoder_streamed", plan.text_encoder_streamed},
                                        {"transformer_streamed", plan.transformer_streamed},
+                                       {"transformer_beside", plan.transformer_beside},
                                        {"batch", plan.batch},
                                        {"band_rows", plan.band_rows}};
   return json.dump() + "\n";

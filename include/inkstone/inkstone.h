@@ -112,6 +112,7 @@ struct Plan {
   int64_t band_rows = 0;               ///< of latents that the VAE decodes at a time; 0: all
   bool text_encoder_streamed = false;  ///< read from the disk as it runs, layer by layer
   bool transformer_streamed = false;   ///< in every step, block by block
+  bool transformer_beside = false;     ///< read and bound while the text encoder runs; else only then
 };
 
 constexpr int64_t kMaxPictures = 1024;        ///< of one call; all are held in memory until it returns
@@ -160,9 +161,19 @@ struct StageTime {
   double seconds = 0;
 };
 
+/// Something that was done in a call, in seconds since the call began. What overlaps was done at the same time.
+struct Activity {
+  std::string what;  ///< a stage by its name, or what was done beside the stages
+  double begin_s = 0;
+  double end_s = 0;
+  size_t bytes = 0;     ///< that were read
+  bool beside = false;  ///< on a thread of its own, beside the stages
+};
+
 struct Result {
   std::vector<Picture> pictures;
   std::vector<StageTime> times;
+  std::vector<Activity> timeline;  ///< stages in order, then what was done beside them
   std::vector<std::string> notes;  ///< what the user should know: a cut prompt, an inferred config, a lossy choice
   std::string profile;             ///< a table per op, if asked for
   size_t peak_bytes = 0;           ///< of the device's memory pool

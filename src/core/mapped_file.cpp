@@ -68,6 +68,15 @@ void MappedFile::release_pages() const {
   if (data_ != nullptr) madvise(const_cast<std::byte*>(data_), size_, MADV_DONTNEED);
 }
 
+void MappedFile::begin_caching(size_t begin, size_t bytes) const {
+  posix_fadvise(file_.fd, static_cast<off_t>(begin), static_cast<off_t>(bytes), POSIX_FADV_WILLNEED);
+}
+
+void MappedFile::await_cached(size_t at) const {
+  std::byte byte;
+  [[maybe_unused]] const ssize_t read = pread(file_.fd, &byte, 1, static_cast<off_t>(at));
+}
+
 const MappedFile* file_of(const Tensor& tensor) {
   const auto* buffer = dynamic_cast<const MappedBuffer*>(tensor.buffer().get());
   return buffer == nullptr ? nullptr : buffer->file.get();

@@ -41,6 +41,12 @@ class MappedFile {
   /// the disk.
   void release_pages() const;
 
+  /// Has the system begin to read a part into its cache, where it takes no memory of this process.
+  void begin_caching(size_t begin, size_t bytes) const;
+
+  /// Waits until what holds the byte at `at` is in that cache, or cannot be read.
+  void await_cached(size_t at) const;
+
  private:
   MappedFile(std::filesystem::path path, Descriptor file, const std::byte* data, const struct stat& status);
 

@@ -6,6 +6,7 @@
 #include "core/host_memory.h"
 #include "engine/finite.h"
 #include "engine/job.h"
+#include "engine/load_ahead.h"
 #include "engine/memory_plan.h"
 #include "engine/metadata.h"
 #include "engine/stages.h"
@@ -33,14 +34,15 @@ MemoryState memory_state(Session& session, const std::vector<PromptTokens>& prom
                        .threads = session.threads(),
                        .prompts_encoded = session.encoding_steps(prompts) == 0,
                        .transformer_bound = session.has_transformer()};
+  const size_t own = resident_memory();
+  state.machine_bytes = available_memory() + own;
   if (const auto of_device = session.machine().device().own_memory()) {
     state.available_bytes = *of_device;
     state.weights_copied = true;
     state.weights_rounded = session.options().arithmetic == Arithmetic::fp8;
     return state;
   }
-  const size_t limit = session.options().memory_limit, own = resident_memory();
-  state.machine_bytes = available_memory() + own;
+  const size_t limit = session.options().memory_limit;
   state.available_bytes = limit > 0 ? limit : state.machine_bytes;
   state.own_bytes = own - std::min(own, pool.held() - pool.current());
   state.mapped_bytes = mapped_memory();
@@ -100,6 +102,8 @@ class Generation {
     result_.profile = session_.machine().take_profile();
     result_.peak_bytes = device.memory().peak;
     result_.times = stages_.finish();
+    result_.timeline = stages_.timeline();
+    result_.timeline.insert(result_.timeline.end(), beside_.begin(), beside_.end());
     return std::move(result_);
   }
 
@@ -111,8 +115,39 @@ class Generation {
     noise_ = starting_noise(job_);
   }
 
+  /// What the first step needs comes while the text encoder runs.
+  void load_ahead() {
+    if (!plan_.read_ahead.empty()) read_ahead_.emplace(plan_.read_ahead);
+    const bool other_memory = session_.machine().device().own_memory().has_value();
+    if (plan_.told.transformer_beside && !session_.has_transformer() && !other_memory)
+      loading_.emplace(request_.stop, [this](const std::stop_token& stop) { return session_.bind_transformer(stop); });
+  }
+
+  /// The transformer, bound by then.
+  const TransformerWeights& bound_transformer() {
+    if (loading_) {
+      session_.keep_transformer(loading_->take());
+      beside_.push_back(beside("transformer bound", loading_->span()));
+      loading_.reset();
+    }
+    return session_.transformer();
+  }
+
+  void stop_reading_ahead() {
+    if (!read_ahead_) return;
+    const TimeSpan span = read_ahead_->stop();
+    beside_.push_back(beside("weights read ahead", span, read_ahead_->bytes()));
+    read_ahead_.reset();
+  }
+
+  Activity beside(const std::string& what, const TimeSpan& span, size_t bytes = 0) const {
+    return {
+        .what = what, .begin_s = stages_.at(span.begin), .end_s = stages_.at(span.end), .bytes = bytes, .beside = true};
+  }
+
   void encode() {
     const std::vector<PromptTokens> texts = prompts_of(job_);
+    load_ahead();
     begin_pool(plan_.encode_pool);
     if (plan_.told.text_encoder_streamed) session_.stream_text_encoder(plan_.caching);
     stages_.begin(Stage::encode, session_.encoding_steps(texts));
@@ -142,7 +177,7 @@ class Generation {
 
   void denoise() {
     stages_.begin(Stage::load);
-    const Transformer transformer(model_.transformer, session_.transformer());
+    const Transformer transformer(model_.transformer, bound_transformer());
     stages_.step_done();
     Ops& ops = session_.machine().ops();
     const int64_t batches = (job_.count + plan_.told.batch - 1) / plan_.told.batch;
@@ -172,6 +207,7 @@ class Generation {
 
   void decode() {
     Ops& ops = session_.machine().ops();
+    stop_reading_ahead();
     session_.end_transformer();
     begin_pool(plan_.decode_pool);
     stages_.begin(Stage::decode, job_.count);
@@ -214,6 +250,9 @@ class Generation {
   Tensor noise_;                    // (count, z, h, w)
   std::vector<Tensor> embeddings_;  // of the prompt and, if guided, the negative prompt
   std::vector<Tensor> drawn_;       // tokens of each batch
+  std::optional<BackgroundLoad> loading_;
+  std::optional<ReadAhead> read_ahead_;
+  std::vector<Activity> beside_;  // what threads of their own did
   Result result_;
 };
 

@@ -113,9 +113,7 @@ class Planner {
     MemoryPlan plan;
     Plan& told = plan.told;
     told.available_bytes = memory_.available_bytes;
-    constexpr std::array<bool, 2> kStreamed = {false, true};
-    const StageNeed encode = first_that_fits(std::span(kStreamed).first(streams() ? 2 : 1), told.text_encoder_streamed,
-                                             [&](bool streamed, size_t limit) { return encoding(streamed, limit); });
+    const StageNeed encode = choose_encoding(told);
     StageNeed draw = choose_drawing(told);
     if (!memory_.transformer_bound) keep_forms(draw);
     std::vector<int64_t> bands = {0};
@@ -132,6 +130,8 @@ class Planner {
     const size_t streamed =
         (told.text_encoder_streamed ? sum_of(layers_) : 0) + (told.transformer_streamed ? sum_of(blocks_) : 0);
     if (streamed + told.needed_bytes > memory_.machine_bytes) plan.caching = Caching::direct;
+    plan.read_ahead = parts_to_read_ahead(std::max({encode.own, draw.own, decode.own}));
+    told.transformer_beside = told.transformer_beside && !plan.read_ahead.empty();
     return plan;
   }
 
@@ -162,17 +162,49 @@ class Planner {
     return need;
   }
 
-  StageNeed encoding(bool streamed, size_t limit) const {
+  /// How the text encoder runs.
+  struct EncodingWay {
+    bool streamed = false;
+    bool beside = false;  ///< the transformer is bound meanwhile
+  };
+
+  /// Beside the transformer if both fit, streamed only if it does not fit otherwise.
+  StageNeed choose_encoding(Plan& told) const {
+    std::vector<EncodingWay> ways = {{.beside = true}, {}};
+    if (streams()) ways.push_back({.streamed = true});
+    EncodingWay way;
+    const StageNeed chosen = first_that_fits(std::span<const EncodingWay>(ways), way,
+                                             [&](const auto& w, size_t limit) { return encoding(w, limit); });
+    told.text_encoder_streamed = way.streamed;
+    told.transformer_beside = way.beside;
+    return chosen;
+  }
+
+  StageNeed encoding(const EncodingWay& way, size_t limit) const {
+    WeightBytes fixed;
+    if (way.beside && !memory_.weights_copied) fixed.own = transformer_copies();
     if (memory_.prompts_encoded)
-      return need(Stage::encode, {}, limit, [](size_t) { return std::optional<PoolUse>(PoolUse{}); });
-    WeightBytes fixed = text_encoder_;
+      return need(Stage::encode, fixed, limit, [](size_t) { return std::optional<PoolUse>(PoolUse{}); });
+    fixed.own += text_encoder_.own;
+    fixed.mapped = text_encoder_.mapped;
     const size_t layers = sum_of(layers_), rows = job_.prompt_tokens.ids.size() + job_.negative_tokens.ids.size();
     const size_t table = dry_.text_encoder().embedding.data.bytes();
     if (memory_.transformer_bound && memory_.weights_copied) fixed.own += transformer_.own;
     if (!memory_.weights_copied && file_of(dry_.text_encoder().embedding.data) != nullptr)
       fixed.mapped -= table - std::min(table, rows * kPagesOfARow);
-    if (streamed) fixed.mapped -= layers, fixed.own += BlockReader::slab_bytes(layers_);
+    if (way.streamed) fixed.mapped -= layers, fixed.own += BlockReader::slab_bytes(layers_);
     return need(Stage::encode, fixed, limit, [&](size_t pool) { return dry_.encode(job_, pool); });
+  }
+
+  /// All that is read of files in the order of its use, if the system's cache has room for it beside `own` bytes.
+  std::vector<FilePart> parts_to_read_ahead(size_t own) const {
+    std::vector<FilePart> parts;
+    for (const std::vector<FileBlock>* blocks : {&layers_, &modulations_, &blocks_})
+      if (blocks != &layers_ || !memory_.prompts_encoded)
+        for (const FileBlock& block : *blocks) parts.insert(parts.end(), block.begin(), block.end());
+    size_t bytes = memory_.weights_copied ? 0 : own;
+    for (const FilePart& part : parts) bytes += part.bytes;
+    return bytes <= memory_.machine_bytes ? parts : std::vector<FilePart>();
   }
 
   /// What the device keeps of layers while there is room stays until the end, and so may what it had for steps.

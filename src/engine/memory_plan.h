@@ -18,6 +18,7 @@ struct MemoryPlan {
   /// Most bytes of the device's pool while encoding, denoising and decoding.
   size_t encode_pool = 0, denoise_pool = 0, decode_pool = 0;
   Caching caching = Caching::cached;  ///< of streamed weights
+  std::vector<FilePart> read_ahead;   ///< in the order of their use; none if the system's cache has no room for all
 };
 
 /// What a process may use and holds already, and how it holds weights.

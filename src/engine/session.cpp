@@ -126,7 +126,7 @@ std::vector<Tensor> Session::encode(std::span<const PromptTokens> prompts, const
   for (const PromptTokens& tokens : prompts) {
     Tensor embeddings = find(tokens);
     if (!embeddings) {
-      WeightLoader load = loader(model_.text_encoder_files);
+      WeightLoader load = loader(model_.text_encoder_files, stop_);
       if (!weights) weights = load_text_encoder(model_.text_encoder, load);
       if (caching && !weights->source)
         weights->source = streamed(
@@ -160,18 +160,22 @@ void Session::end_transformer() {
   model_.transformer_files.release_pages();
 }
 
+TransformerWeights Session::bind_transformer(const std::stop_token& stop) {
+  WeightLoader load = loader(model_.transformer_files, stop);
+  TransformerWeights weights = load_transformer(model_.transformer, load);
+  model_.transformer_files.release_pages();  // of what was converted
+  return weights;
+}
+
 const TransformerWeights& Session::transformer() {
-  if (!transformer_) {
-    WeightLoader load = loader(model_.transformer_files);
-    transformer_ = load_transformer(model_.transformer, load);
-  }
+  if (!transformer_) keep_transformer(bind_transformer(stop_));
   return *transformer_;
 }
 
 const VaeWeights& Session::vae() {
   if (!vae_) {
     refuse_not_finite(model_.vae_files, stop_);  // would pass for black pixels
-    WeightLoader load = loader(model_.vae_files);
+    WeightLoader load = loader(model_.vae_files, stop_);
     vae_ = load_vae(model_.vae, load);
     model_.vae_files.release_pages();  // nearly all of it is copied
   }

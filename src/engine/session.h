@@ -58,6 +58,9 @@ class Session {
   int64_t encoding_steps(std::span<const PromptTokens> prompts);
 
   bool has_transformer() const { return transformer_.has_value(); }
+  /// Binds the transformer for keep_transformer(). Where the device reads host memory, another thread may do so.
+  TransformerWeights bind_transformer(const std::stop_token& stop);
+  void keep_transformer(TransformerWeights weights) { transformer_ = std::move(weights); }
   /// Both stay bound once they are. Weights of the VAE that are no finite numbers are an Error.
   const TransformerWeights& transformer();
   /// Until the prompts are encoded next, or end_transformer(), the weights of layers are read from the disk as they
@@ -78,7 +81,9 @@ class Session {
   std::string store_key(const PromptTokens& tokens);
   Tensor encode(const TextEncoderWeights& weights, const PromptTokens& tokens, const std::function<void()>& layer_done);
   void check_finite(const Tensor& embeddings);
-  WeightLoader loader(const Checkpoint& files) { return {files, machine_.device(), held_, stop_}; }
+  WeightLoader loader(const Checkpoint& files, const std::stop_token& stop) {
+    return {files, machine_.device(), held_, stop};
+  }
 
   EngineOptions options_;
   HeldType held_;

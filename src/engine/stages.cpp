@@ -45,7 +45,11 @@ void Stages::report() const {
 }
 
 void Stages::end_stage() {
-  if (running_) add(now_.stage, seconds_since(stage_start_));
+  if (running_) {
+    const auto end = Clock::now();
+    timeline_.push_back({.what = std::string(name_of(now_.stage)), .begin_s = at(stage_start_), .end_s = at(end)});
+    add(now_.stage, timeline_.back().end_s - timeline_.back().begin_s);
+  }
   running_ = false;
 }
 

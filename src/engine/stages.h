@@ -17,6 +17,10 @@ class Stages {
   void step_done();
   /// Ends the current stage. Times of every stage so far, in order.
   std::vector<StageTime> finish();
+  /// When each stage ran.
+  const std::vector<Activity>& timeline() const { return timeline_; }
+  /// Seconds from the making of this object to `time`.
+  double at(Clock::time_point time) const { return std::chrono::duration<double>(time - origin_).count(); }
 
   /// Adds time that was spent before the first stage.
   void add(Stage stage, double seconds);
@@ -27,8 +31,10 @@ class Stages {
 
   ProgressFunction report_;
   std::vector<StageTime> times_;
+  std::vector<Activity> timeline_;
   Progress now_;
   bool running_ = false;
+  Clock::time_point origin_ = Clock::now();
   Clock::time_point stage_start_, step_start_;
   std::vector<double> step_seconds_;
 };

@@ -38,6 +38,13 @@ class PictureTest(ProgramTest):
         for word in ["cpu", "1 thread", "transformer", "text_encoder", "vae"]:
             self.assertIn(word, messages)
 
+    def test_verbose_shows_what_was_done_at_the_same_time(self):
+        _, messages = self.run_program("generate", "--prompt", "x", *QUICK, "--prompt-cache", "off", "--verbose")
+        span = r"from [\d.]+ s to [\d.]+ s"
+        self.assertRegex(messages, rf"(?m)^encode {span}, then the text encoder is released$")
+        self.assertRegex(messages, rf"(?m)^transformer bound {span}(, [\d.]+ s of it beside \w+)*$")
+        self.assertRegex(messages, rf"(?m)^weights read ahead {span}, [\d.]+ MiB(, [\d.]+ s of it beside \w+)*$")
+
     def test_count_numbers_the_pictures_and_counts_the_seeds(self):
         output, _ = self.run_program("generate", "--prompt", "a red star", *QUICK, "--count", "3", "--seed", "5",
                                      "--output", "star.png")
