@@ -33,6 +33,9 @@ struct Block {
   }
 };
 
+/// Scores of a warp's queries and a block's keys, then weights, as the accumulators of a lane hold them.
+using Scores = float[kKeys / 8][4];
+
 /// Rows g and g + 8 of a warp's queries, as the accumulators of a lane hold them.
 template <int kWidth>
 struct Rows {
@@ -41,7 +44,7 @@ struct Rows {
   float sum[2] = {};  // of this lane's columns
 
   /// Turns scores into weights and weakens what was summed before. `factor` goes to the base-2 logarithm.
-  __device__ void renew(float (&scores)[kKeys / 8][4], float factor) {
+  __device__ void renew(Scores& scores, float factor) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float most = greatest[half];
@@ -64,40 +67,42 @@ struct Rows {
   }
 };
 
+/// A tile of queries of one head, and the blocks of keys and values that pass by.
 template <int kWidth>
-__global__ void __launch_bounds__(kThreads) attend(FlashAttention a, float factor) {
-  extern __shared__ __align__(128) uint8_t memory[];
-  constexpr uint32_t kBlockBytes = kKeys * kWidth * 2;
-  const Tile tile = a.tiles[blockIdx.x];
+struct Pass {
+  static constexpr uint32_t kBlockBytes = kKeys * kWidth * 2;
+
+  const FlashAttention& a;
+  const Tile tile;
   const int head = blockIdx.y, kv_head = head / (a.heads / a.kv_heads);
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const int64_t q_stride = int64_t{a.heads} * a.width, kv_stride = int64_t{a.kv_heads} * a.width;
-  const Block<kWidth> q{shared_address(memory)};
-  const auto k_block = [&](int i) { return Block<kWidth>{q.base + kTileQueries * kWidth * 2 + (i % 2) * kBlockBytes}; };
-  const auto v_block = [&](int i) { return Block<kWidth>{k_block(i).base + 2 * kBlockBytes}; };
   const int key_end = a.causal ? min(tile.key_end, tile.query + tile.queries) : tile.key_end;
   const int blocks = (key_end - tile.key_begin + kKeys - 1) / kKeys;
-  const auto fill = [&](const Block<kWidth>& block, const void* from, int i) {
+  const Block<kWidth> q;
+
+  __device__ Pass(const FlashAttention& attention, uint32_t memory)
+      : a(attention), tile(attention.tiles[blockIdx.x]), q{memory} {}
+
+  __device__ Block<kWidth> k_block(int i) const { return {q.base + kTileQueries * kWidth * 2 + i % 2 * kBlockBytes}; }
+  __device__ Block<kWidth> v_block(int i) const { return {k_block(i).base + 2 * kBlockBytes}; }
+
+  __device__ void fill_queries() const {
+    q.fill(static_cast<const __nv_bfloat16*>(a.q) + tile.query * q_stride + head * a.width, q_stride, kTileQueries,
+           tile.queries, a.width);
+  }
+
+  /// Begins the copies of block i, if there is one.
+  __device__ void fill(const Block<kWidth>& block, const void* from, int i) const {
     if (i < blocks) {
       const int first = tile.key_begin + i * kKeys;
       block.fill(static_cast<const __nv_bfloat16*>(from) + first * kv_stride + kv_head * a.width, kv_stride, kKeys,
                  key_end - first, a.width);
     }
     commit_copies();
-  };
+  }
 
-  q.fill(static_cast<const __nv_bfloat16*>(a.q) + tile.query * q_stride + head * a.width, q_stride, kTileQueries,
-         tile.queries, a.width);
-  fill(k_block(0), a.k, 0);
-  fill(v_block(0), a.v, 0);
-
-  Rows<kWidth> rows;
-  const int first_query = tile.query + warp * kWarpQueries + lane / 4;
-  for (int i = 0; i < blocks; ++i) {
-    wait_copies<1>();  // the keys
-    __syncthreads();
-    fill(k_block(i + 1), a.k, i + 1);
-    float scores[kKeys / 8][4] = {};
+  __device__ void multiply_keys(Scores& scores, int i) const {
 #pragma unroll
     for (int step = 0; step < kWidth / 16; ++step) {
       uint32_t query[4];
@@ -110,25 +115,27 @@ __global__ void __launch_bounds__(kThreads) attend(FlashAttention a, float facto
         multiply_add(scores[2 * n + 1], query, key[2], key[3]);
       }
     }
-    const int first_key = tile.key_begin + i * kKeys;
-    if (first_key + kKeys > (a.causal ? tile.query : key_end)) {
-#pragma unroll
-      for (int n = 0; n < kKeys / 8; ++n)
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const int key = first_key + 8 * n + lane % 4 * 2 + e % 2;
-          if (key >= key_end || (a.causal && key > first_query + e / 2 * 8)) scores[n][e] = -INFINITY;
-        }
-    }
-    rows.renew(scores, factor);
+  }
 
-    wait_copies<1>();  // the values
-    __syncthreads();
-    fill(v_block(i + 1), a.v, i + 1);
+  /// Keys behind the last one, or behind a query that sees none of the later ones, get no weight.
+  __device__ void mask(Scores& scores, int i) const {
+    const int first_key = tile.key_begin + i * kKeys;
+    if (first_key + kKeys <= (a.causal ? tile.query : key_end)) return;
+    const int first_query = tile.query + warp * kWarpQueries + lane / 4;
+#pragma unroll
+    for (int n = 0; n < kKeys / 8; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const int key = first_key + 8 * n + lane % 4 * 2 + e % 2;
+        if (key >= key_end || (a.causal && key > first_query + e / 2 * 8)) scores[n][e] = -INFINITY;
+      }
+  }
+
+  __device__ void add_values(Rows<kWidth>& rows, const Scores& weights, int i) const {
 #pragma unroll
     for (int step = 0; step < kKeys / 16; ++step) {
-      const auto& low = scores[2 * step];
-      const auto& high = scores[2 * step + 1];
+      const auto& low = weights[2 * step];
+      const auto& high = weights[2 * step + 1];
       const uint32_t weight[4] = {pack_bf16(low[0], low[1]), pack_bf16(low[2], low[3]), pack_bf16(high[0], high[1]),
                                   pack_bf16(high[2], high[3])};
 #pragma unroll
@@ -141,20 +148,47 @@ __global__ void __launch_bounds__(kThreads) attend(FlashAttention a, float facto
     }
   }
 
+  __device__ void write(const Rows<kWidth>& rows) const {
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const float inverse = 1.0f / quad_sum(rows.sum[half]);
-    const int row = warp * kWarpQueries + lane / 4 + 8 * half;
-    if (row >= tile.queries) continue;
-    auto* to = static_cast<__nv_bfloat16*>(a.out[tile.stream]) + (tile.out_row + row) * q_stride + head * a.width;
+    for (int half = 0; half < 2; ++half) {
+      const float inverse = 1.0f / quad_sum(rows.sum[half]);
+      const int row = warp * kWarpQueries + lane / 4 + 8 * half;
+      if (row >= tile.queries) continue;
+      auto* to = static_cast<__nv_bfloat16*>(a.out[tile.stream]) + (tile.out_row + row) * q_stride + head * a.width;
 #pragma unroll
-    for (int n = 0; n < kWidth / 8; ++n) {
-      const int column = 8 * n + lane % 4 * 2;
-      if (column < a.width)
-        *reinterpret_cast<uint32_t*>(to + column) =
-            pack_bf16(rows.out[n][2 * half] * inverse, rows.out[n][2 * half + 1] * inverse);
+      for (int n = 0; n < kWidth / 8; ++n) {
+        const int column = 8 * n + lane % 4 * 2;
+        if (column < a.width)
+          *reinterpret_cast<uint32_t*>(to + column) =
+              pack_bf16(rows.out[n][2 * half] * inverse, rows.out[n][2 * half + 1] * inverse);
+      }
     }
   }
+};
+
+template <int kWidth>
+__global__ void __launch_bounds__(kThreads) attend(const __grid_constant__ FlashAttention a, float factor) {
+  extern __shared__ __align__(128) uint8_t memory[];
+  const Pass<kWidth> pass(a, shared_address(memory));
+  pass.fill_queries();
+  pass.fill(pass.k_block(0), a.k, 0);
+  pass.fill(pass.v_block(0), a.v, 0);
+  Rows<kWidth> rows;
+  for (int i = 0; i < pass.blocks; ++i) {
+    wait_copies<1>();  // the keys
+    __syncthreads();
+    pass.fill(pass.k_block(i + 1), a.k, i + 1);
+    Scores scores = {};
+    pass.multiply_keys(scores, i);
+    pass.mask(scores, i);
+    rows.renew(scores, factor);
+
+    wait_copies<1>();  // the values
+    __syncthreads();
+    pass.fill(pass.v_block(i + 1), a.v, i + 1);
+    pass.add_values(rows, scores, i);
+  }
+  pass.write(rows);
 }
 
 template <int kWidth>

@@ -173,6 +173,23 @@ struct Turns {
   }
 };
 
+/// The rows of a lane, its weighted sums divided by the sum of weights.
+__device__ void write_rows(const FlashAttention& a, const Tile& tile, int head, int row, const Accumulator& out,
+                           const Running& running) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const float inverse = 1.0f / quad_sum(running.sum[half]);
+    const int query = row + 8 * half;
+    if (query >= tile.queries) continue;
+    auto* to = static_cast<__nv_bfloat16*>(a.out[tile.stream]) +
+               (int64_t{tile.out_row + query} * a.heads + head) * kWidth + threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int j = 0; j < 16; ++j)
+      *reinterpret_cast<uint32_t*>(to + 8 * j) =
+          pack_bf16(out[4 * j + 2 * half] * inverse, out[4 * j + 2 * half + 1] * inverse);
+  }
+}
+
 __device__ void multiply_blocks(const FlashAttention& a, const Tile& tile, const Stage& stage, int head, float factor) {
   const Span span(a, tile);
   const int first_row = (threadIdx.x / kGroup - 1) * 64;
@@ -220,19 +237,7 @@ __device__ void multiply_blocks(const FlashAttention& a, const Tile& tile, const
   begin_sum(out, weights, stage, span.blocks - 1);
   wait_products<0>();
   pin(out);
-
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const float inverse = 1.0f / quad_sum(running.sum[half]);
-    const int query = row + 8 * half;
-    if (query >= tile.queries) continue;
-    auto* to = static_cast<__nv_bfloat16*>(a.out[tile.stream]) +
-               (int64_t{tile.out_row + query} * a.heads + head) * kWidth + lane % 4 * 2;
-#pragma unroll
-    for (int j = 0; j < 16; ++j)
-      *reinterpret_cast<uint32_t*>(to + 8 * j) =
-          pack_bf16(out[4 * j + 2 * half] * inverse, out[4 * j + 2 * half + 1] * inverse);
-  }
+  write_rows(a, tile, head, row, out, running);
 }
 
 #endif
