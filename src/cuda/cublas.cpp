@@ -233,11 +233,11 @@ void Cublas::multiply(const Product& p, cudaStream_t stream, void* workspace) {
   if (p.rows == 0 || p.outs == 0) return;
   const Plan& plan = plan_for(p);
   plan.point(p);
-  const float one = 1, added = p.added != nullptr ? 1.0f : 0.0f;
-  check_cublas(
-      library_->matmul(library_->handle, plan.desc, &one, p.w.data, plan.w, p.x.data, plan.x, &added, Plan::added_of(p),
-                       plan.d, p.d.data, plan.d, &plan.algorithm, workspace, kWorkspaceBytes, stream),
-      "a product");
+  const float added = p.added != nullptr ? 1.0f : 0.0f;
+  check_cublas(library_->matmul(library_->handle, plan.desc, &p.factor, p.w.data, plan.w, p.x.data, plan.x, &added,
+                                Plan::added_of(p), plan.d, p.d.data, plan.d, &plan.algorithm, workspace,
+                                kWorkspaceBytes, stream),
+               "a product");
 }
 
 }  // namespace inkstone

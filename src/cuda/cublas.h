@@ -10,8 +10,8 @@
 
 namespace inkstone {
 
-/// d (rows, outs) = x (rows, depth) wᵀ + bias, then GELU or + added. All row-major; `stride` is from row to row, `step`
-/// from one product of a batch to the next, both in elements.
+/// d (rows, outs) = factor * x (rows, depth) wᵀ + added + bias, then GELU. All row-major; `stride` is from row to row,
+/// `step` from one product of a batch to the next, both in elements.
 struct Product {
   struct Operand {
     const void* data = nullptr;
@@ -28,7 +28,8 @@ struct Product {
   int64_t d_stride = 0, d_step = 0;
   const void* bias = nullptr;   ///< (outs) of d's type
   bool gelu = false;            ///< the tanh form
-  const void* added = nullptr;  ///< like d
+  const void* added = nullptr;  ///< like d; may be d itself
+  float factor = 1;
   int64_t batch = 1;
 };
 

@@ -9,6 +9,15 @@ namespace {
 
 constexpr size_t kScratch = size_t{768} << 20;  // bands and expanded weights, which no plan counts
 
+/// Rows between the two halves of side branches.
+size_t low_rank_bytes(std::span<const LinearPart> parts) {
+  int64_t numbers = 0;
+  for (const LinearPart& part : parts)
+    for (const Slab& slab : part.layer->slabs)
+      for (const SideBranch& branch : slab.branches) numbers += part.x.dim(0) * (branch.rank() + cuda::kRoundedUnit);
+  return static_cast<size_t>(numbers) * sizeof(float);
+}
+
 class CudaDevice final : public Device {
  public:
   explicit CudaDevice(const CudaOptions& options) : context_(options), kernels_(context_) {}
@@ -27,6 +36,7 @@ class CudaDevice final : public Device {
   std::shared_ptr<Buffer> allocate(size_t bytes) override { return context_.memory().allocate(bytes); }
   MemoryUse memory() const override { return {context_.memory().current(), context_.memory().peak()}; }
   void reset_peak() override { context_.memory().reset_peak(); }
+  size_t step_bytes(std::span<const LinearPart> parts) const override { return low_rank_bytes(parts); }
   std::optional<size_t> own_memory() const override {
     const size_t limit = context_.memory().limit();
     return limit - std::min(limit, kScratch);

@@ -60,11 +60,39 @@ Tensor joined_bias(CudaContext& context, const Linear& layer) {
   return bias;
 }
 
+Tensor zeros(CudaContext& context, const Shape& shape, DType type) {
+  const Tensor made = context.empty(shape, type);
+  check_cuda(cudaMemsetAsync(made.data<void>(), 0, made.bytes(), context.stream()), "clearing weights");
+  return made;
+}
+
+Fp8Branch rounded_branch(CudaContext& context, const SideBranch& branch, int64_t column) {
+  const int64_t rank = branch.rank(), unit = cuda::kRoundedUnit, rows = (rank + unit - 1) / unit * unit;
+  Fp8Branch made = {.codes = zeros(context, {rows, branch.down.in}, DType::f8_e4m3),
+                    .scales = zeros(context, {rows}, DType::f32),
+                    .up = dense(context, branch.up),
+                    .factor = branch.factor,
+                    .column = column};
+  round_weight(context, branch.down, made.codes.rows(0, rank), made.scales.rows(0, rank));
+  return made;
+}
+
+/// A weight that views rows of codes.
+Weight view_of(const Tensor& codes, const Tensor& scales, int64_t begin, int64_t end) {
+  const int64_t in = codes.dim(1);
+  return {.format = WeightFormat::f8_e4m3,
+          .out = end - begin,
+          .in = in,
+          .data = codes.rows(begin, end),
+          .scales = scales.rows(begin, end).reshape({end - begin, 1}),
+          .group = in};
+}
+
 }  // namespace
 
 bool suits_fp8(const Linear& layer) {
-  return layer.tolerance != nullptr && !layer.has_branches() && layer.in() % cuda::kRoundedUnit == 0 &&
-         layer.out() % cuda::kRoundedUnit == 0 && layer.in() <= cuda::kMaxRounded;
+  return layer.tolerance != nullptr && layer.in() % cuda::kRoundedUnit == 0 && layer.out() % cuda::kRoundedUnit == 0 &&
+         layer.in() <= cuda::kMaxRounded;
 }
 
 const Fp8Layer& fp8_layer(CudaContext& context, const Linear& layer) {
@@ -78,6 +106,7 @@ const Fp8Layer& fp8_layer(CudaContext& context, const Linear& layer) {
     for (const Slab& slab : layer.slabs) {
       const int64_t end = first + slab.weight.out;
       round_weight(context, slab.weight, made->codes.rows(first, end), made->scales.rows(first, end));
+      for (const SideBranch& branch : slab.branches) made->branches.push_back(rounded_branch(context, branch, first));
       first = end;
     }
     check_launch("rounding weights");
@@ -89,15 +118,15 @@ const Fp8Layer& fp8_layer(CudaContext& context, const Linear& layer) {
 void keep_in_fp8(CudaContext& context, Linear& layer) {
   const Fp8Layer& form = fp8_layer(context, layer);
   int64_t first = 0;
+  auto kept = form.branches.begin();
   for (Slab& slab : layer.slabs) {
-    Weight& w = slab.weight;
-    const int64_t end = first + w.out;
-    w = {.format = WeightFormat::f8_e4m3,
-         .out = w.out,
-         .in = w.in,
-         .data = form.codes.rows(first, end),
-         .scales = form.scales.rows(first, end).reshape({w.out, 1}),
-         .group = w.in};
+    const int64_t end = first + slab.weight.out;
+    slab.weight = view_of(form.codes, form.scales, first, end);
+    for (SideBranch& branch : slab.branches) {
+      branch.down = view_of(kept->codes, kept->scales, 0, branch.rank());
+      branch.up = dense_weight(kept->up);
+      ++kept;
+    }
     first = end;
   }
 }

@@ -5,10 +5,20 @@
 
 namespace inkstone {
 
+/// A side branch: down is rounded as its layer is, up stays in bf16, since little work is done with it.
+struct Fp8Branch {
+  Tensor codes;   ///< F8_E4M3 (rank, in), with rows of zeros up to a multiple of cuda::kRoundedUnit
+  Tensor scales;  ///< f32 (rank) likewise
+  Tensor up;      ///< bf16 (outputs of its slab, rank)
+  float factor = 1;
+  int64_t column = 0;  ///< the first output of its slab
+};
+
 struct Fp8Layer final : DeviceForm {
-  Tensor codes;   ///< F8_E4M3 (out, in), the slabs one below the other
-  Tensor scales;  ///< f32 (out): of each row of codes
-  Tensor bias;    ///< bf16 (out); absent if no slab has one
+  Tensor codes;                     ///< F8_E4M3 (out, in), the slabs one below the other
+  Tensor scales;                    ///< f32 (out): of each row of codes
+  Tensor bias;                      ///< bf16 (out); absent if no slab has one
+  std::vector<Fp8Branch> branches;  ///< of all slabs, one after the other
 };
 
 /// Whether a layer may be rounded and has the sizes for it: cuBLASLt takes multiples of 16.

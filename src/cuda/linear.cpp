@@ -7,15 +7,6 @@
 namespace inkstone {
 namespace {
 
-/// A whole matrix as numbers that products read.
-Tensor dense(CudaContext& context, const Weight& weight) {
-  const DType type = context.operand_type();
-  if (weight.format == dense_format(type)) return weight.data;
-  const Tensor expanded = context.empty({weight.out, weight.in}, type);
-  cuda::expand(output(expanded), matrix(weight), weight.out, context.stream());
-  return expanded;
-}
-
 /// What cuBLAS does of an epilogue, and where its result goes.
 struct Plan {
   Plan(CudaContext& context, const Tensor& out, const Epilogue& e)
@@ -25,11 +16,60 @@ struct Plan {
         finishes((e.activation != Activation::none && !gelu) || e.gate || (e.residual && !adds)) {
     // A gated product is only added to something larger: half of the bytes will do.
     product = finishes && e.gate && context.narrow() ? context.empty(out.shape(), DType::bf16) : out;
+    if (adds) added = e.residual;
   }
 
   bool gelu, adds, finishes;
   Tensor product;
+  Tensor added;  // to the product
 };
+
+Product product_of(const Tensor& x, const Tensor& w) {
+  return {.type = x.dtype(),
+          .rows = x.dim(0),
+          .outs = w.dim(0),
+          .depth = x.dim(1),
+          .x = {x.data<void>(), x.dim(1)},
+          .w = {w.data<void>(), w.dim(1)}};
+}
+
+/// x downᵀ.
+Tensor low_rank_rows(CudaContext& context, const Tensor& x, const SideBranch& branch) {
+  const Tensor down = dense(context, branch.down);
+  const Tensor low = context.empty({x.dim(0), branch.rank()}, x.dtype());
+  Product product = product_of(x, down);
+  product.d = output(low);
+  product.d_stride = branch.rank();
+  context.multiply(product);
+  return low;
+}
+
+/// A slab's product, in the columns from `column` on. Side branches come first, so that GELU is of the whole sum.
+void multiply_slab(CudaContext& context, const Tensor& x, const Slab& slab, const Plan& plan, int64_t column) {
+  const auto at_column = [&](const Tensor& t) {
+    return t.data<std::byte>() + static_cast<size_t>(column) * size_of(t.dtype());
+  };
+  const auto multiply = [&](Product product, const void* added) {
+    product.d = {at_column(plan.product), plan.product.dtype()};
+    product.d_stride = plan.product.dim(1);
+    product.added = added;
+    context.multiply(product);
+  };
+  const void* added = plan.added ? at_column(plan.added) : nullptr;
+  for (const SideBranch& branch : slab.branches) {
+    const Tensor low = low_rank_rows(context, x, branch), up = dense(context, branch.up);
+    Product product = product_of(low, up);
+    product.factor = branch.factor;
+    multiply(product, added);
+    added = at_column(plan.product);
+  }
+  const Tensor w = dense(context, slab.weight);
+  const Tensor bias = slab.bias ? as_type(context, slab.bias, plan.product.dtype()) : slab.bias;
+  Product product = product_of(x, w);
+  product.bias = bias ? bias.data<void>() : nullptr;
+  product.gelu = plan.gelu;
+  multiply(product, added);
+}
 
 }  // namespace
 
@@ -40,26 +80,9 @@ void CudaKernels::linear(Tensor& out, const LinearPart& part) {
   if (epilogue.feeds != nullptr || taken_apart) out = retyped(out, context_.operand_or(out.dtype()));
   const Plan plan(context_, out, epilogue);
   const Tensor x = as_type(context_, part.x, context_.operand_type());
-  const int64_t rows = x.dim(0), in = x.dim(1), width = out.dim(1);
   int64_t column = 0;
   for (const Slab& slab : part.layer->slabs) {
-    check(slab.branches.empty(), "device cuda: cannot add side branches (LoRAs) to a layer; cpu can");
-    const Tensor w = dense(context_, slab.weight);
-    const Tensor bias = slab.bias ? as_type(context_, slab.bias, plan.product.dtype()) : slab.bias;
-    const auto at_column = [&](const Tensor& t) {
-      return t.data<std::byte>() + static_cast<size_t>(column) * size_of(t.dtype());
-    };
-    context_.multiply({.type = context_.operand_type(),
-                       .rows = rows,
-                       .outs = slab.weight.out,
-                       .depth = in,
-                       .x = {x.data<void>(), in},
-                       .w = {w.data<void>(), in},
-                       .d = {at_column(plan.product), plan.product.dtype()},
-                       .d_stride = width,
-                       .bias = bias ? bias.data<void>() : nullptr,
-                       .gelu = plan.gelu,
-                       .added = plan.adds ? at_column(epilogue.residual) : nullptr});
+    multiply_slab(context_, x, slab, plan, column);
     column += slab.weight.out;
   }
   if (plan.finishes)
@@ -68,7 +91,7 @@ void CudaKernels::linear(Tensor& out, const LinearPart& part) {
                   .activation = epilogue.activation,
                   .gate = row_vectors(context_, epilogue.gate),
                   .residual = numbers(epilogue.residual)},
-                 rows, width, context_.stream());
+                 out.dim(0), out.dim(1), context_.stream());
 }
 
 void CudaKernels::linear(std::span<Tensor> out, std::span<const LinearPart> parts) {

@@ -10,18 +10,37 @@ namespace {
 /// A bf16 tensor in the second half of an f32 one: numbers in 8 bits leave it free.
 Tensor second_half(const Tensor& t) { return {t.buffer(), t.offset() + t.bytes() / 2, t.shape(), DType::bf16}; }
 
-/// x in 8 bits times a layer's weights.
-Product product_of(const Tensor& x, const Fp8Layer& layer, const cuda::Output& d) {
-  const int64_t in = x.dim(1), outs = layer.codes.dim(0);
+/// x in 8 bits times weights.
+Product product_of(const Tensor& x, const Tensor& codes, const Tensor& scales, const Tensor& d) {
+  const int64_t in = x.dim(1), outs = codes.dim(0);
   return {.type = DType::f8_e4m3,
           .rows = x.dim(0),
           .outs = outs,
           .depth = in,
           .x = {x.data<void>(), in, 0, rounded(x).scales},
-          .w = {layer.codes.data<void>(), in, 0, layer.scales.data<float>()},
-          .d = d,
-          .d_stride = outs,
-          .bias = layer.bias ? layer.bias.data<void>() : nullptr};
+          .w = {codes.data<void>(), in, 0, scales.data<float>()},
+          .d = output(d),
+          .d_stride = outs};
+}
+
+/// d (bf16) += what the side branches make of x in 8 bits. Rows of low rank are bf16.
+void add_branches(CudaContext& context, const Tensor& d, const Tensor& x, const Fp8Layer& layer) {
+  for (const Fp8Branch& branch : layer.branches) {
+    const Tensor low = context.empty({x.dim(0), branch.codes.dim(0)}, DType::bf16);
+    context.multiply(product_of(x, branch.codes, branch.scales, low));
+    const int64_t rank = branch.up.dim(1);
+    void* const columns = d.data<bf16_t>() + branch.column;
+    context.multiply({.type = DType::bf16,
+                      .rows = x.dim(0),
+                      .outs = branch.up.dim(0),
+                      .depth = rank,
+                      .x = {low.data<void>(), low.dim(1)},
+                      .w = {branch.up.data<void>(), rank},
+                      .d = {columns, DType::bf16},
+                      .d_stride = d.dim(1),
+                      .added = columns,
+                      .factor = branch.factor});
+  }
 }
 
 }  // namespace
@@ -40,7 +59,10 @@ void CudaKernels::linear_fp8(Tensor& out, const LinearPart& part) {
   const Tensor product = rounds               ? second_half(out)
                          : narrow && !changes ? retyped(out, DType::bf16)
                                               : context_.empty(out.shape(), DType::bf16);
-  context_.multiply(product_of(x, layer, output(product)));
+  Product main = product_of(x, layer.codes, layer.scales, product);
+  if (layer.bias) main.bias = layer.bias.data<void>();
+  context_.multiply(main);
+  add_branches(context_, product, x, layer);
   const int64_t rows = out.dim(0), width = out.dim(1);
   if (rounds) {
     out = retyped(out, DType::f8_e4m3);

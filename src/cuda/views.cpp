@@ -25,6 +25,14 @@ Tensor rounded_copy(CudaContext& context, const Tensor& x) {
   return codes;
 }
 
+Tensor dense(CudaContext& context, const Weight& weight) {
+  const DType type = context.operand_type();
+  if (weight.format == dense_format(type)) return weight.data;
+  const Tensor expanded = context.empty({weight.out, weight.in}, type);
+  cuda::expand(output(expanded), matrix(weight), weight.out, context.stream());
+  return expanded;
+}
+
 Tensor as_type(CudaContext& context, const Tensor& t, DType type) {
   if (t.dtype() == type) return t;
   const Tensor copy = context.empty(t.shape(), type);

@@ -33,6 +33,9 @@ inline cuda::Matrix matrix(const Weight& w) {
 cuda::SequenceStarts sequence_starts(CudaContext& context, const Sequences& sequences);
 cuda::RowVectors row_vectors(CudaContext& context, const SequenceRows& vectors);
 
+/// A whole matrix as numbers that products read.
+Tensor dense(CudaContext& context, const Weight& weight);
+
 /// A tensor as numbers of a type: itself, or a copy.
 Tensor as_type(CudaContext& context, const Tensor& t, DType type);
 

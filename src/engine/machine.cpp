@@ -74,12 +74,6 @@ void check_arithmetic(const EngineOptions& options) {
         wanted.arithmetic_name);
 }
 
-void check_loras(const EngineOptions& options) {
-  if (options.loras.empty()) return;
-  const bool cuda = resolved(options.device) == DeviceKind::cuda || options.compare == DeviceKind::cuda;
-  check(!cuda, "lora {}: the cuda device cannot apply it, cpu can", options.loras.front().path.string());
-}
-
 /// Makes a stop request take effect before the next op, on every device.
 class StopPoint final : public Interceptor {
  public:
@@ -117,7 +111,6 @@ Isa isa_of(InstructionSet set) {
 struct Machine::Parts {
   Parts(const EngineOptions& options, const Decorate& decorate) {
     check_arithmetic(options);
-    check_loras(options);
     device = make_device(options.device, options, memory);
     Kernels* kernels = &device->kernels();
     if (options.compare) {

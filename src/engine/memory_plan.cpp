@@ -62,15 +62,32 @@ size_t bytes_as_held(const Weight& w, HeldType held) {
   return static_cast<size_t>(w.out * w.in) * size_of(*held);
 }
 
+/// What a slab with its side branches takes on a device that rounds the weights of tolerant layers.
+size_t rounded_bytes(const Slab& slab) {
+  constexpr int64_t kBesideRow = sizeof(float) + sizeof(bf16_t);  // a scale, and the bias again
+  constexpr int64_t kRankUnit = 16;
+  int64_t bytes = slab.weight.out * (slab.weight.in + kBesideRow);
+  for (const SideBranch& branch : slab.branches)
+    bytes += (branch.rank() + kRankUnit) * (slab.weight.in + kBesideRow) +
+             slab.weight.out * branch.rank() * static_cast<int64_t>(sizeof(bf16_t));
+  return static_cast<size_t>(bytes);
+}
+
+/// The same on other devices.
+size_t whole_bytes(const Slab& slab, HeldType held) {
+  size_t bytes = bytes_as_held(slab.weight, held);
+  for (const SideBranch& branch : slab.branches) bytes += bytes_of(branch.down) + bytes_of(branch.up);
+  return bytes;
+}
+
 /// What a device that rounds the weights of tolerant layers holds of a component that takes `bytes` else.
 size_t rounded_bytes(size_t bytes, const TransformerWeights& transformer, HeldType held) {
-  constexpr int64_t kBesideRow = sizeof(float) + sizeof(bf16_t);  // a scale, and the bias again
   for (const BlockWeights& block : transformer.blocks)
     for (const StreamWeights* stream : {&block.txt, &block.img})
       for (const Linear* layer : {&stream->qkv, &stream->out, &stream->up, &stream->down})
         for (const Slab& slab : layer->slabs) {
-          bytes += static_cast<size_t>(slab.weight.out * (slab.weight.in + kBesideRow));
-          bytes -= std::min(bytes, bytes_as_held(slab.weight, held));
+          bytes += rounded_bytes(slab);
+          bytes -= std::min(bytes, whole_bytes(slab, held));
         }
   return bytes;
 }

@@ -52,7 +52,11 @@ void HostBridge::linear(std::span<Tensor> out, std::span<const LinearPart> parts
   std::vector<LinearPart> placed(parts.begin(), parts.end());
   for (LinearPart& part : placed) {
     Linear& layer = layers.emplace_back();
-    for (const Slab& slab : part.layer->slabs) layer.slabs.push_back({up(slab.weight), up(slab.bias)});
+    for (const Slab& slab : part.layer->slabs) {
+      layer.slabs.push_back({up(slab.weight), up(slab.bias)});
+      for (const SideBranch& branch : slab.branches)
+        layer.slabs.back().branches.push_back({up(branch.down), up(branch.up), branch.factor});
+    }
     part.layer = &layer;
     part.x = up(part.x);
     part.epilogue.gate = up(part.epilogue.gate);

@@ -81,10 +81,6 @@ void dequantize_rows(const Weight& weight, int64_t begin, int64_t end, float* ou
     expand_row(weight, plain_expander, row, 0, weight.in, out);
 }
 
-bool Linear::has_branches() const {
-  return std::any_of(slabs.begin(), slabs.end(), [](const Slab& slab) { return !slab.branches.empty(); });
-}
-
 int64_t Linear::out() const {
   int64_t sum = 0;
   for (const Slab& slab : slabs) sum += slab.weight.out;

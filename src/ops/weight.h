@@ -78,7 +78,6 @@ struct Linear {
 
   int64_t in() const { return slabs.front().weight.in; }
   int64_t out() const;
-  bool has_branches() const;
 };
 
 /// Where a convolution's zeros go. The output has floor(size * upsampling / stride) rows and columns either way.

@@ -3,6 +3,7 @@
 #include "engine/bound_memory.h"
 #include "engine/tiny_model.h"
 #include "io/lora_files.h"
+#include "why_no_fp8.h"
 
 namespace inkstone {
 namespace {
@@ -69,6 +70,33 @@ TEST_F(LoraEngineTest, ChangesThePictureInEightBitsAsItDoesInF32) {
   options.arithmetic = Arithmetic::int8;
   ASSERT_GT(difference(plain, exact), 1);
   EXPECT_LT(difference(draw(options).rgb, exact), 0.2 * difference(plain, exact));
+}
+
+TEST_F(LoraEngineTest, ChangesThePictureOnAGpuAsItDoesOnTheCpu) {
+  if (!why_no_cuda().empty()) GTEST_SKIP() << why_no_cuda();
+  EngineOptions options = with({{lora("a.safetensors", 2, {}, 20), 1}});
+  const auto plain = draw(with({})).rgb, exact = draw(options).rgb;
+  options.device = DeviceKind::cuda;
+  options.held_as = HeldAs::f32;
+  EXPECT_LT(difference(draw(options).rgb, exact), 0.01);
+  options.held_as = HeldAs::stored;
+  EXPECT_LT(difference(draw(options).rgb, exact), 0.1 * difference(plain, exact));
+  if (!why_no_fp8().empty()) GTEST_SKIP() << why_no_fp8();
+  options.arithmetic = Arithmetic::fp8;
+  EXPECT_LT(difference(draw(options).rgb, exact), 0.3 * difference(plain, exact));
+}
+
+TEST_F(LoraEngineTest, IsCountedOnAGpu) {
+  if (!why_no_cuda().empty()) GTEST_SKIP() << why_no_cuda();
+  constexpr int64_t kRank = 1024;
+  const auto numbers = static_cast<uint64_t>(kRank * (shape()[0] + shape()[1]));
+  EngineOptions plain = with({}), changed = with({{lora("a.safetensors", 0.02f, {}, kRank), 1}});
+  plain.device = changed.device = DeviceKind::cuda;
+  const auto need = [](const EngineOptions& o) { return Engine::open(o).plan(small_request()).stages[1].own_bytes; };
+  EXPECT_GT(need(changed), need(plain) + numbers * sizeof(float));
+  if (!why_no_fp8().empty()) GTEST_SKIP() << why_no_fp8();
+  plain.arithmetic = changed.arithmetic = Arithmetic::fp8;
+  EXPECT_GT(need(changed), need(plain) + numbers);
 }
 
 TEST_F(LoraEngineTest, IsStreamedWithItsBlockAndCounted) {

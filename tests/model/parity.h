@@ -107,6 +107,12 @@ inline const std::vector<ParityCase>& parity_cases() {
   INSTANTIATE_TEST_SUITE_P(All, Suite, ::testing::ValuesIn(parity_cases()), \
                            [](const auto& test) { return name_of(test.param); })
 
+// Widths of random_a divide by 16, those of random_b do not.
+inline constexpr ParityCase kFp8Cases[] = {{"cuda_fp8", "random_a", false}, {"cuda_fp8", "random_b", false}};
+#define INKSTONE_ON_FP8(Suite)                                         \
+  INSTANTIATE_TEST_SUITE_P(Fp8, Suite, ::testing::ValuesIn(kFp8Cases), \
+                           [](const auto& test) { return name_of(test.param); })
+
 #define INKSTONE_ON_ALL_DEVICES(Suite)                                \
   INSTANTIATE_TEST_SUITE_P(All, Suite, ::testing::ValuesIn(kDevices), \
                            [](const auto& test) { return std::string(test.param); })

@@ -101,10 +101,7 @@ TEST_P(TransformerParityTest, WholeForwardPass) {
 
 INKSTONE_ON_ALL_MODELS(TransformerParityTest);
 
-// Widths of random_a divide by 16, those of random_b do not.
-constexpr ParityCase kFp8Cases[] = {{"cuda_fp8", "random_a", false}, {"cuda_fp8", "random_b", false}};
-INSTANTIATE_TEST_SUITE_P(Fp8, TransformerParityTest, ::testing::ValuesIn(kFp8Cases),
-                         [](const auto& test) { return name_of(test.param); });
+INKSTONE_ON_FP8(TransformerParityTest);
 
 }  // namespace
 }  // namespace inkstone

@@ -13,8 +13,6 @@ class LinearTest : public OpsTest {
 };
 INKSTONE_ON_EVERY_DEVICE(LinearTest);
 
-constexpr const char* kNoBranches = "the cuda device refuses layers with side branches";
-
 /// Half as much again as is expected of a sum of k products, and ten roundings for what follows the sum.
 double tolerance(int64_t k) { return (10 + 0.6 * std::sqrt(static_cast<double>(k))) * kRounding; }
 
@@ -85,7 +83,6 @@ TEST_P(LinearTest, SlabsOfDifferentFormatsMakeOneLayer) {
 }
 
 TEST_P(LinearTest, SideBranchesBesideEveryFormat) {
-  if (!GetParam().isa) GTEST_SKIP() << kNoBranches;
   for (const LinearSize& size : kSizes)
     for (const WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::affine4, WeightFormat::q4_k})
       for (const size_t branches : {size_t{1}, size_t{3}}) {
@@ -100,7 +97,6 @@ TEST_P(LinearTest, SideBranchesBesideEveryFormat) {
 }
 
 TEST_P(LinearTest, SideBranchOfAHighRankEqualsTheMergedMatrix) {
-  if (!GetParam().isa) GTEST_SKIP() << kNoBranches;
   Linear layer = layer_of(WeightFormat::f32, {130}, 96, 3);
   const SideBranch branch = {random_weight(WeightFormat::f32, 800, 96, 8),
                              random_weight(WeightFormat::f32, 130, 800, 9), 1.5f};
@@ -116,7 +112,7 @@ TEST_P(LinearTest, SideBranchOfAHighRankEqualsTheMergedMatrix) {
   const Linear plain = {{{dense_weight(merged), layer.slabs[0].bias}}};
   layer.slabs[0].branches = {branch};
   const Tensor x = random_normal({40, 96}, 1);
-  EXPECT_LT(relative_l2(tested().linear(x, layer), reference().linear(x, plain)), 1e-6);
+  EXPECT_LT(relative_l2(tested().linear(x, layer), reference().linear(x, plain)), allowed(1e-6));
 }
 
 /// Sequences of a stream and, for each, a row of a table of gates.
@@ -133,7 +129,7 @@ TEST_P(LinearTest, EveryEpilogueOnSeveralParts) {
   const Gates txt_gates({5, 0, 1, 20}, 100), img_gates({100, 30, 1, 2}, 100);
   const Tensor txt_x = random_normal({26, 64}, 1), img_x = random_normal({133, 96}, 2);
   const Tensor txt_residual = random_normal({26, 100}, 5), img_residual = random_normal({133, 100}, 6);
-  if (GetParam().isa) add_branches(txt, 2);
+  add_branches(txt, 2);
   for (const Activation activation : {Activation::none, Activation::silu, Activation::gelu_tanh})
     for (const bool gated : {false, true})
       for (const bool added : {false, true}) {
