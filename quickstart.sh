@@ -8,7 +8,7 @@ source "$here/tools/setup.sh"
 prepare() {
   cd "$here"
   install_missing "${BUILD_PACKAGES[@]}"
-  [[ -f build/CMakeCache.txt ]] || cmake --preset release -DINKSTONE_TESTS=OFF >&2
+  [[ -f build/build.ninja ]] || cmake --preset release -DINKSTONE_TESTS=OFF >&2
   build release inkstone_program
 }
 
@@ -16,6 +16,9 @@ prepare() {
 options=("$@")
 if ((!$#)); then
   mkdir -p "$here/pictures"
-  options=(--prompt "a yellow star on a blue background" --seed 1 --output "$here/pictures/star.png")
+  options=(--seed 1 --output "$here/pictures/star.png")
+fi
+if ! printf '%s\n' "$@" | grep -qE '^(--prompt|--like|--help|-h)($|=)'; then
+  options+=(--prompt "a yellow star on a blue background")
 fi
 exec "$here/build/inkstone" generate "${options[@]}"
