@@ -16,6 +16,7 @@ using nlohmann::json;
 constexpr size_t kMaxFileBytes = size_t{64} << 20;
 constexpr int kMaxDepth = 64;
 constexpr size_t kMaxShown = 80;  // bytes of foreign text in an error
+constexpr size_t kListed = 20;    // names in an error
 
 std::string shortened(std::string text) {
   if (text.size() <= kMaxShown) return text;
@@ -66,6 +67,13 @@ json parse_json(std::string_view text, const std::filesystem::path& source) {
 }
 
 std::string shown(const json& value) { return shortened(value.dump(-1, ' ', false, json::error_handler_t::replace)); }
+
+std::string first_names(const std::vector<std::string>& names) {
+  std::vector<std::string> first;
+  for (size_t i = 0; i < std::min(names.size(), kListed); ++i) first.push_back(shown(names[i]));
+  const std::string text = fmt::format("{}", fmt::join(first, ", "));
+  return names.size() <= kListed ? text : fmt::format("{} and {} more", text, names.size() - kListed);
+}
 
 JsonFile JsonFile::read(const std::filesystem::path& path) {
   const auto file = MappedFile::open(path);

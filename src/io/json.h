@@ -18,6 +18,9 @@ nlohmann::json parse_json(std::string_view text, const std::filesystem::path& so
 /// cut.
 std::string shown(const nlohmann::json& value);
 
+/// `"a", "b" and 7 more`: the first of some names, for an error.
+std::string first_names(const std::vector<std::string>& names);
+
 /// A JSON object and where it came from. Accessors throw Error naming the file, the field, the value found and what
 /// would be right.
 class JsonFile {

@@ -9,7 +9,6 @@
 namespace inkstone {
 namespace {
 
-constexpr size_t kListed = 20;                                       // names in an error
 constexpr std::string_view kPeftMetadata = "lora_adapter_metadata";  // of diffusers, in the file's header
 constexpr std::string_view kPeftConfig = "adapter_config.json";      // of PEFT, beside the file
 constexpr std::string_view kPeftPrefix = "base_model.model.";
@@ -260,13 +259,6 @@ std::string flattened(std::string_view layer) {
   std::string flat(layer);
   std::replace(flat.begin(), flat.end(), '.', '_');
   return flat;
-}
-
-std::string first_names(const std::vector<std::string>& names) {
-  std::vector<std::string> first;
-  for (size_t i = 0; i < std::min(names.size(), kListed); ++i) first.push_back(shown(names[i]));
-  const std::string text = fmt::format("{}", fmt::join(first, ", "));
-  return names.size() <= kListed ? text : fmt::format("{} and {} more", text, names.size() - kListed);
 }
 
 Lora read_lora(const std::filesystem::path& path) {

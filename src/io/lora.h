@@ -53,7 +53,4 @@ enum class Unmatched : uint8_t { refuse, leave_out };
 /// tensors that belong to no layer, with a list of them.
 std::vector<std::string> attach_lora(Checkpoint& transformer, const Lora& lora, double scale, Unmatched unmatched);
 
-/// `"a", "b" and 7 more`: the first of some names.
-std::string first_names(const std::vector<std::string>& names);
-
 }  // namespace inkstone

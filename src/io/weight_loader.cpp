@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/host_memory.h"
+#include "io/json.h"
 
 namespace inkstone {
 namespace {
@@ -72,10 +73,19 @@ void WeightLoader::check_stop() const {
   if (stop_.stop_requested()) throw Cancelled();
 }
 
+std::string WeightLoader::unused_beside(const std::string& name) const {
+  const std::string layer = name.substr(0, name.rfind('.') + 1);
+  std::vector<std::string> names;
+  for (const auto& [canonical, tensor] : checkpoint_.tensors)
+    if (canonical.starts_with(layer) && !used_.contains(canonical)) names.push_back(tensor.name);
+  return names.empty() ? "" : fmt::format("; unused of its layer: {}", first_names(names));
+}
+
 const StoredTensor& WeightLoader::need(const std::string& name) {
   const StoredTensor* tensor = checkpoint_.find(name);
-  check(tensor != nullptr, "{}: tensor \"{}\" is missing{}", checkpoint_.path.string(), name,
-        checkpoint_.scheme == &diffusers_scheme() ? "" : " (its name in diffusers)");
+  if (tensor == nullptr)
+    fail("{}: tensor \"{}\" is missing{}{}", checkpoint_.path.string(), name,
+         checkpoint_.scheme == &diffusers_scheme() ? "" : " (its name in diffusers)", unused_beside(name));
   used_.insert(name);
   return *tensor;
 }

@@ -65,6 +65,7 @@ class WeightLoader {
 
  private:
   const StoredTensor& need(const std::string& name);
+  std::string unused_beside(const std::string& name) const;  // for an error: it may be there under a wrong name
   Weight matrix(const std::string& layer, int64_t out, int64_t in);
   Weight packed_matrix(const std::string& layer, const PackedWeight& packed, int64_t out, int64_t in);
   std::vector<SideBranch> side_branches(const std::string& layer) const;

@@ -239,6 +239,9 @@ TEST_F(WeightLoaderTest, MissingTensorsAreNamed) {
   const Checkpoint c = checkpoint({{"x.weight", counting({2, 3})}});
   EXPECT_THAT(error_of([&] { WeightLoader(c, device_).linear("x", 2, 3); }),
               AllOf(HasSubstr("t.safetensors"), HasSubstr("\"x.bias\" is missing")));
+  const Checkpoint misnamed = checkpoint({{"x.weight", counting({2, 3})}, {"x.bias2", counting({2})}});
+  EXPECT_THAT(error_of([&] { WeightLoader(misnamed, device_).linear("x", 2, 3); }),
+              HasSubstr("\"x.bias\" is missing; unused of its layer: \"x.bias2\""));
   EXPECT_THAT(error_of([&] { WeightLoader(c, device_).conv2d("y", 2, 3); }), HasSubstr("\"y.weight\" is missing"));
 }
 
