@@ -142,6 +142,7 @@ struct Request {
   std::optional<int64_t> max_sequence_length;  ///< cut longer prompts to this many rows, 1 to kMaxSequenceLength
   std::filesystem::path noise;                 ///< F32 tensor `noise` (count, z, H/f, W/f) instead of the seed's
   std::optional<int64_t> noise_index;          ///< draw this picture of the noise file alone; count is 1 then
+  std::string model_fingerprint;               ///< of the model that is meant; with another one there is a note
   std::filesystem::path save_latents;          ///< write F32 tensor `latents`, same shape, before denormalisation
   ProgressFunction progress;
   std::stop_token stop;  ///< Cancelled is thrown soon after a stop request

@@ -69,13 +69,16 @@ void choose_texts(Job& job, const Model& model, const Request& request) {
   job.prompt = request.prompt;
   job.prompt_tokens = tokenize(job, model, "prompt", job.prompt);
   job.guided = job.cfg > 1;  // as the pipeline of diffusers decides
+  if (!job.guided && !request.negative_prompt) return;
+  const std::string negative = request.negative_prompt.value_or(std::string(kBlank));
+  const PromptTokens tokens =
+      tokenize(job, model, "negative prompt", negative);  // a wrong one is wrong without use, too
   if (!job.guided) {
-    if (request.negative_prompt)
-      job.notes.push_back(fmt::format("the negative prompt has no effect: cfg is {}, not above 1", job.cfg));
+    job.notes.push_back(fmt::format("the negative prompt has no effect: cfg is {}, not above 1", job.cfg));
     return;
   }
-  job.negative = request.negative_prompt.value_or(std::string(kBlank));
-  job.negative_tokens = tokenize(job, model, "negative prompt", job.negative);
+  job.negative = negative;
+  job.negative_tokens = tokens;
 }
 
 /// The file's pictures, or the one at `index`.
@@ -109,6 +112,9 @@ Job make_job(const Model& model, const Request& request) {
   choose_numbers(job, model, request);
   check(!job.noise_index || job.count == 1, "count {}: 1 works with one picture of a noise file", job.count);
   choose_texts(job, model, request);
+  if (!request.model_fingerprint.empty() && request.model_fingerprint != model.fingerprint)
+    job.notes.push_back(fmt::format("the model is another than the picture was made with (fingerprint {}, here {})",
+                                    request.model_fingerprint, model.fingerprint));
   return job;
 }
 

@@ -97,6 +97,7 @@ std::string picture_metadata(const Job& job, const Model& model, const EngineOpt
       {"width", job.width},
       {"height", job.height},
       {"model", model.name},
+      {"fingerprint", model.fingerprint},
       {"dtype", name_in(kHeldAs, options.held_as)},
       {"arithmetic", name_in(kArithmetics, options.arithmetic)},
       {"device", name_in(kDevices, options.device)},
@@ -124,6 +125,7 @@ Request parse_metadata(std::string_view text, const std::filesystem::path& pictu
   options.arithmetic = file.has("arithmetic") ? value_in(kArithmetics, file, "arithmetic") : Arithmetic::f32;
 
   Request request = {.prompt = file.text("prompt")};
+  if (file.has("fingerprint")) request.model_fingerprint = file.text("fingerprint");
   if (file.has("negative_prompt")) request.negative_prompt = file.text("negative_prompt");
   if (file.has("noise")) {
     request.noise = file.text("noise");

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "engine/component_totals.h"
+#include "engine/fingerprint.h"
 #include "io/json.h"
 #include "io/lora.h"
 
@@ -219,7 +220,10 @@ Model open_model(const EngineOptions& options) {
                        : !options.transformer.empty() ? options.transformer
                                                       : options.text_encoder);
   read_text_parts(m);
-  if (options.purpose == Purpose::generate) open_picture_parts(m, options);
+  if (options.purpose == Purpose::generate) {
+    open_picture_parts(m, options);
+    m.fingerprint = model_fingerprint(m);
+  }
   for (const Part& part : kParts)
     if (is_replaced(part, options)) m.replaced.emplace_back(part.name, folder_name(options.*part.replacement));
   return m;

@@ -14,7 +14,8 @@ namespace inkstone {
 /// Everything about a model but its weights, which `*_files` map. Of a model that is opened to encode, only what is
 /// said of the text encoder and the tokenizer.
 struct Model {
-  std::string name;  ///< of its folder
+  std::string name;         ///< of its folder
+  std::string fingerprint;  ///< see model_fingerprint()
   Checkpoint transformer_files, text_encoder_files, vae_files;
   TransformerConfig transformer;
   TextEncoderConfig text_encoder;

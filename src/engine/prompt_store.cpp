@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
-#include <span>
 #include <vector>
 
 #include "core/error.h"
+#include "engine/fingerprint.h"
 #include "io/safetensors.h"
 
 namespace inkstone {
@@ -17,45 +16,13 @@ namespace fs = std::filesystem;
 constexpr std::string_view kEmbeds = "embeds";
 constexpr std::string_view kKey = "key";
 constexpr std::string_view kSuffix = ".safetensors";
-constexpr size_t kSampleBytes = 4096;
-constexpr size_t kSamples = 64;  // of a file
-
-/// FNV-1a, which spreads well enough to name files; the whole key is compared.
-uint64_t hashed(std::span<const char> bytes, uint64_t hash = 0xcbf29ce484222325u) {
-  for (const char c : bytes) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
-  return hash;
-}
-
-uint64_t sampled_hash(const fs::path& path, size_t size) {
-  std::ifstream file(path, std::ios::binary);
-  std::vector<char> sample(kSampleBytes);
-  const size_t stride = std::max(size / kSamples, kSampleBytes);
-  uint64_t hash = hashed({});
-  for (size_t at = 0; at < size; at += stride) {
-    file.seekg(static_cast<std::streamoff>(at));
-    file.read(sample.data(), static_cast<std::streamsize>(std::min(kSampleBytes, size - at)));
-    hash = hashed({sample.data(), static_cast<size_t>(file.gcount())}, hash);
-  }
-  return hash;
-}
 
 }  // namespace
-
-std::string fingerprint(const Checkpoint& files) {
-  std::string text;
-  for (const fs::path& path : files.files) {
-    std::error_code missing;  // it was mapped before
-    const size_t size = fs::file_size(path, missing);
-    const auto time = fs::last_write_time(path, missing).time_since_epoch();
-    text += fmt::format("{} {} {} {:016x}\n", path.filename().string(), size, time.count(), sampled_hash(path, size));
-  }
-  return text;
-}
 
 PromptStore::PromptStore(fs::path folder, size_t most_bytes) : folder_(std::move(folder)), most_bytes_(most_bytes) {}
 
 fs::path PromptStore::path_of(const std::string& key) const {
-  return folder_ / fmt::format("{:016x}{}", hashed(key), kSuffix);
+  return folder_ / fmt::format("{:016x}{}", hashed(key), kSuffix);  // the whole key is in the file
 }
 
 Tensor PromptStore::find(const std::string& key) const {

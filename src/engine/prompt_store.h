@@ -4,7 +4,6 @@
 #include <string>
 
 #include "core/tensor.h"
-#include "io/checkpoint.h"
 
 namespace inkstone {
 
@@ -28,8 +27,5 @@ class PromptStore {
   std::filesystem::path folder_;
   size_t most_bytes_;
 };
-
-/// Tells the content of a component's files without reading all of it: names, sizes, times, and samples of the bytes.
-std::string fingerprint(const Checkpoint& files);
 
 }  // namespace inkstone

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/component_totals.h"
+#include "engine/fingerprint.h"
 #include "engine/finite.h"
 #include "engine/streamed_blocks.h"
 #include "ops/quantity.h"
@@ -91,7 +92,7 @@ void Session::check_finite(const Tensor& embeddings) {
 
 /// All that embeddings depend on.
 std::string Session::store_key(const PromptTokens& tokens) {
-  if (text_encoder_print_.empty()) text_encoder_print_ = fingerprint(model_.text_encoder_files);
+  if (text_encoder_print_.empty()) text_encoder_print_ = text_encoder_fingerprint(model_);
   return fmt::format("inkstone {}\n{}, weights held as {}\n{}without the first {} of {}", version(),
                      machine_.device().name(), held_ ? name_of(*held_) : "stored", text_encoder_print_, tokens.dropped,
                      fmt::join(tokens.ids, " "));

@@ -92,7 +92,7 @@ class Session {
   std::stop_token stop_;
   PromptCache prompts_;
   PromptStore store_;
-  std::string text_encoder_print_;  ///< see fingerprint(); empty until it is needed
+  std::string text_encoder_print_;  ///< see text_encoder_fingerprint(); empty until it is needed
   std::optional<Caching> streamed_text_encoder_;
   std::optional<TransformerWeights> transformer_;
   std::optional<VaeWeights> vae_;

@@ -91,6 +91,9 @@ TEST_F(BadRequestTest, Prompts) {
   EXPECT_THAT(generate_error(request), AllOf(StartsWith("negative prompt: "), HasSubstr("2005"), HasSubstr("1024")));
   request.negative_prompt = "bro\xffken";
   EXPECT_THAT(generate_error(request), AllOf(StartsWith("negative prompt: "), HasSubstr("UTF-8"), HasSubstr("3")));
+  request.cfg = 1;  // without effect, and wrong all the same
+  EXPECT_THAT(generate_error(request), AllOf(StartsWith("negative prompt: "), HasSubstr("UTF-8"), HasSubstr("3")));
+  request.cfg.reset();
   request.prompt = std::string(1019, '7');  // 1024 rows
   request.negative_prompt.reset();
   EXPECT_EQ(engine_.generate(request).notes.size(), 0u);

@@ -243,6 +243,22 @@ TEST_F(GenerateTest, MetadataSaysWhatMadeThePicture) {
   EXPECT_EQ(json::parse(result.pictures[1].metadata).at("seed"), UINT64_MAX);
 }
 
+TEST_F(GenerateTest, SaysWhenAPictureWasMadeWithAnotherModel) {
+  const fs::path model = linked_model();
+  const Result first = tiny().generate(small_request());
+  Request request = small_request();
+  request.model_fingerprint = json::parse(first.pictures[0].metadata).at("fingerprint");
+  EXPECT_THAT(Engine::open({.model = model}).generate(request).notes, ::testing::IsEmpty()) << "a copy is the same";
+  own(model, "vae");
+  change_tensors(model / "vae", [](auto& tensors) {
+    Tensor& bias = tensors.at("decoder.conv_out.bias");
+    bias = host_tensor(bias.shape(), bias.dtype());
+    std::fill_n(bias.template data<char>(), bias.bytes(), 0);
+  });
+  EXPECT_THAT(Engine::open({.model = model}).generate(request).notes,
+              ::testing::ElementsAre(::testing::HasSubstr("another than the picture was made with")));
+}
+
 TEST_F(GenerateTest, SaysWhenItCutsAPrompt) {
   Engine engine = tiny();
   Request request = small_request(std::string(200, '7'));  // every digit is a token

@@ -63,6 +63,19 @@ TEST_F(PromptStoreTest, AnotherTextEncoderOrTypeIsAnotherPrompt) {
   EXPECT_TRUE(draw(other).encoded);
 }
 
+TEST_F(PromptStoreTest, AnotherConfigurationIsAnotherPrompt) {
+  const fs::path model = linked_model();
+  const fs::path config = own(model, "text_encoder") / "config.json";
+  EngineOptions other = options();
+  other.model = model;
+  draw(other);
+  std::string text = read(config);
+  const std::string eps = "\"rms_norm_eps\": 1e-06";
+  ASSERT_NE(text.find(eps), std::string::npos);
+  write("model/text_encoder/config.json", text.replace(text.find(eps), eps.size(), "\"rms_norm_eps\": 1e-03"));
+  EXPECT_TRUE(draw(other).encoded);
+}
+
 TEST_F(PromptStoreTest, EncodesAgainWhatWasBroken) {
   const Drawn first = draw(options());
   for (const fs::path& path : kept()) fs::resize_file(path, fs::file_size(path) / 2);
