@@ -22,7 +22,7 @@ from truth import faults, score
 from variants import half_masks
 from world import COLOR, COLOR_NAMES, PICTURE_SIZES, SHAPE_AT
 
-STEPS, CFG, STRENGTH, LEAST_OVERLAP = 20, 4., .5, .9
+STEPS, CFG, STRENGTH, LEAST_OVERLAP, SEEDS = 20, 4., .5, .9, (1000, 2000)
 EDGE_STEP = .2  # of a colour's distance from the background that counts as shape
 
 
@@ -74,12 +74,12 @@ def main(model, tokenizer, judge, out, count=60):
     before = scenes_to_edit(count, ('one', 'one', 'both'))
     captions, rows, truths = zip(*[other_colour(row, caption, truth, random) for caption, row, truth in before])
     starts = rendered([row for _, row, _ in before])
-    drawn = generate(nets, text, captions, 0, STEPS, CFG, 1, device, Start(starts, STRENGTH))
+    drawn = generate(nets, text, captions, 0, STEPS, CFG, range(SEEDS[0], SEEDS[0] + count), device, Start(starts, STRENGTH))
     result = dict(recolour=report('recolour', judge, drawn, rendered(rows), starts, truths, out))
     captions, rows, truths = zip(*scenes_to_edit(count, ('one', 'both', 'one', 'word')))
     whole, masks = rendered(rows), torch.tensor(half_masks(16, 16), device=device)[torch.arange(count) % 4]
     hidden = masks.view(count, 1, 16, 16).repeat_interleave(16, 2).repeat_interleave(16, 3)
-    drawn = generate(nets, text, captions, 0, STEPS, CFG, 2, device, Start(whole, 1., masks))
+    drawn = generate(nets, text, captions, 0, STEPS, CFG, range(SEEDS[1], SEEDS[1] + count), device, Start(whole, 1., masks))
     result['inpaint'] = report('inpaint', judge, drawn, whole, whole * (1 - hidden), truths, out)
     json.dump(result, open(out + '/edit.json', 'w'), indent=1, ensure_ascii=False)
 

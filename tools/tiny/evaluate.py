@@ -3,7 +3,7 @@
     python evaluate.py RUN_DIR|MODEL_DIR TOKENIZER_JSON CHECKER.safetensors LISTS_DIR OUT_DIR [STEPS:CFG ...] [--lists NAME ...] [--ignore-case] [--limit N]
 
 RUN_DIR holds vae.pt and ckpt.pt; a MODEL_DIR (diffusers folder) holds transformer/ and so on. Weights are rounded to bf16, as they are shipped.
-Writes OUT_DIR/evaluation.json and one sheet of pictures a list."""
+The noise is that of engine.py. Writes OUT_DIR/evaluation.json and one sheet of pictures a list."""
 import argparse
 import json
 import os

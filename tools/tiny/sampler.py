@@ -18,14 +18,15 @@ class Start:
 
 
 @torch.no_grad()
-def generate(nets, text, captions, size, steps, cfg, seed, device, start=None):
-    """nets: text encoder, transformer, VAE, latents' mean and deviation. -> (n, 3, H, W) in -1..1"""
+def generate(nets, text, captions, size, steps, cfg, seeds, device, start=None):
+    """nets: text encoder, transformer, VAE, latents' mean and deviation. seeds: of each picture; its noise is that of diffusers and Inkstone.
+    -> (n, 3, H, W) in -1..1"""
     encoder, dit, vae, mean, std = nets
     width, height = PICTURE_SIZES[size]
     rows, columns = height // 16, width // 16
     tokens, prompt_tokens = rows * columns, TEXT_TOKENS - TEMPLATE_TOKENS
-    generator = torch.Generator().manual_seed(seed)
-    noise = x = torch.stack([torch.randn(tokens, 64, generator=generator) for _ in captions]).to(device)
+    drawn = [torch.randn(16, 2 * rows, 2 * columns, generator=torch.Generator().manual_seed(s)) for s in seeds]
+    noise = x = pack(torch.stack(drawn)).to(device)
     rope, sigma, first = rope_tables(rows, columns, prompt_tokens, dit.axes, device), sigmas(steps, tokens), 0
     mean, std = (v.to(device)[None, :, None, None] for v in (mean, std))
     if start:
@@ -56,13 +57,14 @@ def generate(nets, text, captions, size, steps, cfg, seed, device, start=None):
 
 
 def draw_all(nets, text, truths, steps, cfg, device, batch=128):
-    """Every caption of a list in its own size, rounded to 8 bits"""
+    """Every caption of a list in its own size, rounded to 8 bits; the seed is its index"""
     pictures = [None] * len(truths)
     for size, wh in enumerate(PICTURE_SIZES):
         indices = [i for i, t in enumerate(truths) if (t['width'], t['height']) == wh]
         for k in range(0, len(indices), batch):
             part = indices[k:k + batch]
-            drawn = generate(nets, text, [truths[i]['caption'] for i in part], size, steps, cfg, 1000 + size + 7 * k, device)
+            captions, seeds = [truths[i]['caption'] for i in part], [truths[i]['index'] for i in part]
+            drawn = generate(nets, text, captions, size, steps, cfg, seeds, device)
             for i, p in zip(part, drawn):
                 pictures[i] = (p * 127.5 + 127.5).round() / 127.5 - 1
     return pictures
