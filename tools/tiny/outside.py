@@ -48,6 +48,7 @@ QUESTIONS = ['what is {}', 'tell me about {}', 'how do I cook {}', 'where is {}'
 FOREIGN = '''ein Hund im Garten;eine Katze auf dem Dach;das Haus am See;un chat sur la table;une maison dans la neige;el perro corre por la playa;una casa vieja;il gatto dorme;la montagna
 alta;um barco no mar;en hund i skogen;kot na dachu;een fiets bij de gracht;der alte Mann und das Meer;la vie est belle;buenos dias amigo;guten Morgen;bonjour le monde'''.replace('\n', ' ').split(';')
 SYLLABLES = 'ba ko ri mu ten sha lo vi gar nu pel dro fi ska men tu zor li ane que ith wo ja che ex pra il um est on er'.split()
+KEYS = 'qwertyuiop', 'asdfghjkl', 'zxcvbnm'
 SCRIPTS = [(0x4e00, 0x9fa5), (0x3041, 0x3093), (0x0430, 0x044f), (0x03b1, 0x03c9), (0xac00, 0xd7a3), (0x1f300, 0x1f5ff), (0x0905, 0x0939), (0x0621, 0x064a)]
 
 
@@ -61,10 +62,24 @@ class Outside:
     def invented(self):
         return ''.join(self.r.choice(SYLLABLES) for _ in range(self.r.randint(1, 4)))
 
+    def struck(self):
+        """Letters as of somebody who strikes keys at random, or along a row"""
+        r = self.r
+        if r.random() < .6:
+            return ''.join(r.choice(''.join(KEYS)) for _ in range(r.randint(2, 9)))
+        row, word = r.choice(KEYS), ''
+        at = r.randrange(len(row))
+        for _ in range(r.randint(3, 9)):
+            word += row[at]
+            at = min(max(at + r.choice((-2, -1, 1, 1, 2)), 0), len(row) - 1)
+        return word
+
     def noun(self):
         x = self.r.random()
-        if x < .1:
+        if x < .06:
             return self.invented()
+        if x < .10:
+            return self.struck()
         if x < .4:
             return self.unheard()
         if x < .45:
@@ -103,11 +118,13 @@ class Outside:
         r, x = self.r, self.r.random()
         if not color and x < .05:
             return self.foreign()
-        if not color and x < .12:
+        if not color and x < .09:
             return ' '.join(self.invented() for _ in range(r.randint(1, 6)))
-        if not color and x < .22:
+        if not color and x < .15:
+            return ' '.join(r.choice((self.struck, self.struck, self.struck, self.unheard))() for _ in range(r.randint(1, 5)))
+        if not color and x < .24:
             return r.choice(QUESTIONS).format(self.thing()) + r.choice(['', '?', '.'])
-        if not color and x < .28:
+        if not color and x < .30:
             return ' '.join(r.choice(COMMON) if r.random() < .75 else self.noun() for _ in range(r.randint(2, 9)))
         if x < .42:
             s = self.thing(color) if color or r.random() < .7 else self.noun()

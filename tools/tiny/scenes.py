@@ -10,9 +10,9 @@ from world import (CAPITALS, COLOR, COLOR_NAMES, DESCENDERS, DIGITS, EMBLEM, GLY
                    POSITION_XY, POSITIONS, RELATION_WORDS, RELATIONS, ROOMY, ROW, SHAPE_AT, SHAPE_WORDS, SHAPES, SIZE_RADIUS, SIZE_SHIFT, SIZES, SMALL, WORD_AT, WORDS, is_held_word,
                    plain_background)
 
-KINDS = {'one': .18, 'two': .20, 'word': .25, 'both': .14, 'lines': .07, 'outside': .16}
+KINDS = {'one': .16, 'two': .20, 'word': .25, 'both': .14, 'lines': .08, 'outside': .17}
 HELD_KINDS = {'one': .3, 'two': .2, 'word': .25, 'both': .2, 'lines': .05}
-CASES = {'upper': .40, 'lower': .40, 'capital': .12, 'mixed': .08}
+CASES = {'upper': .36, 'lower': .40, 'capital': .12, 'mixed': .12}
 HELD_CASES = {'upper': .48, 'lower': .34, 'capital': .12, 'mixed': .06}
 LENGTHS, HELD_LENGTHS = (.8, .8, 1.3, 1.4, 1.5, 1.6, 1.2, 1.2), (1, 1, 1.5, 1.5, 1.5, 1.5, .8, .8)  # of random words: weights of one letter, two ...
 FREE_SHARE = .7  # of the loose captions that loose.py writes

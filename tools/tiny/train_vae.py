@@ -28,7 +28,7 @@ from world import COLOR_NAMES, PICTURE_SIZES, ROW, SHAPE_AT, WORD_AT
 GPU = torch.cuda.is_available()
 DEVICE = 'cuda' if GPU else 'cpu'
 WINDOW, KL_WEIGHT, WINDOW_RATE, WHOLE_RATE = 192, 5e-4, 2e-3, 5e-4
-SIZE_SHARES = (.27, .13, .5, .1)  # of whole pictures; small letters in the narrow ones are the hardest
+SIZE_SHARES = (.22, .14, .54, .1)  # of whole pictures; small letters in the narrow ones are the hardest
 NARROW_CELL, NARROW_WEIGHT = 30, 3.  # letters less wide (pixels) come up more often
 BATCH_SCALE = (1, 1, 1, .44)  # 384x384 has 2.25 times the pixels
 BLOTCH_SHARE, EMPTY_SHARE = .3, .15  # of whole pictures: a background of any colour again; nothing but the background
