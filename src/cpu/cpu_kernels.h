@@ -42,6 +42,7 @@ class CpuKernels final : public Kernels {
   size_t kept_bytes() const { return layers_ ? layers_->bytes() : 0; }  ///< of rounded weights
   /// As those of Device.
   size_t step_bytes(std::span<const LinearPart> parts) const;
+  size_t conv_bytes(const Shape& x, const Conv2d& conv) const;
   size_t kept_bytes(std::span<const Linear* const> layers, size_t room) const;
 
  private:

@@ -14,6 +14,9 @@ constexpr int64_t kInt8Group = 128;
 /// Groups of a panel of weights whose numbers take a byte: a strip of it and the rows it meets fit the caches.
 constexpr int64_t kInt8Groups = 12;
 
+/// Most numbers that can share a scale: their products' sums stay below 2^24, which f32 holds exactly.
+constexpr int64_t kInt8MostGroup = 384;
+
 /// Greatest magnitude of a code.
 constexpr int kInt8Greatest = 127;
 
@@ -31,7 +34,9 @@ struct Int8Tile {
   int64_t rows_count = 0;  ///< at most tile_rows
   int64_t columns = 0;     ///< at most panel_vectors vectors
   int64_t depth = 0;
-  bool accumulate = false;  ///< y += instead of y =
+  bool accumulate = false;            ///< y += instead of y =
+  int64_t group = kInt8Group;         ///< inputs that share a scale
+  int64_t group_stride = kInt8Group;  ///< from group to group of a row; in a panel they have no gaps
 };
 
 /// Weights of up to `lanes` outputs, on their way into a panel.
@@ -40,7 +45,7 @@ struct Int8Lanes {
   const float* factors = nullptr;  ///< (depth): of the inputs, or null
   int64_t stride = 0;
   int64_t outputs = 0;
-  int64_t depth = 0;        ///< of one group
+  int64_t depth = 0;        ///< of one group, at most kInt8MostGroup
   int64_t vectors = 0;      ///< of the panel's strip
   void* panel = nullptr;    ///< of the group: where the first lane's numbers go
   float* scales = nullptr;  ///< (lanes)
@@ -59,6 +64,18 @@ struct Int8Target {
   int32_t* sums = nullptr;
 };
 
+/// Rows of numbers that share a scale each, on their way to codes.
+struct Int8Pixels {
+  const float* x = nullptr;  ///< (rows, depth), x_stride apart
+  int64_t x_stride = 0;
+  int64_t rows = 0;
+  int64_t depth = 0;
+  int8_t* codes = nullptr;  ///< (rows, depth), codes_stride apart
+  int64_t codes_stride = 0;
+  float* scales = nullptr;  ///< (rows)
+  int32_t* sums = nullptr;  ///< (rows)
+};
+
 struct Int8Ops {
   const char* name;
   int64_t lanes;          ///< outputs in a vector
@@ -74,6 +91,9 @@ struct Int8Ops {
   /// A row of n numbers as codes and a scale per group: scale = greatest magnitude / 127, code = x / scale to nearest,
   /// ties to even. A group with NaN or infinity has such a scale, and what it takes part in is not finite.
   void (*quantize)(const Int8Source& source, int64_t n, const Int8Target& to);
+
+  /// Rounds as quantize() does.
+  void (*quantize_pixels)(const Int8Pixels& pixels);
 
   /// Inputs of up to tile_rows rows of codes as the kernel reads them; missing rows are zeros. At most most_depth of
   /// them.

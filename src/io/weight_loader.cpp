@@ -170,6 +170,11 @@ Linear WeightLoader::tolerant(Linear layer) const {
   return layer;
 }
 
+Conv2d WeightLoader::tolerant(Conv2d conv) const {
+  conv.tolerant = true;
+  return conv;
+}
+
 Weight WeightLoader::table(const std::string& name, int64_t rows, int64_t width) {
   check(name.ends_with(kWeightSuffix), "the table \"{}\" must be named with its suffix {}", name, kWeightSuffix);
   return matrix(name.substr(0, name.size() - kWeightSuffix.size()), rows, width);

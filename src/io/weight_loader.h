@@ -37,6 +37,7 @@ class WeightLoader {
 
   /// The layer, marked as one that tolerates rounding; the device may have rounded its weights.
   Linear tolerant(Linear layer) const;
+  Conv2d tolerant(Conv2d conv) const;
 
   /// A table (rows, width), `name` with its suffix.
   virtual Weight table(const std::string& name, int64_t rows, int64_t width);

@@ -154,9 +154,9 @@ Tensor in_bands(Ops& ops, Tensor pictures, int64_t rows, const auto& layers) {
 VaeResidualBlock load_residual_block(WeightLoader& load, const std::string& name, int64_t in, int64_t out) {
   VaeResidualBlock w = {
       .norm_1 = load.vector(name + ".norm1.gamma", in),
-      .conv_1 = load.conv2d(name + ".conv1", out, in),
+      .conv_1 = load.tolerant(load.conv2d(name + ".conv1", out, in)),
       .norm_2 = load.vector(name + ".norm2.gamma", out),
-      .conv_2 = load.conv2d(name + ".conv2", out, out),
+      .conv_2 = load.tolerant(load.conv2d(name + ".conv2", out, out)),
   };
   if (in != out) w.shortcut = load.linear(name + ".conv_shortcut", out, in);
   return w;
@@ -176,7 +176,7 @@ VaeMiddle load_middle(WeightLoader& load, const std::string& name, int64_t c) {
 /// The convolution between two stages, `in` channels to `out`.
 Conv2d load_resample(WeightLoader& load, const std::string& name, int64_t in, int64_t out) {
   load.ignore(name + ".time_conv.");
-  return load.conv2d(name + ".resample.1", out, in);
+  return load.tolerant(load.conv2d(name + ".resample.1", out, in));
 }
 
 VaeDecoderWeights load_decoder(const VaeConfig& c, WeightLoader& load) {

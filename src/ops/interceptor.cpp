@@ -128,9 +128,12 @@ void Interceptor::concat_rows(Tensor& out, std::span<const Tensor> parts) {
 void Interceptor::conv2d(Tensor& out, const Tensor& x, const Conv2d& conv, const Tensor& residual) {
   std::vector<Tensor> in = {x};
   add_if_present(in, residual);
-  intercept({"conv2d", {&out, 1}, in, flop_of(out, conv), [&](Kernels& k, std::span<Tensor> to) {
-               k.conv2d(to[0], x, conv, residual);
-             }});
+  intercept({.op = "conv2d",
+             .out = {&out, 1},
+             .in = in,
+             .flop = flop_of(out, conv),
+             .run = [&](Kernels& k, std::span<Tensor> to) { k.conv2d(to[0], x, conv, residual); },
+             .conv = &conv});
 }
 
 void Interceptor::to_rgb8(Tensor& out, const Tensor& x) {

@@ -16,6 +16,7 @@ struct Call {
   /// Runs the op on some kernels into some results (as many as `out`, of the same shapes).
   std::function<void(Kernels&, std::span<Tensor>)> run;
   std::span<const LinearPart> parts = {};  ///< of "linear"
+  const Conv2d* conv = nullptr;            ///< of "conv2d"
 };
 
 /// A Kernels that hands each call to intercept(), which decides how to run it.

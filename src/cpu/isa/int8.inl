@@ -69,22 +69,23 @@ inline Floats round_groups(const Groups& g, const Each& each) {
 /// 0 for NaN.
 inline int32_t whole_of(float x) { return x == x ? static_cast<int32_t>(x) : 0; }
 
-void quantize_groups(const Groups& g, int8_t* codes, float* scales, int32_t* sums) {
+/// Codes of a group lie `stride` from those of the group before.
+void quantize_groups(const Groups& g, const Int8Target& to, int64_t stride) {
   Floats rows[kLanes];
   for (Floats& row : rows) row = splat(0);
   const Floats scale = round_groups(g, [&](int64_t group, int64_t i, Floats whole) {
     rows[group] = rows[group] + whole;
-    int8_t* to = codes + group * kInt8Group + i;
+    int8_t* codes = to.codes + group * stride + i;
     const int64_t width = lesser_of(kLanes, g.depth - i);
-    if (width == kLanes) return store_signed(to, whole);
+    if (width == kLanes) return store_signed(codes, whole);
     int8_t last[kLanes];
     store_signed(last, whole);
-    for (int64_t j = 0; j < width; ++j) to[j] = last[j];
+    for (int64_t j = 0; j < width; ++j) codes[j] = last[j];
   });
   float all[kLanes];
-  store_some(scales, scale, g.count);
+  store_some(to.scales, scale, g.count);
   store(all, sums_of_rows(rows, [](Floats a, Floats b) { return a + b; }));
-  for (int64_t group = 0; group < g.count; ++group) sums[group] = whole_of(all[group]);
+  for (int64_t group = 0; group < g.count; ++group) to.sums[group] = whole_of(all[group]);
 }
 
 void quantize(const Int8Source& source, int64_t n, const Int8Target& to) {
@@ -97,9 +98,16 @@ void quantize(const Int8Source& source, int64_t n, const Int8Target& to) {
     Groups g = groups_at(group);
     g.count = lesser_of(kLanes, whole - group);
     g.depth = kInt8Group;
-    quantize_groups(g, to.codes + group * kInt8Group, to.scales + group, to.sums + group);
+    quantize_groups(g, {to.codes + group * kInt8Group, to.scales + group, to.sums + group}, kInt8Group);
   }
-  if (rest > 0) quantize_groups(groups_at(whole), to.codes + whole * kInt8Group, to.scales + whole, to.sums + whole);
+  if (rest > 0)
+    quantize_groups(groups_at(whole), {to.codes + whole * kInt8Group, to.scales + whole, to.sums + whole}, kInt8Group);
+}
+
+void quantize_pixels(const Int8Pixels& p) {
+  for (int64_t row = 0; row < p.rows; row += kLanes)
+    quantize_groups({p.x + row * p.x_stride, nullptr, p.x_stride, 0, lesser_of(kLanes, p.rows - row), p.depth},
+                    {p.codes + row * p.codes_stride, p.scales + row, p.sums + row}, p.codes_stride);
 }
 
 void prepare_rows(const int8_t* codes, int64_t stride, int64_t rows, int64_t depth, void* to) {
@@ -114,13 +122,13 @@ void prepare_rows(const int8_t* codes, int64_t stride, int64_t rows, int64_t dep
 
 void pack_lanes(const Int8Lanes& l) {
   static_assert(sizeof(Code) * kStep == sizeof(float));
-  constexpr int64_t kWords = kInt8Group / kStep;
-  alignas(64) Code rows[kLanes * kInt8Group];
-  if (l.outputs < kLanes || l.depth < kInt8Group)
+  constexpr int64_t kWords = kInt8MostGroup / kStep;
+  alignas(64) Code rows[kLanes * kInt8MostGroup];
+  if (l.outputs < kLanes || l.depth != kInt8Group)
     for (Code& code : rows) code = kOffset;
   const Floats scales =
       round_groups({l.w, l.factors, l.stride, 0, l.outputs, l.depth},
-                   [&](int64_t o, int64_t i, Floats whole) { store_codes(rows + o * kInt8Group + i, whole); });
+                   [&](int64_t o, int64_t i, Floats whole) { store_codes(rows + o * kInt8MostGroup + i, whole); });
   store(l.scales, scales);
   const int64_t words = round_to(l.depth, kStep) / kStep;
   for (int64_t word = 0; word < words; word += kLanes) {
@@ -168,13 +176,14 @@ void multiply_tile_with(const Int8Tile& t) {
   alignas(64) float y[kInt8Rows * kWidth] = {};
   // Rows that are missing compute what nobody reads.
   const auto at = [&](int64_t row, int64_t g) { return (row < t.rows_count ? row : 0) * t.groups_stride + g; };
-  for (int64_t g = 0, begin = 0; begin < t.depth; ++g, begin += kInt8Group) {
-    const int64_t depth = round_to(lesser_of(kInt8Group, t.depth - begin), kStep);
+  const int64_t panel_group = round_to(t.group, kStep) * kWidth;
+  for (int64_t g = 0, begin = 0; begin < t.depth; ++g, begin += t.group) {
+    const int64_t depth = round_to(lesser_of(t.group, t.depth - begin), kStep);
     Products<vectors> sums;
     for (int row = 0; row < kInt8Rows; ++row)
       for (int v = 0; v < vectors; ++v)
         sums.at[row][v] = splat_int(kOffset == 0 ? 0 : -kOffset * t.row_sums[at(row, g)]);
-    multiply_group<vectors>(sums, rows + begin, t.rows_stride, panel + begin * kWidth, depth);
+    multiply_group<vectors>(sums, rows + g * t.group_stride, t.rows_stride, panel + g * panel_group, depth);
     for (int row = 0; row < kInt8Rows; ++row) {
       const Floats scale = splat(t.row_scales[at(row, g)]);
       for (int v = 0; v < vectors; ++v) {

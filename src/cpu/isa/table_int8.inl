@@ -17,6 +17,7 @@ const Int8Ops kInt8Ops = {
     .depth_unit = kStep,
     .reads_codes = sizeof(RowCode) == sizeof(int8_t),
     .quantize = quantize,
+    .quantize_pixels = quantize_pixels,
     .prepare_rows = prepare_rows,
     .pack_lanes = pack_lanes,
     .multiply_tile = multiply_tile,

@@ -1,0 +1,124 @@
+// Tolerant convolutions in 8 bits: against their definition, and against f32 for what rounding costs.
+#include <gmock/gmock.h>
+
+#include "ops/cpu_under_test.h"
+#include "reference/int8_conv.h"
+
+namespace inkstone {
+namespace {
+
+constexpr double kLeastError = 1e-3;  // less is not 8 bits
+constexpr double kMostError = 0.012;  // see cpu_int8_test.cpp
+
+class CpuInt8ConvTest : public testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (!supports(GetParam())) GTEST_SKIP() << "this processor lacks it";
+    device = std::make_unique<CpuUnderTest>(GetParam(), 2, Products::int8);
+  }
+  Ops& cpu() { return device->cpu; }
+  Ops& reference() { return device->reference; }
+  void expect_equal(const Tensor& x, const Conv2d& conv, const Tensor& residual = {});
+
+  std::unique_ptr<CpuUnderTest> device;
+};
+INKSTONE_FOR_EVERY_ISA(CpuInt8ConvTest);
+
+Conv2d tolerant_conv(int64_t out, int64_t in, WeightFormat format = WeightFormat::f32) {
+  const Tensor weight = random_weight(format, out, 9 * in, 3).data;
+  return {.weight = weight.reshape({out, 3, 3, in}), .bias = random_normal({out}, 4), .tolerant = true};
+}
+
+void CpuInt8ConvTest::expect_equal(const Tensor& x, const Conv2d& conv, const Tensor& residual) {
+  const Tensor actual = cpu().conv2d(x, conv, residual);
+  Tensor expected = host_tensor(actual.shape(), DType::f32);
+  int8_conv2d(expected, x, conv, residual);
+  // Sums under a pixel are exact; scaling and adding them round.
+  EXPECT_LT(relative_l2(actual, expected), 10 * kRounding)
+      << x.shape().text() << " to " << conv.out() << ", stride " << conv.stride << ", upsampling " << conv.upsampling
+      << (conv.padding == Padding::same ? ", same" : ", after");
+}
+
+TEST_P(CpuInt8ConvTest, EveryKindOnPicturesOfEverySize) {
+  const Shape kPictures[] = {{1, 1, 1, 5}, {1, 1, 9, 3}, {2, 7, 1, 16}, {1, 2, 2, 33}, {3, 5, 7, 20}, {1, 30, 41, 6}};
+  for (const Shape& picture : kPictures)
+    for (const int stride : {1, 2})
+      for (const int upsampling : {1, 2})
+        for (const Padding padding : {Padding::same, Padding::after}) {
+          if (picture[1] * upsampling < stride || picture[2] * upsampling < stride) continue;  // no output
+          Conv2d conv = tolerant_conv(19, picture[3]);
+          conv.stride = stride;
+          conv.upsampling = upsampling;
+          conv.padding = padding;
+          expect_equal(random_normal(picture, 1), conv);
+        }
+}
+
+TEST_P(CpuInt8ConvTest, EveryTypeOfWeightsAndNumberOfChannels) {
+  for (const WeightFormat format : {WeightFormat::f32, WeightFormat::f16, WeightFormat::bf16})
+    for (const auto& [in, out] :
+         {std::pair<int64_t, int64_t>{1, 1}, {16, 100}, {48, 3}, {130, 400}, {384, 17}, {385, 49}, {770, 5}})
+      expect_equal(random_normal({1, 5, 6, in}, 1), tolerant_conv(out, in, format));
+}
+
+TEST_P(CpuInt8ConvTest, ResidualsAreAdded) {
+  Conv2d conv = tolerant_conv(24, 24);
+  expect_equal(random_normal({2, 9, 5, 24}, 1), conv, random_normal({2, 9, 5, 24}, 2));
+  conv.upsampling = 2;
+  expect_equal(random_normal({1, 3, 5, 24}, 1), conv, random_normal({1, 6, 10, 24}, 2));
+}
+
+TEST_P(CpuInt8ConvTest, WidthsOfTheVae) {
+  Conv2d conv = tolerant_conv(192, 96);
+  expect_equal(random_normal({1, 13, 11, 96}, 1), conv, random_normal({1, 13, 11, 192}, 2));
+  conv = tolerant_conv(96, 384, WeightFormat::bf16);
+  conv.upsampling = 2;
+  expect_equal(random_normal({2, 7, 6, 384}, 1), conv);
+}
+
+TEST_P(CpuInt8ConvTest, RoundingCostsWhatItMust) {
+  for (const int upsampling : {1, 2}) {
+    Conv2d conv = tolerant_conv(40, 96);
+    conv.upsampling = upsampling;
+    const Tensor x = random_normal({1, 9, 9, 96}, 1);
+    const double error = relative_l2(cpu().conv2d(x, conv), reference().conv2d(x, conv));
+    EXPECT_GT(error, kLeastError) << upsampling;
+    EXPECT_LT(error, kMostError) << upsampling;
+  }
+}
+
+TEST_P(CpuInt8ConvTest, OtherConvolutionsStayExact) {
+  Conv2d conv = tolerant_conv(40, 96);
+  conv.tolerant = false;
+  const Tensor x = random_normal({1, 9, 9, 96}, 1);
+  EXPECT_LT(relative_l2(cpu().conv2d(x, conv), reference().conv2d(x, conv)), 30 * kRounding);
+}
+
+TEST_P(CpuInt8ConvTest, ResultsDoNotDependOnTheNumberOfThreads) {
+  const Conv2d conv = tolerant_conv(70, 50);
+  const Tensor x = random_normal({2, 23, 31, 50}, 1);
+  const auto expected = values_of(cpu().conv2d(x, conv));
+  for (const int threads : {1, 5, 16}) {
+    CpuUnderTest other(GetParam(), threads, Products::int8);
+    EXPECT_EQ(values_of(other.cpu.conv2d(x, conv)), expected) << threads;
+  }
+}
+
+TEST_P(CpuInt8ConvTest, APixelReachesItsNeighboursOnly) {
+  const Conv2d conv = tolerant_conv(20, 12);
+  const Tensor x = random_normal({1, 9, 11, 12}, 1);
+  const auto before = values_of(cpu().conv2d(x, conv));
+  for (const float broken : {1000.0f, NAN, INFINITY}) {
+    Tensor changed = random_normal({1, 9, 11, 12}, 1);
+    changed.data<float>()[(4 * 11 + 6) * 12 + 5] = broken;
+    const auto after = values_of(cpu().conv2d(changed, conv));
+    for (size_t i = 0; i < before.size(); ++i) {
+      const size_t pixel = i / 20, row = pixel / 11, column = pixel % 11;
+      const bool is_near = row >= 3 && row <= 5 && column >= 5 && column <= 7;
+      EXPECT_EQ(after[i] == before[i], !is_near) << broken << " at row " << row << ", column " << column;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace inkstone
