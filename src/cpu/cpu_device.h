@@ -13,7 +13,7 @@ struct CpuOptions {
   int threads = 0;          ///< 0: as many as the processor and the container allow
   size_t memory_limit = 0;  ///< bytes of the device's pool; 0: what is available when the device is made
   std::optional<Isa> isa;   ///< absent: the best that the processor has
-  bool int8 = false;        ///< multiply 8-bit numbers in tolerant linear layers: lossy
+  bool int8 = false;        ///< multiply 8-bit numbers in tolerant layers: lossy
   size_t keep_rounded = 0;  ///< most bytes of weights in 8 bits to keep instead of rounding them in every product
   std::shared_ptr<HostMemory> pool = nullptr;  ///< where activations lie; null: one of the device's own
 };

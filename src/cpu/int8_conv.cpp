@@ -10,7 +10,6 @@ namespace {
 
 constexpr int64_t kMostRows = 2048;          // of a tile
 constexpr int64_t kKernelBytes = 704 << 10;  // of a tile's kernels, which stay in the second cache
-constexpr int64_t kAlignment = 64;           // bytes
 
 /// Taps side by side of one plane, whose kernels lie one behind the other.
 struct TapRun {
@@ -48,9 +47,7 @@ class Int8Kernel {
     const TapRun& last = runs_.back();
     groups_ = last.group + last.taps;
     depth_ = last.codes_before + last.taps * round_up(planes[last.plane].depth, functions.int8.depth_unit);
-    memory_ = host_tensor({columns() * output_bytes() + kAlignment}, DType::u8);
-    const auto unaligned = reinterpret_cast<uintptr_t>(memory_.data<std::byte>()) % kAlignment;
-    data_ = memory_.data<std::byte>() + (kAlignment - static_cast<int64_t>(unaligned)) % kAlignment;
+    memory_ = host_tensor({columns() * output_bytes()}, DType::u8);
   }
 
   const std::vector<TapRun>& runs() const { return runs_; }
@@ -72,7 +69,7 @@ class Int8Kernel {
  private:
   int64_t columns() const { return vectors() * functions_.int8.lanes; }
   int64_t strip_columns(int64_t out) const { return std::min(strip_width(functions_.int8), columns() - out); }
-  std::byte* strip(int64_t out) const { return data_ + out * output_bytes(); }
+  std::byte* strip(int64_t out) const { return memory_.data<std::byte>() + out * output_bytes(); }
   float* scales(int64_t out) const {
     return reinterpret_cast<float*>(strip(out) + depth_ * strip_columns(out) * functions_.int8.code_bytes);
   }
@@ -84,7 +81,6 @@ class Int8Kernel {
   int64_t groups_ = 0;  // of inputs
   int64_t depth_ = 0;   // in codes
   Tensor memory_;
-  std::byte* data_ = nullptr;
 };
 
 void Int8Kernel::pack(int64_t vector, float* room) const {

@@ -2,15 +2,17 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "cpu/rounding.h"
 
 namespace inkstone {
 namespace {
 
-constexpr int64_t kAlignment = 64;  // bytes
-constexpr int64_t kUnit = 4;        // channels: of the widest product's step
-constexpr int64_t kBeyond = 64;     // pixels that a tile may read behind the last one
+constexpr size_t kAnyBytes = std::numeric_limits<size_t>::max();  // the plan has counted them
+constexpr int64_t kAlignment = 64;                                // bytes
+constexpr int64_t kUnit = 4;                                      // channels: of the widest product's step
+constexpr int64_t kBeyond = 64;                                   // pixels that a tile may read behind the last one
 
 int64_t pixels_of(const Shape& x) { return x[0] * (x[1] + kZeros) * (x[2] + kZeros) + kBeyond; }
 
@@ -37,9 +39,11 @@ int64_t Int8Pictures::bytes(const Shape& x) {
 }
 
 Int8Pictures::Int8Pictures(const Tensor& x, ThreadPool& pool, const Int8Ops& int8)
-    : shape_(x.shape()), memory_(host_tensor({bytes(x.shape())}, DType::u8)), planes_(planes_of(x.dim(3))) {
+    : shape_(x.shape()),
+      memory_(HostMemory(kAnyBytes).allocate(static_cast<size_t>(bytes(x.shape())))),
+      planes_(planes_of(x.dim(3))) {
   const int64_t pixels = pixels_of(shape_);
-  auto* to = memory_.data<int8_t>();
+  auto* to = static_cast<int8_t*>(memory_->data);
   for (Int8Plane& plane : planes_) {
     plane.codes = to;
     plane.scales = reinterpret_cast<float*>(to + code_bytes(plane, pixels));

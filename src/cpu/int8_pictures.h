@@ -2,7 +2,7 @@
 #pragma once
 #include <vector>
 
-#include "core/tensor.h"
+#include "core/host_memory.h"
 #include "core/thread_pool.h"
 #include "cpu/int8_ops.h"
 
@@ -42,7 +42,7 @@ class Int8Pictures {
   void round_line(const Tensor& x, int64_t picture, int64_t line, const Int8Ops& int8) const;
 
   Shape shape_;
-  Tensor memory_;
+  std::shared_ptr<Buffer> memory_;
   std::vector<Int8Plane> planes_;
 };
 

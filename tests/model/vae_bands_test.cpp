@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cpu/cpu_device.h"
 #include "model/parity.h"
 #include "model/vae.h"
 #include "ops/dry_device.h"
@@ -68,6 +69,28 @@ TEST_P(VaeBandsTest, EncodeAsAWhole) {
       EXPECT_LE(greatest_error(banded, whole), kTolerance) << size.height << " rows in bands of " << rows;
     }
   }
+}
+
+/// A pixel is rounded by itself, so bands change no number.
+TEST(VaeBandsInt8Test, EveryNumberIsTheWholes) {
+  const auto device = make_cpu_device({.threads = 2, .int8 = true});
+  Ops ops(*device);
+  const Checkpoint files = open_checkpoint(test_model("random_a") / "vae", Component::vae);
+  ConfigOrigin origin;
+  const VaeConfig config = read_vae_config(files, origin);
+  WeightLoader loader(files, *device);
+  const VaeWeights weights = load_vae(config, loader);
+  const int64_t scale = config.scale();
+  const Tensor latents = random_normal({1, 13, 5, config.latent_channels}, 1);
+  const Tensor pixels = random_normal({1, 9 * scale, 3 * scale, config.image_channels}, 2);
+  const Tensor decoded = decode(ops, config, weights, latents), encoded = encode(ops, config, weights, pixels);
+  for (const int64_t rows : {1, 3, 8}) {
+    EXPECT_EQ(greatest_error(decode(ops, config, weights, latents, rows), decoded), 0) << rows;
+    EXPECT_EQ(greatest_error(encode(ops, config, weights, pixels, rows), encoded), 0) << rows;
+  }
+  const auto exact = make_cpu_device({.threads = 2});
+  Ops exact_ops(*exact);
+  EXPECT_GT(greatest_error(decode(exact_ops, config, weights, latents), decoded), 0) << "it was not rounded";
 }
 
 INSTANTIATE_TEST_SUITE_P(All, VaeBandsTest,
