@@ -60,20 +60,24 @@ void CudaKernels::linear_fp8(Tensor& out, const LinearPart& part) {
                          : narrow && !changes ? retyped(out, DType::bf16)
                                               : context_.empty(out.shape(), DType::bf16);
   Product main = product_of(x, layer.codes, layer.scales, product);
+  // GELU costs next to nothing inside the product; side branches are added to what comes before it.
+  const bool gelu = epilogue.activation == Activation::gelu_tanh && layer.branches.empty();
+  main.gelu = gelu;
   if (layer.bias) main.bias = layer.bias.data<void>();
   context_.multiply(main);
   add_branches(context_, product, x, layer);
+  const Activation activation = gelu ? Activation::none : epilogue.activation;
   const int64_t rows = out.dim(0), width = out.dim(1);
   if (rounds) {
     out = retyped(out, DType::f8_e4m3);
-    cuda::round_rows(rounded(out), numbers(product), epilogue.activation, rows, width, context_.stream());
+    cuda::round_rows(rounded(out), numbers(product), activation, rows, width, context_.stream());
     return;
   }
   if (narrow) out = retyped(out, DType::bf16);
   if (changes || !narrow)
     cuda::finish({.out = output(out),
                   .x = numbers(product),
-                  .activation = epilogue.activation,
+                  .activation = activation,
                   .gate = row_vectors(context_, epilogue.gate),
                   .residual = numbers(epilogue.residual)},
                  rows, width, context_.stream());
