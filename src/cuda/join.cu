@@ -1,5 +1,6 @@
 // join_qkv: a warp for each head of each row, or, where rows can be read four numbers at a time, a block for each row.
 #include "cuda/numbers.cuh"
+#include "cuda/tensor_core.cuh"
 
 namespace inkstone::cuda {
 namespace {
@@ -81,90 +82,134 @@ __global__ void __launch_bounds__(kThreads) join_heads(Joined out, JoinPart part
   treat(is_k ? out.k : out.v, to, part.qkv, from, treatment, out.width);
 }
 
-/// A lane's four numbers of every head of a row: number' = number * cos + partner * sin.
-struct Rotation {
-  float4 cos = make_float4(1, 1, 1, 1), sin = make_float4(0, 0, 0, 0);
-  int partner = -1;  // the lane that holds them; negative: neighbours are partners
+/// A lane's neighbouring numbers of a head: four of any type, or eight of bf16, which leaves room for twice the heads
+/// in a warp.
+template <int kCount>
+struct Piece;
 
-  __device__ Rotation(const JoinPart& part, int64_t row, int32_t width, int lane) {
-    if (part.cos_sin == nullptr || 4 * lane >= width) return;
-    const auto* factors = reinterpret_cast<const float4*>(part.cos_sin + row * width);  // cos, sin, cos, sin
-    if (!part.halves) {
-      const float4 f = factors[lane];
-      cos = make_float4(f.x, f.x, f.z, f.z);
-      sin = make_float4(-f.y, f.y, -f.w, f.w);
-      return;
-    }
-    const int half = width / 8;  // lanes
-    const bool first = lane < half;
-    partner = first ? lane + half : lane - half;
-    const float4 f = factors[2 * (lane % half)], g = factors[2 * (lane % half) + 1];
-    const float sign = first ? -1.0f : 1.0f;
-    cos = make_float4(f.x, f.z, g.x, g.z);
-    sin = make_float4(sign * f.y, sign * f.w, sign * g.y, sign * g.w);
-  }
+template <>
+struct Piece<4> {
+  float4 held = make_float4(0, 0, 0, 0);
 
-  __device__ float4 apply(const float4& v, bool halves) const {
-    float4 p = make_float4(v.y, v.x, v.w, v.z);
-    if (halves)
-      p = make_float4(__shfl_sync(kAllLanes, v.x, partner), __shfl_sync(kAllLanes, v.y, partner),
-                      __shfl_sync(kAllLanes, v.z, partner), __shfl_sync(kAllLanes, v.w, partner));
-    return make_float4(v.x * cos.x + p.x * sin.x, v.y * cos.y + p.y * sin.y, v.z * cos.z + p.z * sin.z,
-                       v.w * cos.w + p.w * sin.w);
+  __device__ void load(const Numbers& x, int64_t i) { held = load4(x, i); }
+  __device__ void unpack(float (&v)[4]) const { v[0] = held.x, v[1] = held.y, v[2] = held.z, v[3] = held.w; }
+  __device__ static void store(const Output& out, int64_t i, const float (&v)[4]) {
+    store4(out, i, make_float4(v[0], v[1], v[2], v[3]));
   }
 };
 
-__device__ float4 times(const float4& a, const float4& b, float c) {
-  return make_float4(a.x * b.x * c, a.y * b.y * c, a.z * b.z * c, a.w * b.w * c);
-}
+template <>
+struct Piece<8> {
+  uint4 held = make_uint4(0, 0, 0, 0);
+
+  __device__ void load(const Numbers& x, int64_t i) {
+    held = *reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(x.data) + i);
+  }
+  __device__ void unpack(float (&v)[8]) const {
+    const uint32_t words[4] = {held.x, held.y, held.z, held.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      v[2 * i] = __uint_as_float(words[i] << 16);
+      v[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+    }
+  }
+  __device__ static void store(const Output& out, int64_t i, const float (&v)[8]) {
+    *reinterpret_cast<uint4*>(static_cast<uint16_t*>(out.data) + i) =
+        make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
+  }
+};
+
+/// How the numbers of a lane are rotated in every head of a row: number' = number * cos + partner * sin.
+template <int kCount>
+struct Rotation {
+  float cos[kCount], sin[kCount];
+  int partner = 0;  // the lane that holds them, unless neighbours are partners
+
+  __device__ Rotation(const JoinPart& part, int64_t row, int32_t width, int lane) {
+    const int lanes = width / kCount, half = lanes / 2;
+    const bool first = lane < half;
+    partner = first ? lane + half : lane - half;
+    const bool turns = part.cos_sin != nullptr && lane < lanes;
+    const int32_t pair = part.halves ? kCount * (first ? lane : partner) : kCount / 2 * lane;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const float* factors = part.cos_sin + row * width + 2 * (pair + (part.halves ? i : i / 2));
+      const bool minus = part.halves ? first : i % 2 == 0;
+      cos[i] = turns ? factors[0] : 1.0f;
+      sin[i] = turns ? (minus ? -factors[1] : factors[1]) : 0.0f;
+    }
+  }
+
+  /// By all lanes of a warp.
+  __device__ void apply(float (&v)[kCount], bool halves, int group) const {
+    float p[kCount];
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) p[i] = halves ? __shfl_sync(kAllLanes, v[i], partner, group) : v[i ^ 1];
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) v[i] = v[i] * cos[i] + p[i] * sin[i];
+  }
+};
 
 /// Two parts one after the other.
 struct JoinPair {
   JoinPart first, second;
 };
 
-/// A block for each row, whose warps share the heads; up to four numbers a lane.
-__global__ void __launch_bounds__(kThreads, 4) join_rows(Joined out, const __grid_constant__ JoinPair pair) {
+/// A block for each row, of which groups of lanes take a head at a time, of up to 4 * kWarp numbers.
+template <int kCount>
+__global__ void __launch_bounds__(kThreads, 3)
+    join_rows(const __grid_constant__ Joined out, const __grid_constant__ JoinPair pair) {
+  constexpr int kGroup = 4 * kWarp / kCount, kGroups = kThreads / kGroup;
+  constexpr int kBatch = 3;  // heads that are read before one is written
   const bool second = blockIdx.x >= pair.first.rows;
   const JoinPart& part = second ? pair.second : pair.first;
   const int64_t row = blockIdx.x - (second ? pair.first.rows : 0), joined = joined_row(part, row);
-  const int lane = threadIdx.x % kWarp;
-  const bool active = 4 * lane < out.width;
-  const Rotation rotation(part, row, out.width, lane);
-  const float4 zeros = make_float4(0, 0, 0, 0), ones = make_float4(1, 1, 1, 1);
-  const auto norm = [&](const float* weight) {
-    return active && weight != nullptr ? reinterpret_cast<const float4*>(weight)[lane] : ones;
-  };
-  const float4 q_norm = norm(part.q_norm), k_norm = norm(part.k_norm);
+  const int lane = threadIdx.x % kGroup, group = threadIdx.x / kGroup, column = kCount * lane;
+  const bool active = column < out.width;
+  const Rotation<kCount> rotation(part, row, out.width, lane);
+  float q_norm[kCount], k_norm[kCount];
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    q_norm[i] = active && part.q_norm != nullptr ? part.q_norm[column + i] : 1.0f;
+    k_norm[i] = active && part.k_norm != nullptr ? part.k_norm[column + i] : 1.0f;
+  }
   const int32_t keys = out.heads, values = out.heads + out.kv_heads, all = values + out.kv_heads;
-  constexpr int kWarps = kThreads / kWarp, kBatch = 3;  // heads that are read before one is written
-  for (int32_t first = threadIdx.x / kWarp; first < all; first += kBatch * kWarps) {
-    float4 batch[kBatch];
+  const int64_t from = row * all * out.width + column;
+  for (int32_t base = 0; base < all; base += kBatch * kGroups) {
+    Piece<kCount> batch[kBatch];
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
-      const int32_t head = first + i * kWarps;
-      batch[i] = active && head < all ? load4(part.qkv, (row * all + head) * out.width + 4 * lane) : zeros;
+      const int32_t head = base + i * kGroups + group;
+      if (active && head < all) batch[i].load(part.qkv, from + head * out.width);
     }
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
-      const int32_t head = first + i * kWarps;
-      if (head >= all) break;
-      float4 v = batch[i];
+      const int32_t head = base + i * kGroups + group;
+      if (head - group % (kWarp / kGroup) >= all) break;  // of the whole warp
+      float v[kCount];
+      batch[i].unpack(v);
+      float squares = 0;
+#pragma unroll
+      for (const float x : v) squares += x * x;
+#pragma unroll
+      for (int offset = kGroup / 2; offset > 0; offset /= 2) squares += __shfl_xor_sync(kAllLanes, squares, offset);
+      const bool is_q = head < keys;
+      if (head < values && (is_q ? part.q_norm : part.k_norm) != nullptr) {
+        const float inverse = 1.0f / sqrtf(squares / static_cast<float>(out.width) + out.eps);
+#pragma unroll
+        for (int e = 0; e < kCount; ++e) v[e] *= (is_q ? q_norm[e] : k_norm[e]) * inverse;
+      }
+      float turned[kCount];
+#pragma unroll
+      for (int e = 0; e < kCount; ++e) turned[e] = v[e];
+      if (part.cos_sin != nullptr) rotation.apply(turned, part.halves, kGroup);
+      if (!active || head >= all) continue;
       if (head < values) {
-        if ((head < keys ? part.q_norm : part.k_norm) != nullptr) {
-          const float squares = group_sum<kWarp>(v.x * v.x + v.y * v.y + (v.z * v.z + v.w * v.w), nullptr);
-          v = times(v, head < keys ? q_norm : k_norm, 1.0f / sqrtf(squares / static_cast<float>(out.width) + out.eps));
-        }
-        if (part.cos_sin != nullptr) v = rotation.apply(v, part.halves);
+        const int64_t to = is_q ? joined * out.heads + head : joined * out.kv_heads + (head - keys);
+        Piece<kCount>::store(is_q ? out.q : out.k, to * out.width + column, turned);
+      } else {
+        Piece<kCount>::store(out.v, (joined * out.kv_heads + (head - values)) * out.width + column, v);
       }
-      if (!active) continue;
-      Output to = out.q;
-      int64_t to_row = joined * out.heads + head;
-      if (head >= keys) {
-        to = head < values ? out.k : out.v;
-        to_row = joined * out.kv_heads + (head - keys) % out.kv_heads;
-      }
-      store4(to, to_row * out.width + 4 * lane, v);
     }
   }
 }
@@ -174,6 +219,15 @@ bool by_fours(const Joined& out, const JoinPart& part) {
   return out.width % 8 == 0 && out.width <= 4 * kWarp && fours(part.qkv, out.width) && fours(out.q, out.width) &&
          fours(out.k, out.width) && fours(out.v, out.width) && aligned(part.q_norm) && aligned(part.k_norm) &&
          aligned(part.cos_sin);
+}
+
+/// Whether all is bf16 and may be read and written eight numbers at a time.
+bool by_eights(const Joined& out, const JoinPart& part) {
+  const auto fits = [](const void* data, DType type) {
+    return type == DType::bf16 && reinterpret_cast<uintptr_t>(data) % sizeof(uint4) == 0;
+  };
+  return out.width % 16 == 0 && fits(part.qkv.data, part.qkv.type) && fits(out.q.data, out.q.type) &&
+         fits(out.k.data, out.k.type) && fits(out.v.data, out.v.type);
 }
 
 }  // namespace
@@ -187,9 +241,11 @@ void join_qkv(const Joined& out, const JoinPart* parts, int count, cudaStream_t 
       continue;
     }
     JoinPair pair = {part, {}};
-    if (i + 1 < count && by_fours(out, parts[i + 1])) pair.second = parts[++i];
+    const bool eights = by_eights(out, part);
+    if (i + 1 < count && by_fours(out, parts[i + 1]) && by_eights(out, parts[i + 1]) == eights)
+      pair.second = parts[++i];
     const auto rows = static_cast<unsigned>(pair.first.rows + pair.second.rows);
-    if (rows > 0) join_rows<<<rows, kThreads, 0, stream>>>(out, pair);
+    if (rows > 0) (eights ? join_rows<8> : join_rows<4>)<<<rows, kThreads, 0, stream>>>(out, pair);
   }
 }
 
