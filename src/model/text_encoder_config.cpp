@@ -85,12 +85,19 @@ void check_architecture(const JsonFile& f) {
   if (!known) f.refuse("architectures", fmt::format("[\"{}\"]", kArchitectures.front()));
 }
 
-TextEncoderConfig from_file(const JsonFile& f) {
+void check_type(const JsonFile& f) {
   const std::string type = f.text("model_type");
   if (type != "qwen2_5_vl" && type != "qwen2_5_vl_text") f.refuse("model_type", "\"qwen2_5_vl\"");
+}
+
+TextEncoderConfig from_file(const JsonFile& f) {
+  check_type(f);
   check_architecture(f);
   refuse_quantization(f);
-  return language_part(f.has("text_config") ? f.child("text_config") : f);  // older files have one level
+  if (!f.has("text_config")) return language_part(f);  // older files have one level
+  const JsonFile language = f.child("text_config");
+  if (language.has("model_type")) check_type(language);
+  return language_part(language);
 }
 
 /// GGUF's metadata have all but the vocabulary, which its tokens may exceed or not fill.

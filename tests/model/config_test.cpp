@@ -166,6 +166,8 @@ TEST_F(ConfigTest, RefusesOtherTextEncodersAndVariants) {
   EXPECT_THAT(text_encoder_error("/model_type", R"("t5")"),
               HasSubstr("field model_type is \"t5\", \"qwen2_5_vl\" is needed"));
   EXPECT_THAT(text_encoder_error("/model_type", ""), HasSubstr("field model_type is missing"));
+  EXPECT_THAT(text_encoder_error("/text_config/model_type", R"("llama")"),
+              HasSubstr("field text_config.model_type is \"llama\", \"qwen2_5_vl\" is needed"));
   EXPECT_THAT(text_encoder_error("/architectures/0", R"("Qwen2VLForConditionalGeneration")"),
               AllOf(HasSubstr("field architectures is [\"Qwen2VLForConditionalGeneration\"]"),
                     HasSubstr("[\"Qwen2_5_VLForConditionalGeneration\"] is needed")));
