@@ -12,7 +12,7 @@ namespace inkstone {
 constexpr int64_t kInt8Group = 128;
 
 /// Groups of a panel of weights whose numbers take a byte: a strip of it and the rows it meets fit the caches.
-constexpr int64_t kInt8Groups = 12;
+constexpr int64_t kInt8Groups = 24;
 
 /// Most numbers that can share a scale: their products' sums stay below 2^24, which f32 holds exactly.
 constexpr int64_t kInt8MostGroup = 384;

@@ -12,9 +12,12 @@ namespace {
 constexpr int64_t kMostRows = 2176;
 constexpr int64_t kTasksPerWorker = 4;  // fewer and wider than elsewhere: narrow tiles read the rows too often
 constexpr int64_t kPacking = 8;         // beside copying a number of a row
-constexpr int64_t kPanelBytes = 384;    // of an input in a panel of weights, which then fits the second cache
+constexpr int64_t kPanelBytes = 192;    // of an input in a panel of weights, which then fits the second cache
 constexpr int64_t kAlignment = 64;      // bytes
 constexpr int kSecondCache = 2;         // for __builtin_prefetch
+
+/// Columns of a tile whose results are rounded there come in such units: whole strips and whole groups.
+int64_t rounded_unit(const Int8Ops& int8) { return std::lcm(strip_width(int8), kInt8Group); }
 
 /// Rows [from, to) of a strip.
 struct NextRows {
@@ -174,8 +177,8 @@ Int8Rows int8_rows(void* memory, int64_t rows, int64_t width) {
 }
 
 int64_t rounded_tile_bytes(const Int8Ops& int8, int64_t rows, int64_t outputs) {
-  return std::min(rows, kMostRows) * std::min(outputs, kPanelBytes / int8.code_bytes) *
-         static_cast<int64_t>(sizeof(float));
+  const int64_t columns = std::max(kPanelBytes / int8.code_bytes, rounded_unit(int8));
+  return std::min(rows, kMostRows) * std::min(outputs, columns) * static_cast<int64_t>(sizeof(float));
 }
 
 void run_products(std::span<const Int8Product> products, ThreadPool& pool, const Int8Functions& functions,
@@ -184,7 +187,7 @@ void run_products(std::span<const Int8Product> products, ThreadPool& pool, const
   std::vector<ProductSize> sizes;
   for (const Int8Product& p : products) {
     const bool whole_groups = p.rounded.codes != nullptr;
-    sizes.push_back(p.product.size(whole_groups ? std::lcm(strip_width(int8), kInt8Group) : strip_width(int8)));
+    sizes.push_back(p.product.size(whole_groups ? rounded_unit(int8) : strip_width(int8)));
   }
   const TileLimits limits = {.row_unit = int8.tile_rows,
                              .most_rows = kMostRows,
