@@ -69,8 +69,6 @@ void check_output(const fs::path& source, const fs::path& output) {
   std::error_code error;
   check(!fs::exists(output, error) || is_folder(output), "{}: is a file; a folder is needed for the output",
         output.string());
-  fs::create_directories(output, error);
-  check(!error, "{}: cannot make the folder: {}", output.string(), error.message());
   const fs::path from = is_folder(source) ? source : source.parent_path();
   check(!fs::equivalent(from.empty() ? "." : from, output, error), "{}: holds the source; another folder is needed",
         output.string());
@@ -104,14 +102,58 @@ void check_keep(const std::vector<ComponentJob>& jobs, const QuantizeOptions& op
   }
 }
 
-/// Gives the bytes that are still to write.
+bool is_hidden(const fs::path& path) { return path.filename().string().starts_with("."); }
+
+/// What a model's folder has beside the components that are written, vae/, tokenizer/, scheduler/, model_index.json: as
+/// paths from there.
+std::vector<fs::path> files_beside(const fs::path& model) {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(model)) {
+    const fs::path name = entry.path().filename();
+    if (name == name_of(Component::transformer) || name == name_of(Component::text_encoder) || is_hidden(name))
+      continue;
+    if (entry.is_regular_file()) files.push_back(name);
+    if (!entry.is_directory()) continue;
+    for (const auto& inner : fs::directory_iterator(entry.path()))
+      if (inner.is_regular_file() && !is_hidden(inner.path())) files.push_back(name / inner.path().filename());
+  }
+  return files;
+}
+
+/// Bytes of those that are not in the output yet.
+size_t bytes_beside(const fs::path& model, const fs::path& output) {
+  size_t bytes = 0;
+  std::error_code ignored;
+  for (const fs::path& file : files_beside(model)) {
+    const size_t size = fs::file_size(model / file, ignored);
+    if (!fs::exists(output / file, ignored) || fs::file_size(output / file, ignored) != size) bytes += size;
+  }
+  return bytes;
+}
+
+/// The folder itself, or the nearest above it that is there.
+fs::path existing(const fs::path& folder) {
+  std::error_code ignored;
+  fs::path path = fs::absolute(folder);
+  while (!fs::exists(path, ignored) && path.has_relative_path()) path = path.parent_path();
+  return path;
+}
+
+void make_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  check(!error, "{}: cannot make the folder: {}", folder.string(), error.message());
+}
+
+/// Gives the bytes of weights that are still to write.
 size_t check_disk(const std::vector<ComponentJob>& jobs, const QuantizeOptions& options) {
   size_t needed = 0;
   for (const ComponentJob& job : jobs) needed += bytes_to_write(job, recipe_of(job.files, options));
+  const size_t beside = is_model(options.source) ? bytes_beside(options.source, options.output) : 0;
   std::error_code error;
-  const auto there = fs::space(options.output, error).available;
-  check(error || needed <= there, "{}: {} bytes are needed on its disk, {} are free", options.output.string(), needed,
-        there);
+  const auto there = fs::space(existing(options.output), error).available;
+  check(error || needed + beside <= there, "{}: {} bytes are needed on its disk, {} are free", options.output.string(),
+        needed + beside, there);
   return needed;
 }
 
@@ -121,22 +163,6 @@ void copy_config(const ComponentJob& job, const std::stop_token& stop) {
   std::error_code ignored;
   for (const char* name : {"config.json", "generation_config.json"})
     if (fs::is_regular_file(folder / name, ignored)) copy_whole(folder / name, job.folder / name, stop);
-}
-
-bool is_hidden(const fs::path& path) { return path.filename().string().starts_with("."); }
-
-/// What a model's folder has beside the components that are written: vae/, tokenizer/, scheduler/, model_index.json.
-void copy_rest(const fs::path& model, const fs::path& output, const std::stop_token& stop) {
-  for (const auto& entry : fs::directory_iterator(model)) {
-    const fs::path name = entry.path().filename();
-    if (name == name_of(Component::transformer) || name == name_of(Component::text_encoder) || is_hidden(name))
-      continue;
-    if (entry.is_regular_file()) copy_whole(entry.path(), output / name, stop);
-    if (!entry.is_directory()) continue;
-    for (const auto& inner : fs::directory_iterator(entry.path()))
-      if (inner.is_regular_file() && !is_hidden(inner.path()))
-        copy_whole(inner.path(), output / name / inner.path().filename(), stop);
-  }
 }
 
 /// Counts numbers, reports steps and stops the work.
@@ -197,7 +223,9 @@ QuantizeResult quantize(const QuantizeOptions& options) {
   std::unique_ptr<Calibration> calibration;
   if (!options.calibrate.empty()) calibration = std::make_unique<Calibration>(options);
   check_output(options.source, options.output);
-  if (check_disk(jobs, options) > 0 && calibration) weigh(jobs, calibration->run());
+  const size_t to_write = check_disk(jobs, options);
+  make_folder(options.output);  // a fault of it is told before the calibration's work
+  if (to_write > 0 && calibration) weigh(jobs, calibration->run());
   calibration.reset();
   QuantizeResult result;
   int64_t numbers = 0;
@@ -217,7 +245,9 @@ QuantizeResult quantize(const QuantizeOptions& options) {
     const auto tensors = write_component(job, recipe_of(job.files, options), pool, [&](int64_t n) { meter.add(n); });
     result.tensors.insert(result.tensors.end(), tensors.begin(), tensors.end());
   }
-  if (is_model(options.source)) copy_rest(options.source, options.output, options.stop);
+  if (is_model(options.source))
+    for (const fs::path& file : files_beside(options.source))
+      copy_whole(options.source / file, options.output / file, options.stop);
   std::ranges::stable_sort(result.tensors, std::greater(), &QuantizedTensor::error);
   return result;
 }

@@ -79,8 +79,10 @@ class Cursor {
   /// `what` for errors: what the text is.
   std::string text(const char* what, uint64_t longest) {
     const auto length = number<uint64_t>(what);
-    check(length <= longest && length <= left(), "{}: byte {}: {} of {} bytes, but {} are left and at most {} allowed",
-          file_.string(), at_, what, length, left(), longest);
+    check(length <= longest, "{}: byte {}: {} of {} bytes, at most {} allowed", file_.string(), at_, what, length,
+          longest);
+    check(length <= left(), "{}: byte {}: {} of {} bytes, but {} are left (is it truncated?)", file_.string(), at_,
+          what, length, left());
     return {reinterpret_cast<const char*>(take(length, what)), length};
   }
 
