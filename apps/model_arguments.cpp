@@ -62,9 +62,8 @@ CLI::Option* add_device_option(CLI::App& command, std::optional<std::string>& de
 
 CLI::Option* add_arithmetic_option(CLI::App& command, std::optional<std::string>& arithmetic) {
   return command
-      .add_option(
-          "--arithmetic", arithmetic,
-          "f32 (default), or lossy: int8 (cpu; the VAE too) or fp8 (cuda): the transformer multiplies in 8 bits")
+      .add_option("--arithmetic", arithmetic,
+                  "f32 (default), or lossy products in 8 bits: int8 (cpu, VAE too) or fp8 (cuda)")
       ->type_name("NAME")
       ->check(one_of({"f32", "int8", "fp8"}))
       ->group(kRunGroup);

@@ -108,7 +108,7 @@ class TerminalTest(ProgramTest):
         # Full-size weights take seconds to make, and a block of them minutes on the reference device.
         for arguments, stage in [(encode_slowly(480), b"encode"),
                                  (["bench", "block", "--device", "reference"], b"load"),
-                                 (["bench", "vae", "--size", "256"], b"decode"),
+                                 (["bench", "vae", "--size", "128"], b"decode"),
                                  (["random-model", "--format", "int4", "--output", "m"], b"write")]:
             run = Terminal(self.folder, *arguments)
             run.read_until(stage)
