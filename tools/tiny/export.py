@@ -1,7 +1,7 @@
 """Turns what the training wrote into a model folder, checks it and draws with it.
 
     python export.py write RUN_DIR TOKENIZER_DIR OUT_DIR                 RUN_DIR holds vae.pt and ckpt.pt
-    python export.py sheet MODEL_DIR OUT.png [STEPS] [CFG]               24 captions in the four sizes, with diffusers' own pipeline
+    python export.py sheet MODEL_DIR OUT.png [STEPS] [CFG]               24 captions in three sizes, with diffusers' own pipeline
     python export.py draw MODEL_DIR CAPTIONS.json PNG_DIR [STEPS] [CFG]  every caption of a list, as PNG_DIR/<index>.png, for checker.py score
 
 Needs diffusers and transformers; a CPU will do."""
