@@ -6,8 +6,8 @@
 #include <numbers>
 #include <utility>
 
+#include "core/rounding.h"
 #include "cpu/cpu_kernels.h"
-#include "cpu/rounding.h"
 #include "cpu/transpose.h"
 
 namespace inkstone {

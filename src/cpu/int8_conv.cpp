@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "core/rounding.h"
 #include "cpu/int8_pictures.h"
-#include "cpu/rounding.h"
 
 namespace inkstone {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "cpu/rounding.h"
+#include "core/rounding.h"
 
 namespace inkstone {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "cpu/rounding.h"
+#include "core/rounding.h"
 #include "cpu/worker_scratch.h"
 
 namespace inkstone {

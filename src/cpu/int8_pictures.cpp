@@ -4,7 +4,7 @@
 #include <cstring>
 #include <limits>
 
-#include "cpu/rounding.h"
+#include "core/rounding.h"
 
 namespace inkstone {
 namespace {

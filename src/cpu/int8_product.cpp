@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "cpu/rounding.h"
+#include "core/rounding.h"
 
 namespace inkstone {
 namespace {

@@ -1,8 +1,8 @@
 // Products of rows that are held in 8 bits with weights of any format.
 #pragma once
+#include "core/rounding.h"
 #include "cpu/int8_layer.h"
 #include "cpu/matrix_product.h"
-#include "cpu/rounding.h"
 
 namespace inkstone {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "cpu/rounding.h"
+#include "core/rounding.h"
 #include "cpu/weight_panel.h"
 
 namespace inkstone {

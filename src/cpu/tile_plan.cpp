@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "cpu/rounding.h"
+#include "core/rounding.h"
 
 namespace inkstone {
 namespace {

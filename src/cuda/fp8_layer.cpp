@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/rounding.h"
 #include "cuda/views.h"
 
 namespace inkstone {
@@ -67,7 +68,7 @@ Tensor zeros(CudaContext& context, const Shape& shape, DType type) {
 }
 
 Fp8Branch rounded_branch(CudaContext& context, const SideBranch& branch, int64_t column) {
-  const int64_t rank = branch.rank(), unit = cuda::kRoundedUnit, rows = (rank + unit - 1) / unit * unit;
+  const int64_t rank = branch.rank(), rows = round_up(rank, cuda::kRoundedUnit);
   Fp8Branch made = {.codes = zeros(context, {rows, branch.down.in}, DType::f8_e4m3),
                     .scales = zeros(context, {rows}, DType::f32),
                     .up = dense(context, branch.up),

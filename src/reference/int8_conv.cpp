@@ -4,6 +4,8 @@
 #include <cmath>
 #include <vector>
 
+#include "core/rounding.h"
+
 namespace inkstone {
 namespace {
 
@@ -13,11 +15,9 @@ constexpr int64_t kMostGroup = 384;  // channels
 constexpr int64_t kUnit = 4;
 constexpr float kGreatest = 127;
 
-int64_t divide_up(int64_t n, int64_t d) { return (n + d - 1) / d; }
-
 /// Rounds channels in place, part by part.
 void round_channels(float* x, int64_t n) {
-  const int64_t part = divide_up(divide_up(n, divide_up(n, kMostGroup)), kUnit) * kUnit;
+  const int64_t part = round_up(divide_up(n, divide_up(n, kMostGroup)), kUnit);
   for (int64_t begin = 0; begin < n; begin += part) {
     const int64_t end = std::min(begin + part, n);
     float greatest = 0;

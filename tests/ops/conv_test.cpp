@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include "ops/device_under_test.h"
+#include "ops/random_conv.h"
 
 namespace inkstone {
 namespace {
@@ -12,35 +13,17 @@ class ConvTest : public OpsTest {
 };
 INKSTONE_ON_EVERY_DEVICE(ConvTest);
 
-constexpr int64_t kTaps = 9;
-
 double tolerance(int64_t in) { return (10 + 0.6 * std::sqrt(static_cast<double>(kTaps * in))) * kRounding; }
-
-Conv2d random_conv(int64_t out, int64_t in, WeightFormat format = WeightFormat::f32) {
-  const Tensor weight = random_weight(format, out, kTaps * in, 3).data;
-  return {.weight = weight.reshape({out, 3, 3, in}), .bias = random_normal({out}, 4)};
-}
 
 void ConvTest::expect_equal(const Tensor& x, const Conv2d& conv, const Tensor& residual) {
   EXPECT_LT(relative_l2(tested().conv2d(x, conv, residual), reference().conv2d(x, conv, residual)),
             allowed(tolerance(conv.in())))
-      << x.shape().text() << " to " << conv.out() << ", stride " << conv.stride << ", upsampling " << conv.upsampling
-      << (conv.padding == Padding::same ? ", same" : ", after");
+      << described(x, conv);
 }
 
 TEST_P(ConvTest, EveryKindOnPicturesOfEverySize) {
-  const Shape kPictures[] = {{1, 1, 1, 5}, {1, 1, 9, 3}, {2, 7, 1, 16}, {1, 2, 2, 33}, {3, 5, 7, 20}, {1, 30, 41, 6}};
-  for (const Shape& picture : kPictures)
-    for (const int stride : {1, 2})
-      for (const int upsampling : {1, 2})
-        for (const Padding padding : {Padding::same, Padding::after}) {
-          if (picture[1] * upsampling < stride || picture[2] * upsampling < stride) continue;  // no output
-          Conv2d conv = random_conv(19, picture[3]);
-          conv.stride = stride;
-          conv.upsampling = upsampling;
-          conv.padding = padding;
-          expect_equal(random_normal(picture, 1), conv);
-        }
+  for_every_kind([](int64_t out, int64_t in) { return random_conv(out, in); },
+                 [&](const Tensor& x, const Conv2d& conv) { expect_equal(x, conv); });
 }
 
 TEST_P(ConvTest, EveryTypeOfWeightsAndNumberOfChannels) {

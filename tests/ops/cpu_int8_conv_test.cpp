@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include "ops/cpu_under_test.h"
+#include "ops/random_conv.h"
 #include "reference/int8_conv.h"
 
 namespace inkstone {
@@ -10,23 +11,16 @@ namespace {
 constexpr double kLeastError = 1e-3;  // less is not 8 bits
 constexpr double kMostError = 0.012;  // see cpu_int8_test.cpp
 
-class CpuInt8ConvTest : public testing::TestWithParam<Isa> {
+class CpuInt8ConvTest : public CpuInt8Fixture {
  protected:
-  void SetUp() override {
-    if (!supports(GetParam())) GTEST_SKIP() << "this processor lacks it";
-    device = std::make_unique<CpuUnderTest>(GetParam(), 2, Products::int8);
-  }
-  Ops& cpu() { return device->cpu; }
-  Ops& reference() { return device->reference; }
   void expect_equal(const Tensor& x, const Conv2d& conv, const Tensor& residual = {});
-
-  std::unique_ptr<CpuUnderTest> device;
 };
 INKSTONE_FOR_EVERY_ISA(CpuInt8ConvTest);
 
 Conv2d tolerant_conv(int64_t out, int64_t in, WeightFormat format = WeightFormat::f32) {
-  const Tensor weight = random_weight(format, out, 9 * in, 3).data;
-  return {.weight = weight.reshape({out, 3, 3, in}), .bias = random_normal({out}, 4), .tolerant = true};
+  Conv2d conv = random_conv(out, in, format);
+  conv.tolerant = true;
+  return conv;
 }
 
 void CpuInt8ConvTest::expect_equal(const Tensor& x, const Conv2d& conv, const Tensor& residual) {
@@ -34,24 +28,12 @@ void CpuInt8ConvTest::expect_equal(const Tensor& x, const Conv2d& conv, const Te
   Tensor expected = host_tensor(actual.shape(), DType::f32);
   int8_conv2d(expected, x, conv, residual);
   // Sums under a pixel are exact; scaling and adding them round.
-  EXPECT_LT(relative_l2(actual, expected), 10 * kRounding)
-      << x.shape().text() << " to " << conv.out() << ", stride " << conv.stride << ", upsampling " << conv.upsampling
-      << (conv.padding == Padding::same ? ", same" : ", after");
+  EXPECT_LT(relative_l2(actual, expected), 10 * kRounding) << described(x, conv);
 }
 
 TEST_P(CpuInt8ConvTest, EveryKindOnPicturesOfEverySize) {
-  const Shape kPictures[] = {{1, 1, 1, 5}, {1, 1, 9, 3}, {2, 7, 1, 16}, {1, 2, 2, 33}, {3, 5, 7, 20}, {1, 30, 41, 6}};
-  for (const Shape& picture : kPictures)
-    for (const int stride : {1, 2})
-      for (const int upsampling : {1, 2})
-        for (const Padding padding : {Padding::same, Padding::after}) {
-          if (picture[1] * upsampling < stride || picture[2] * upsampling < stride) continue;  // no output
-          Conv2d conv = tolerant_conv(19, picture[3]);
-          conv.stride = stride;
-          conv.upsampling = upsampling;
-          conv.padding = padding;
-          expect_equal(random_normal(picture, 1), conv);
-        }
+  for_every_kind([](int64_t out, int64_t in) { return tolerant_conv(out, in); },
+                 [&](const Tensor& x, const Conv2d& conv) { expect_equal(x, conv); });
 }
 
 TEST_P(CpuInt8ConvTest, EveryTypeOfWeightsAndNumberOfChannels) {

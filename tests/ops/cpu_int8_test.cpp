@@ -15,17 +15,7 @@ constexpr double kLeastError = 1e-4;  // less is not 8 bits
 constexpr double kMostError = 0.012;
 constexpr size_t kKept = size_t{4} << 20;  // bytes of rounded weights, where a test keeps some
 
-class CpuInt8Test : public testing::TestWithParam<Isa> {
- protected:
-  void SetUp() override {
-    if (!supports(GetParam())) GTEST_SKIP() << "this processor lacks it";
-    device = std::make_unique<CpuUnderTest>(GetParam(), 2, Products::int8);
-  }
-  Ops& cpu() { return device->cpu; }
-  Ops& reference() { return device->reference; }
-
-  std::unique_ptr<CpuUnderTest> device;
-};
+class CpuInt8Test : public CpuInt8Fixture {};
 INKSTONE_FOR_EVERY_ISA(CpuInt8Test);
 
 Linear tolerant(WeightFormat format, const std::vector<int64_t>& outs, int64_t in, uint64_t seed) {

@@ -28,6 +28,19 @@ class CpuUnderTest {
   Ops reference;
 };
 
+/// Tolerant layers in 8 bits, of an instruction set that this processor has.
+class CpuInt8Fixture : public testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (!supports(GetParam())) GTEST_SKIP() << "this processor lacks it";
+    device = std::make_unique<CpuUnderTest>(GetParam(), 2, Products::int8);
+  }
+  Ops& cpu() { return device->cpu; }
+  Ops& reference() { return device->reference; }
+
+  std::unique_ptr<CpuUnderTest> device;
+};
+
 #define INKSTONE_FOR_EVERY_ISA(suite)                                                        \
   INSTANTIATE_TEST_SUITE_P(Isa, suite, testing::Values(Isa::scalar, Isa::avx2, Isa::avx512), \
                            [](const auto& instance) { return name_of(instance.param); })
