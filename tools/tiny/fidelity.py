@@ -1,14 +1,17 @@
 """What a lossy option costs in pictures: PSNR and SSIM of pictures with it against those without, on held-out captions.
 
     python fidelity.py PROGRAM MODEL_DIR LIST.json OUT_DIR [--captions N] [--steps N] [--threads N] [--outliers FACTOR] [--options='OPTION ...']
-                       [--exact='OPTION ...']
+                       [--exact='OPTION ...'] [--unrounded SEED]
 
 PROGRAM: the built `inkstone`; LIST.json: one of tests/data/checker. Draws N captions (default 32), spread evenly over the list, with the seed of their
 index, once as they are and once with the options (such as --options='--arithmetic int8'). Pictures stay in OUT_DIR and are not drawn again by a second run.
 --exact: options of the others, such as --exact='--device cuda --dtype f32'.
 --outliers: of a copy of the model with the same function, in which one channel in 48 is FACTOR times larger on its way into a linear layer and the layer's
-weights for it smaller in turn: after both norms of both streams, and between the values and the output projection."""
+weights for it smaller in turn: after both norms of both streams, and between the values and the output projection.
+--unrounded: the others are of a model in f32 that MODEL_DIR is the rounding of to bf16: each number lies anywhere within half a unit of its last place. So
+the figures are what that rounding costs."""
 import argparse
+import glob
 import json
 import os
 import shutil
@@ -23,6 +26,7 @@ from torch.nn.functional import conv2d
 SPACING, FIRST = 48, 7  # of the channels with outliers
 WINDOW, SIGMA, C1, C2 = 11, 1.5, .01 ** 2, .03 ** 2  # of SSIM (Wang et al., 2004), for numbers of [0, 1]
 STREAMS = (('img', ('to_q', 'to_k', 'to_v'), 'to_out.0'), ('txt', ('add_q_proj', 'add_k_proj', 'add_v_proj'), 'to_add_out'))
+BF16_DIGITS = 8  # of the significand, its leading one among them
 TRANSFORMER = 'transformer/diffusion_pytorch_model.safetensors'
 
 
@@ -69,6 +73,24 @@ def planted(model, folder, factor):
     return folder
 
 
+def unround(rounded, random):
+    """f32 numbers that become the given ones of bf16 when they are rounded"""
+    _, exponent = torch.frexp(rounded.float())
+    drawn = rounded.float() + (torch.rand(rounded.shape, generator=random) - .5) * torch.exp2(exponent.float() - BF16_DIGITS)
+    return torch.where(drawn.bfloat16() == rounded, drawn, rounded.float())
+
+
+def unrounded(model, folder, seed):
+    """-> folder of a model in f32 that is rounded to the given one"""
+    if not os.path.exists(folder):
+        shutil.copytree(model, folder + '.part')
+        random = torch.Generator().manual_seed(seed)
+        for file in sorted(glob.glob(f'{folder}.part/*/*.safetensors')):
+            save_file({k: unround(v, random) if v.dtype == torch.bfloat16 else v for k, v in load_file(file).items()}, file, {'format': 'pt'})
+        os.rename(folder + '.part', folder)
+    return folder
+
+
 def draw(arguments, model, truth, options, path):
     if not os.path.exists(path):
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -89,9 +111,13 @@ def main(arguments):
     model, name = arguments.model, '-'.join(o.strip('-') for o in arguments.options)
     if arguments.outliers:
         model, name = planted(model, f'{arguments.out}/model-{arguments.outliers:g}', arguments.outliers), f'{name}-outliers-{arguments.outliers:g}'
+    exact_model, exact_name = arguments.model, 'exact'
+    if arguments.unrounded is not None:
+        exact_name = f'unrounded-{arguments.unrounded}'
+        exact_model, name = unrounded(model, f'{arguments.out}/model-{exact_name}', arguments.unrounded), f'{name}bf16-beside-{exact_name}'
     figures = []
     for t in truths:
-        exact = draw(arguments, arguments.model, t, arguments.exact, f"{arguments.out}/exact/{t['index']:03d}.png")
+        exact = draw(arguments, exact_model, t, arguments.exact, f"{arguments.out}/{exact_name}/{t['index']:03d}.png")
         lossy = draw(arguments, model, t, arguments.options, f"{arguments.out}/{name}/{t['index']:03d}.png")
         figures.append((psnr(exact, lossy), float(ssim(exact, lossy))))
     values = list(zip(*figures))
@@ -108,4 +134,5 @@ if __name__ == '__main__':
     p.add_argument('--steps', type=int, default=20)
     p.add_argument('--threads', type=int, default=2)
     p.add_argument('--outliers', type=float)
+    p.add_argument('--unrounded', type=int)
     main(p.parse_args())
