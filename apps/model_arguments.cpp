@@ -70,7 +70,8 @@ CLI::Option* add_arithmetic_option(CLI::App& command, std::optional<std::string>
 }
 
 CLI::Option* add_isa_option(CLI::App& command, std::optional<std::string>& isa) {
-  return command.add_option("--isa", isa, "scalar, avx2 or avx512; without it the best that the processor has")
+  return command
+      .add_option("--isa", isa, "scalar, avx2, avx_vnni or avx512; without it the best that the processor has")
       ->type_name("NAME")
       ->envname(kIsaVariable)  // without check(): CLI11 2.4 drops a variable that fails one, and says nothing
       ->group(kRunGroup);
@@ -137,10 +138,11 @@ Arithmetic arithmetic_named(const std::string& name) {
 
 InstructionSet isa_named(const std::string& name) {
   if (name == "avx512") return InstructionSet::avx512;
+  if (name == "avx_vnni") return InstructionSet::avx_vnni;
   if (name == "avx2") return InstructionSet::avx2;
   if (name == "scalar") return InstructionSet::scalar;
-  throw UsageError(
-      fmt::format("--isa: '{}' given, one of scalar, avx2, avx512 in --isa or {} wanted", name, kIsaVariable));
+  throw UsageError(fmt::format("--isa: '{}' given, one of scalar, avx2, avx_vnni, avx512 in --isa or {} wanted", name,
+                               kIsaVariable));
 }
 
 DeviceKind device_named(const std::string& name) {

@@ -44,7 +44,7 @@ enum class Arithmetic : uint8_t {
 };
 
 /// Of the cpu device. Asking for one that the processor lacks is an Error.
-enum class InstructionSet : uint8_t { best, scalar, avx2, avx512 };
+enum class InstructionSet : uint8_t { best, scalar, avx2, avx_vnni, avx512 };
 
 /// What an engine is for. It opens what that takes and looks at nothing else.
 enum class Purpose : uint8_t {

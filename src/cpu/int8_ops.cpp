@@ -20,6 +20,7 @@ const Int8Ops& int8_ops(Isa isa) {
   check(supports(isa), "instruction set {}: this processor does not have it", name_of(isa));
 #ifdef INKSTONE_X86
   if (isa == Isa::avx512 && has_vnni()) return avx512::kInt8Ops;
+  if (isa == Isa::avx_vnni) return avx_vnni::kInt8Ops;
   if (isa != Isa::scalar) return avx2::kInt8Ops;
 #endif
   return scalar::kInt8Ops;

@@ -12,9 +12,10 @@ namespace inkstone {
 
 /// An instruction set that the row functions are compiled for, worst first.
 enum class Isa : uint8_t {
-  scalar,  ///< what every processor of the architecture has
-  avx2,    ///< with FMA and F16C
-  avx512,  ///< F, BW, DQ, VL
+  scalar,    ///< what every processor of the architecture has
+  avx2,      ///< with FMA and F16C
+  avx_vnni,  ///< avx2 with 8-bit products in vectors of 32 bytes; all else is avx2's
+  avx512,    ///< F, BW, DQ, VL
 };
 
 /// y = residual + gate * act(x + bias); null parts are skipped.
@@ -109,7 +110,7 @@ struct VectorOps {
 /// Whether this processor and its system can run an instruction set.
 bool supports(Isa isa);
 
-/// "scalar", "avx2", "avx512"
+/// "scalar", "avx2", "avx_vnni", "avx512"
 const char* name_of(Isa isa);
 
 /// For the best instruction set that this processor has.

@@ -99,6 +99,8 @@ Isa isa_of(InstructionSet set) {
       return Isa::scalar;
     case InstructionSet::avx2:
       return Isa::avx2;
+    case InstructionSet::avx_vnni:
+      return Isa::avx_vnni;
     case InstructionSet::avx512:
       return Isa::avx512;
     case InstructionSet::best:

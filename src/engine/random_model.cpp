@@ -168,14 +168,15 @@ class RandomModel {
 
   void write() {
     const RandomFormat format = random_format(options_.format);
+    // First: where the model that they come from is missing, that is said before minutes of writing.
+    for (const char* part : {"tokenizer", "scheduler", "model_index.json"})
+      fs::copy(default_model() / part, folder_ / part, fs::copy_options::recursive);
     constexpr int64_t kComponents = 3;
     stages_.begin(Stage::write, kComponents);
     write_component("transformer", preset_.transformer, load_transformer, format);
     write_component("text_encoder", preset_.text_encoder, load_text_encoder, format);
     const bool dense = format == RandomFormat::f32 || format == RandomFormat::f16;
     write_component("vae", preset_.vae, load_vae, dense ? format : RandomFormat::bf16);  // it is never packed
-    for (const char* part : {"tokenizer", "scheduler", "model_index.json"})
-      fs::copy(default_model() / part, folder_ / part, fs::copy_options::recursive);
     const ModelDefaults& d = preset_.defaults;
     write_json(folder_ / "inkstone.json",
                {{"steps", d.steps}, {"width", d.width}, {"height", d.height}, {"cfg", d.cfg}});

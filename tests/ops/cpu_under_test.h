@@ -41,8 +41,8 @@ class CpuInt8Fixture : public testing::TestWithParam<Isa> {
   std::unique_ptr<CpuUnderTest> device;
 };
 
-#define INKSTONE_FOR_EVERY_ISA(suite)                                                        \
-  INSTANTIATE_TEST_SUITE_P(Isa, suite, testing::Values(Isa::scalar, Isa::avx2, Isa::avx512), \
+#define INKSTONE_FOR_EVERY_ISA(suite)                                                                       \
+  INSTANTIATE_TEST_SUITE_P(Isa, suite, testing::Values(Isa::scalar, Isa::avx2, Isa::avx_vnni, Isa::avx512), \
                            [](const auto& instance) { return name_of(instance.param); })
 
 }  // namespace inkstone

@@ -80,7 +80,7 @@ class VectorOpsTest : public testing::TestWithParam<Isa> {
   const VectorOps* ops = nullptr;
 };
 
-INSTANTIATE_TEST_SUITE_P(Isa, VectorOpsTest, testing::Values(Isa::scalar, Isa::avx2, Isa::avx512),
+INSTANTIATE_TEST_SUITE_P(Isa, VectorOpsTest, testing::Values(Isa::scalar, Isa::avx2, Isa::avx_vnni, Isa::avx512),
                          [](const auto& instance) { return name_of(instance.param); });
 
 TEST_P(VectorOpsTest, KnowsItsName) { EXPECT_EQ(ops->isa, GetParam()); }
@@ -311,7 +311,7 @@ TEST_P(VectorOpsTest, RowsMayBeTheirOwnResult) {
 }
 
 TEST(VectorOps, PicksTheBestAndRefusesWhatTheProcessorLacks) {
-  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx_vnni, Isa::avx512}) {
     if (supports(isa)) {
       EXPECT_GE(vector_ops().isa, isa);
     } else {

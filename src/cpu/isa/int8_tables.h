@@ -10,6 +10,9 @@ extern const Int8Ops kInt8Ops;
 namespace avx2 {
 extern const Int8Ops kInt8Ops;
 }
+namespace avx_vnni {
+extern const Int8Ops kInt8Ops;
+}
 namespace avx512 {
 extern const Int8Ops kInt8Ops;
 }

@@ -1,4 +1,4 @@
-// Vectors of 32 bytes.
+// Vectors of 32 bytes, in the namespace that INKSTONE_ISA names.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -6,7 +6,7 @@
 
 #include "cpu/vector_ops.h"
 
-namespace inkstone::avx2 {
+namespace inkstone::INKSTONE_ISA {
 namespace {
 
 constexpr Isa kIsa = Isa::avx2;
@@ -97,4 +97,4 @@ inline Floats even_lanes(Floats a, Floats b) { return order_quarters(_mm256_shuf
 inline Floats odd_lanes(Floats a, Floats b) { return order_quarters(_mm256_shuffle_ps(a, b, 0xdd)); }
 
 }  // namespace
-}  // namespace inkstone::avx2
+}  // namespace inkstone::INKSTONE_ISA

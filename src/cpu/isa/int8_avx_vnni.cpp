@@ -1,0 +1,4 @@
+// The algorithms of table_int8.inl in the vectors of simd_int8_avx_vnni.inl.
+#define INKSTONE_ISA avx_vnni
+#include "cpu/isa/simd_int8_avx_vnni.inl"
+#include "cpu/isa/table_int8.inl"

@@ -1,0 +1,35 @@
+// Four 8-bit products to a lane, as in simd_int8_vnni.inl, for processors that have VNNI but no AVX-512.
+#pragma once
+#include "cpu/isa/simd_int8_32_bytes.inl"
+
+namespace inkstone::avx_vnni {
+namespace {
+
+using Code = uint8_t;    // of a weight
+using RowCode = int8_t;  // of an activation
+constexpr const char* kInt8Name = "avx-vnni";
+constexpr int64_t kStep = 4;
+constexpr int32_t kOffset = 128;
+
+// 12 sums, 2 vectors of weights and a row's numbers: 15 of 16 registers.
+constexpr int kInt8Rows = 6;
+constexpr int kInt8Vectors = 2;
+
+inline Wholes load_step(const Code* p) { return load_wholes(p); }
+inline Wholes splat_step(const RowCode* p) { return splat_4_bytes(p); }
+
+/// {vex}: assemblers prefer the form of AVX-512.
+inline Wholes add_products(Wholes sum, Wholes weights, Wholes row) {
+  asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(weights), "x"(row));
+  return sum;
+}
+
+inline void store_codes(Code* p, Floats whole) { store_bytes(p, whole + splat(kOffset)); }
+
+/// Copies n codes.
+inline void widen_row(const int8_t* codes, int64_t n, RowCode* to) {
+  __builtin_memcpy(to, codes, static_cast<size_t>(n));
+}
+
+}  // namespace
+}  // namespace inkstone::avx_vnni
