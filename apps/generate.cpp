@@ -176,12 +176,16 @@ void report(const Result& result, double total) {
   spdlog::info("{}total {}; at most {} of tensors", times, seconds_text(total), bytes_text(result.peak_bytes));
 }
 
-/// The picture would replace latents written to the same file.
+/// The picture would replace latents written to the same file, and latents the noise that they are made of.
 void check_output(const fs::path& path, const Request& request) {
   const auto whole = [](const fs::path& given) { return fs::absolute(given).lexically_normal(); };
-  if (!request.save_latents.empty() && whole(path) == whole(request.save_latents))
-    throw UsageError(fmt::format("--save-latents {}: the picture goes there; another file is wanted",
-                                 request.save_latents.string()));
+  const auto check_latents = [&](const fs::path& other, const char* what) {
+    if (!request.save_latents.empty() && !other.empty() && whole(other) == whole(request.save_latents))
+      throw UsageError(
+          fmt::format("--save-latents {}: {} there; another file is wanted", request.save_latents.string(), what));
+  };
+  check_latents(path, "the picture goes");
+  check_latents(request.noise, "the noise lies");
   check_writable(path, request.prompt.size() + request.negative_prompt.value_or("").size());
 }
 

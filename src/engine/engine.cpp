@@ -44,7 +44,9 @@ Plan Engine::plan(const Request& request) {
 Embeddings Engine::encode(const EncodeRequest& request) {
   Session& session = state_->session;
   session.watch(request.stop);
-  const PromptTokens tokens = tokenize_prompt(session.model().tokenizer, request.prompt, request.max_sequence_length);
+  std::vector<std::string> notes = session.model().notes;
+  const PromptTokens tokens =
+      tokenize_named(session.model().tokenizer, "prompt", request.prompt, request.max_sequence_length, notes);
   const std::span prompts(&tokens, 1);
   Stages stages(request.progress);
   stages.begin(Stage::encode, session.encoding_steps(prompts));
@@ -52,8 +54,7 @@ Embeddings Engine::encode(const EncodeRequest& request) {
   const Tensor host = session.machine().ops().download(states);
   const auto values = host.span<const float>();
   Embeddings embeddings = {.rows = host.dim(0), .width = host.dim(1), .values = {values.begin(), values.end()}};
-  embeddings.notes = session.model().notes;
-  if (tokens.cut) embeddings.notes.push_back(fmt::format("the prompt was cut to {} tokens", tokens.kept()));
+  embeddings.notes = std::move(notes);
   if (const std::string agreement = session.machine().comparison(); !agreement.empty())
     embeddings.notes.push_back(agreement);
   return embeddings;

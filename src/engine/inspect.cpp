@@ -214,11 +214,9 @@ std::string inspect_json(const fs::path& path) {
     return out.dump(2);
   }
   for (const Component component : kComponents) {
-    if (is_there(path / name_of(component))) {
-      out["components"].push_back(part_json(path, component));
-    } else {
-      out["missing"].push_back(name_of(component));
-    }
+    const bool there = is_there(path / name_of(component));
+    if (there) out["components"].push_back(part_json(path, component));
+    if (!there || out["components"].back()["files"].empty()) out["missing"].push_back(name_of(component));
   }
   for (const std::string_view name : {"tokenizer", "scheduler", "model_index.json"})
     if (!is_there(path / name)) out["missing"].push_back(name);

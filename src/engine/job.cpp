@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "engine/finite.h"
 #include "io/image_codecs.h"
+#include "io/json.h"
 #include "io/safetensors.h"
 
 namespace inkstone {
@@ -53,15 +54,8 @@ void choose_numbers(Job& job, const Model& model, const Request& request) {
   job.sigmas = make_schedule(usual.schedule, job.steps, job.grid.tokens());
 }
 
-/// Errors and notes name the text, since there may be two.
 PromptTokens tokenize(Job& job, const Model& model, const char* name, std::string_view text) {
-  try {
-    const PromptTokens tokens = tokenize_prompt(model.tokenizer, text, job.max_sequence_length);
-    if (tokens.cut) job.notes.push_back(fmt::format("the {} was cut to {} tokens", name, tokens.kept()));
-    return tokens;
-  } catch (const Error& e) {
-    fail("{}: {}", name, e.what());
-  }
+  return tokenize_named(model.tokenizer, name, text, job.max_sequence_length, job.notes);
 }
 
 void choose_texts(Job& job, const Model& model, const Request& request) {
@@ -85,7 +79,11 @@ void choose_texts(Job& job, const Model& model, const Request& request) {
 Tensor read_noise(const std::filesystem::path& path, const Shape& shape, std::optional<int64_t> index) {
   const SafetensorsFile file = read_safetensors(path);
   const StoredTensor* noise = find(file.tensors, kNoise);
-  check(noise != nullptr, "{}: holds no tensor \"{}\"", path.string(), kNoise);
+  if (noise == nullptr) {
+    std::vector<std::string> names;
+    for (const auto& [name, tensor] : file.tensors) names.push_back(name);
+    fail("{}: holds no tensor \"{}\", F32 {}; it holds {}", path.string(), kNoise, shape.text(), first_names(names));
+  }
   const Tensor& values = noise->data;
   const bool fits =
       values.shape().rank() == shape.rank() && values.shape() == shape.with_first(index ? values.dim(0) : shape[0]);

@@ -10,6 +10,7 @@
 #include "engine/fingerprint.h"
 #include "io/json.h"
 #include "io/lora.h"
+#include "model/prompt.h"
 
 namespace inkstone {
 namespace {
@@ -110,16 +111,22 @@ Checkpoint open_component(const EngineOptions& options, Component component) {
 }
 
 /// The given tokenizer, the model's, or that in the text encoder's GGUF file.
-Tokenizer open_tokenizer(const EngineOptions& options, const Checkpoint& text_encoder) {
+fs::path tokenizer_source(const EngineOptions& options, const Checkpoint& text_encoder) {
   const fs::path model = model_path(options);
   std::error_code ignored;
   if (options.tokenizer.empty() && !fs::exists(model / "tokenizer", ignored)) {
-    if (!text_encoder.metadata.is_null()) return Tokenizer::load(text_encoder.files.front());
+    if (!text_encoder.metadata.is_null()) return text_encoder.files.front();
     check(fs::is_directory(model, ignored),
           "{}: holds no tokenizer; give a folder with tokenizer.json or merges.txt as the tokenizer",
           text_encoder.path.string());
   }
-  return Tokenizer::load(component_path(options, part_of("tokenizer")));
+  return component_path(options, part_of("tokenizer"));
+}
+
+Tokenizer open_tokenizer(const fs::path& source) {
+  Tokenizer tokenizer = Tokenizer::load(source);
+  check_markers(tokenizer, source);
+  return tokenizer;
 }
 
 /// Throws Error for usual values that this model cannot do: no option would be named for them.
@@ -139,10 +146,10 @@ void read_schedule_and_defaults(const fs::path& model, Model& m) {
     m.schedule = read_schedule_config(model / "scheduler");
     m.defaults = read_model_defaults(model);
     if (fs::exists(model / kDefaultsFile, ignored)) check_defaults(m, model / kDefaultsFile);
-    if (fs::exists(model / "scheduler", ignored)) return;
+    if (fs::exists(model / "scheduler" / kScheduleFile, ignored)) return;
   }
-  m.notes.push_back(fmt::format("{}: no scheduler/ in it; Qwen-Image-2512's schedule is used",
-                                model.empty() ? m.name : model.string()));
+  m.notes.push_back(fmt::format("{}: no scheduler/{} in it; Qwen-Image-2512's schedule is used",
+                                model.empty() ? m.name : model.string(), kScheduleFile));
 }
 
 /// Components that were not made for each other would fail later, with less telling shapes.
@@ -213,7 +220,7 @@ Model open_model(const EngineOptions& options) {
   const fs::path model = model_path(options);
   if (!model.empty()) check_model(model, options);
   Checkpoint text_encoder_files = open_component(options, Component::text_encoder);
-  Tokenizer tokenizer = open_tokenizer(options, text_encoder_files);
+  Tokenizer tokenizer = open_tokenizer(tokenizer_source(options, text_encoder_files));
   // Nothing in these braces may throw: g++ 12 would then destroy the vectors of the defaulted VaeConfig twice.
   Model m = {.text_encoder_files = std::move(text_encoder_files), .tokenizer = std::move(tokenizer)};
   m.name = folder_name(!model.empty()                 ? model

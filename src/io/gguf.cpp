@@ -269,8 +269,8 @@ class HeaderReader {
     uint64_t end = begin;
     const GgufEntry* before = nullptr;
     for (const GgufEntry& e : header_.entries) {
-      check(e.begin >= end, "{}: tensors {} and {} overlap", file_.string(),
-            shown(before != nullptr ? before->name : ""), shown(e.name));
+      check(e.begin >= end, "{}: tensors {} and {} overlap: one ends at byte {} of the file, the next begins at {}",
+            file_.string(), shown(before != nullptr ? before->name : ""), shown(e.name), end, e.begin);
       check(e.begin - end < unit, "{}: {} bytes before tensor {} belong to no tensor", file_.string(), e.begin - end,
             shown(e.name));
       end = e.end;

@@ -112,8 +112,9 @@ class HeaderReader {
     size_t end = data_begin_;
     for (size_t i = 0; i < entries.size(); ++i) {
       const SafetensorsEntry& e = entries[i];
-      check(e.begin >= end, "{}: tensors {} and {} overlap", file_.string(), shown(i > 0 ? entries[i - 1].name : ""),
-            shown(e.name));
+      check(e.begin >= end, "{}: tensors {} and {} overlap: one ends at byte {} of the data, the next begins at {}",
+            file_.string(), shown(i > 0 ? entries[i - 1].name : ""), shown(e.name), end - data_begin_,
+            e.begin - data_begin_);
       check(e.begin == end, "{}: {} bytes before tensor {} belong to no tensor", file_.string(), e.begin - end,
             shown(e.name));
       end = e.end;

@@ -23,13 +23,22 @@ void check_room(const Shape& shape, DType type) {
         name_of(type), bytes, available);
 }
 
-/// (out, in) without the kernel axes of size 1 between or behind; empty if it is something else.
-std::optional<Shape> matrix_shape(const Shape& shape, bool channels_last) {
-  if (shape.rank() < 2) return std::nullopt;
+/// (out, in) without the kernel axes of size 1 between or behind, which only a VAE's convolutions have; empty if it is
+/// something else.
+std::optional<Shape> matrix_shape(const Shape& shape, Component component, bool channels_last) {
+  if (shape.rank() < 2 || (shape.rank() > 2 && component != Component::vae)) return std::nullopt;
   const int in = channels_last ? shape.rank() - 1 : 1;
   for (int i = 1; i < shape.rank(); ++i)
     if (i != in && shape[i] != 1) return std::nullopt;
   return Shape{shape[0], shape[in]};
+}
+
+/// Whether a tensor is a row of n numbers. A VAE's have axes of size 1 beside (its norms broadcast over pixels).
+bool is_vector(const Shape& shape, Component component, int64_t n) {
+  if (component != Component::vae) return shape == Shape{n};
+  for (int i = 0; i < shape.rank(); ++i)
+    if (shape[i] != 1 && shape[i] != n) return false;
+  return shape.rank() > 0 && shape.count() == n;
 }
 
 /// Elements between neighbours along the axes of a stored kernel, and to its last temporal slice.
@@ -135,7 +144,7 @@ Weight WeightLoader::matrix(const std::string& layer, int64_t out, int64_t in) {
   const StoredTensor& stored = need(name);
   check_weight_type(stored, name);
   const Shape shape = {out, in};
-  if (matrix_shape(stored.data.shape(), checkpoint_.scheme->channels_last) != shape)
+  if (matrix_shape(stored.data.shape(), checkpoint_.component, checkpoint_.scheme->channels_last) != shape)
     refuse_shape(stored, name, shape.text());
   return dense_weight(device_.upload(hold(stored.data.reshape(shape))));
 }
@@ -184,7 +193,7 @@ Tensor WeightLoader::vector(const std::string& name, int64_t n) {
   check_stop();
   const StoredTensor& stored = need(name);
   check_weight_type(stored, name);
-  if (stored.data.count() != n) refuse_shape(stored, name, Shape{n}.text());
+  if (!is_vector(stored.data.shape(), checkpoint_.component, n)) refuse_shape(stored, name, Shape{n}.text());
   const Tensor flat = stored.data.reshape({n});
   return device_.upload(flat.dtype() == DType::f32
                             ? flat

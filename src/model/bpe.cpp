@@ -33,6 +33,13 @@ void Bpe::grow() {
     slots_[slot_of(merges_[rank].left, merges_[rank].right)] = rank;
 }
 
+std::vector<bool> Bpe::reachable(int32_t size) const {
+  std::vector<bool> ids(static_cast<size_t>(size));
+  for (const int32_t id : byte_ids_) ids[static_cast<size_t>(id)] = true;
+  for (const Merge& merge : merges_) ids[static_cast<size_t>(merge.result)] = true;
+  return ids;
+}
+
 bool Bpe::add(int32_t left, int32_t right, int32_t result) {
   if (slots_.size() < kSlotsPerMerge * (merges_.size() + 1)) grow();
   const size_t slot = slot_of(left, right);

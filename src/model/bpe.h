@@ -26,6 +26,9 @@ class Bpe {
   uint32_t rank_of(int32_t left, int32_t right) const;  ///< kNoMerge if the pair has none
   const Merge& merge(uint32_t rank) const { return merges_[rank]; }
 
+  /// Whether a text can give id i, for every i below `size`.
+  std::vector<bool> reachable(int32_t size) const;
+
  private:
   void grow();
   size_t slot_of(int32_t left, int32_t right) const;

@@ -1,5 +1,7 @@
 #include "model/prompt.h"
 
+#include <array>
+
 #include "core/error.h"
 #include "model/normalize.h"
 
@@ -13,6 +15,8 @@ constexpr std::string_view kHead =
     "objects and background:<|im_end|>\n"
     "<|im_start|>user\n";
 constexpr std::string_view kTail = "<|im_end|>\n<|im_start|>assistant\n";
+
+constexpr std::array<std::string_view, 2> kMarkers = {"<|im_start|>", "<|im_end|>"};
 
 }  // namespace
 
@@ -35,6 +39,23 @@ PromptTokens tokenize_prompt(const Tokenizer& tokenizer, std::string_view prompt
     tokens.cut = true;
   }
   return tokens;
+}
+
+PromptTokens tokenize_named(const Tokenizer& tokenizer, std::string_view name, std::string_view text,
+                            std::optional<int64_t> limit, std::vector<std::string>& notes) {
+  try {
+    PromptTokens tokens = tokenize_prompt(tokenizer, text, limit);
+    if (tokens.cut) notes.push_back(fmt::format("the {} was cut to {} tokens", name, tokens.kept()));
+    return tokens;
+  } catch (const Error& e) {
+    fail("{}: {}", name, e.what());
+  }
+}
+
+void check_markers(const Tokenizer& tokenizer, const std::filesystem::path& source) {
+  for (const std::string_view marker : kMarkers)
+    check(tokenizer.encode(marker).size() == 1, "{}: lacks the added token \"{}\", which the prompt's template needs",
+          source.string(), marker);
 }
 
 }  // namespace inkstone

@@ -1,6 +1,7 @@
 // The chat template around a prompt (`_get_qwen_prompt_embeds` of QwenImagePipeline in diffusers).
 #pragma once
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -30,5 +31,12 @@ std::string apply_template(std::string_view prompt);
 /// this tokenizer (34 for Qwen's). Without `limit` a prompt of more than kMaxPromptTokens rows is an Error that names
 /// both numbers; with one, rows beyond it are cut. A limit outside 1..kMaxPromptTokens is an Error.
 PromptTokens tokenize_prompt(const Tokenizer& tokenizer, std::string_view prompt, std::optional<int64_t> limit);
+
+/// The same for a text that errors name, and with a note if it was cut.
+PromptTokens tokenize_named(const Tokenizer& tokenizer, std::string_view name, std::string_view text,
+                            std::optional<int64_t> limit, std::vector<std::string>& notes);
+
+/// Throws Error naming `source` unless the template's markers are added tokens: they would be read as ordinary text.
+void check_markers(const Tokenizer& tokenizer, const std::filesystem::path& source);
 
 }  // namespace inkstone

@@ -140,7 +140,7 @@ ScheduleConfig lightning_schedule() {
 ScheduleConfig read_schedule_config(const std::filesystem::path& path) {
   std::error_code ignored;
   const bool folder = std::filesystem::is_directory(path, ignored);
-  const auto file = JsonFile::read_if_present(folder ? path / "scheduler_config.json" : path);
+  const auto file = JsonFile::read_if_present(folder ? path / kScheduleFile : path);
   return file ? from_file(*file) : ScheduleConfig{};
 }
 

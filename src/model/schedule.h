@@ -26,6 +26,9 @@ struct ScheduleConfig {
 /// The schedule of https://github.com/ModelTC/Qwen-Image-Lightning: t = 3 s / (1 + 2 s) at every size.
 ScheduleConfig lightning_schedule();
 
+/// In a model's folder scheduler/.
+inline constexpr const char* kScheduleFile = "scheduler_config.json";
+
 /// Reads a scheduler_config.json, or the one in a folder; the defaults where the path does not exist. Fields that a
 /// file leaves out have the defaults of diffusers' code, as they have there. Throws Error for another scheduler class
 /// or for options that this program does not do (karras, exponential or beta sigmas, inverted sigmas, stochastic

@@ -51,8 +51,15 @@ class AddedTokens {
       tokens_.push_back({text, ordinary_.size() + static_cast<int32_t>(tokens_.size())});
   }
 
-  TokenizerModel model(Bpe bpe) {
+  /// Throws Error naming `merges` for a token of the vocabulary that no text gives: its merge is missing.
+  TokenizerModel model(Bpe bpe, const fs::path& merges) {
     int32_t size = ordinary_.size();
+    std::vector<bool> made = bpe.reachable(size);
+    for (const AddedToken& token : tokens_)
+      if (token.id < size) made[static_cast<size_t>(token.id)] = true;
+    if (const auto lost = ordinary_.first_unmarked(made))
+      fail("{}: no merge makes token {} of the vocabulary; a merge for each of its tokens is needed", merges.string(),
+           shown(*lost));
     for (const AddedToken& token : tokens_) size = std::max(size, token.id + 1);
     return {std::move(bpe), std::move(tokens_), size};
   }
@@ -136,7 +143,7 @@ TokenizerModel read_tokenizer_json(const fs::path& path) {
   Bpe bpe = read_merges(model.array("merges"), path, "model.merges", vocabulary);
   AddedTokens added(vocabulary);
   for (const JsonFile& token : f.children("added_tokens")) added.add_with_options(token, token_id(token, "id"));
-  return added.model(std::move(bpe));
+  return added.model(std::move(bpe), path);
 }
 
 /// The id that a field's name is.
@@ -169,7 +176,7 @@ TokenizerModel read_separate(const fs::path& merges, const std::optional<JsonFil
   Bpe bpe = read_merges(*MappedFile::open(merges), vocabulary, tokens ? MergedTokens::known : MergedTokens::added);
   AddedTokens added(vocabulary);
   if (folder.empty() || !read_added_tokens(folder, added)) added.add_qwen();
-  return added.model(std::move(bpe));
+  return added.model(std::move(bpe), merges);
 }
 
 /// The tokenizer in a GGUF file of llama.cpp.
@@ -193,7 +200,7 @@ TokenizerModel read_gguf_tokenizer(const fs::path& path) {
   AddedTokens added(vocabulary);
   for (size_t i = 0; i < tokens.size(); ++i)
     if (types[i] == kControl || types[i] == kUserDefined) added.add(f, tokens[i], static_cast<int32_t>(i));
-  return added.model(std::move(bpe));
+  return added.model(std::move(bpe), path);
 }
 
 bool is_gguf_file(const fs::path& path) {

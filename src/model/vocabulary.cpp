@@ -52,6 +52,13 @@ int32_t Vocabulary::find(std::string_view token) const {
   return found == ids_.end() ? kNone : found->second;
 }
 
+std::optional<std::string> Vocabulary::first_unmarked(const std::vector<bool>& marks) const {
+  const std::pair<const std::string, int32_t>* first = nullptr;
+  for (const auto& token : ids_)
+    if (!marks[static_cast<size_t>(token.second)] && (first == nullptr || token.second < first->second)) first = &token;
+  return first == nullptr ? std::nullopt : std::optional(first->first);
+}
+
 std::array<int32_t, 256> Vocabulary::byte_ids(const std::filesystem::path& file) const {
   std::array<int32_t, 256> ids{};
   for (const ByteSpelling& spelling : byte_alphabet()) {

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -27,6 +28,9 @@ class Vocabulary {
 
   /// One more than the greatest id.
   int32_t size() const { return static_cast<int32_t>(used_.size()); }
+
+  /// The token of least id that is not marked; nothing if all are. A mark for each id below size().
+  std::optional<std::string> first_unmarked(const std::vector<bool>& marks) const;
 
   /// The id of each byte. Throws Error naming `file` and the token that is missing.
   std::array<int32_t, 256> byte_ids(const std::filesystem::path& file) const;

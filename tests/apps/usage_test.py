@@ -40,6 +40,7 @@ WRONG = [
     (["generate", "--prompt", "x", "--count", "none"], ["--count", "'none'", "whole number"]),
     (["generate", "--prompt", "x", "--count", "1000000000"], ["--count", "'1000000000'", "1 to 1024"]),
     (["generate", "--prompt", "x", "--output", "a.png", "--save-latents", "./a.png"], ["--save-latents ./a.png"]),
+    (["generate", "--prompt", "x", "--noise", "n", "--save-latents", "./n"], ["--save-latents ./n", "noise"]),
     (["generate", "--prompt", "x", "--output", "x.bmp"], ["--output: x.bmp", ".png, .jpg, .jpeg or .webp"]),
     (["generate", "--prompt", "x", "--output", "x"], ["--output: x", ".png, .jpg, .jpeg or .webp"]),
     (["generate", "--prompt", "x", "--output", "png"], ["--output: png", ".png, .jpg, .jpeg or .webp"]),

@@ -112,7 +112,8 @@ TEST_F(BadRequestTest, Noise) {
   Tensor noise = host_tensor({1, 16, 8, 8}, DType::f32);
   std::ranges::fill(noise.span<float>(), 1.0f);
   const std::string file = at("noise.safetensors").string();
-  EXPECT_EQ(noise_error({{"latents", noise}}), file + ": holds no tensor \"noise\"");
+  EXPECT_EQ(noise_error({{"latents", noise}}),
+            file + ": holds no tensor \"noise\", F32 " + noise.shape().text() + "; it holds \"latents\"");
   EXPECT_EQ(noise_error({{"noise", noise.reshape({1, 8, 16, 8})}}),
             file + ": tensor \"noise\" is F32 [1, 8, 16, 8], F32 [1, 16, 8, 8] is needed");
   EXPECT_EQ(noise_error({{"noise", in_bf16(noise)}}),

@@ -74,6 +74,15 @@ TEST_F(InspectTest, ToldWhatIsMissingOfAModel) {
   EXPECT_EQ(found.at("components").size(), 2u);
 }
 
+TEST_F(InspectTest, AnEmptyFolderIsMissingToo) {
+  const fs::path model = linked_model();
+  fs::remove(model / "vae");
+  fs::create_directory(model / "vae");
+  const json found = inspect(model);
+  EXPECT_EQ(found.at("missing"), json({"vae"}));
+  EXPECT_EQ(found.at("components").size(), 3u);
+}
+
 TEST_F(InspectTest, BrokenComponentDoesNotHideTheOthers) {
   const fs::path model = linked_model();
   own(model, "text_encoder");

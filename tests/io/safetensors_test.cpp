@@ -186,7 +186,8 @@ TEST_F(SafetensorsTest, OverlapsAndGapsAreRefused) {
                                R"(},"b":{"dtype":"U8","shape":[4],"data_offsets":)" + b + "}}",
                            data);
   };
-  EXPECT_THAT(two("[0,4]", "[2,6]", 6), HasSubstr("\"a\" and \"b\" overlap"));
+  EXPECT_THAT(two("[0,4]", "[2,6]", 6),
+              HasSubstr("\"a\" and \"b\" overlap: one ends at byte 4 of the data, the next begins at 2"));
   EXPECT_THAT(two("[0,4]", "[0,4]", 4), HasSubstr("overlap"));
   EXPECT_THAT(two("[0,4]", "[5,9]", 9), HasSubstr("1 bytes before tensor \"b\""));
   EXPECT_THAT(two("[1,5]", "[5,9]", 9), HasSubstr("1 bytes before tensor \"a\""));

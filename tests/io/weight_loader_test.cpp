@@ -213,11 +213,27 @@ TEST_F(WeightLoaderTest, MisshapenConvolutionsAreRefused) {
               HasSubstr("has shape [2, 4, 3, 3, 1], [2, 4, 3, 3] or [2, 4, 3, 3, 3] is needed"));
 }
 
-TEST_F(WeightLoaderTest, VectorsMayHaveAnyShapeOfTheirSize) {
+TEST_F(WeightLoaderTest, AVaesVectorsMayHaveAxesOfOneNumber) {
   const Checkpoint c = checkpoint({{"g.gamma", in_bf16(counting({4, 1, 1, 1}))}}, Component::vae);
   EXPECT_THAT(values(WeightLoader(c, device_).vector("g.gamma", 4)), ElementsAre(0, 1, 2, 3));
   EXPECT_THAT(error_of([&] { WeightLoader(c, device_).vector("g.gamma", 5); }),
               HasSubstr("has shape [4, 1, 1, 1], [5] is needed"));
+  const Checkpoint square = checkpoint({{"g.gamma", counting({2, 2})}}, Component::vae);
+  EXPECT_THAT(error_of([&] { WeightLoader(square, device_).vector("g.gamma", 4); }),
+              HasSubstr("has shape [2, 2], [4] is needed"));
+}
+
+TEST_F(WeightLoaderTest, OtherComponentsShapesMustBeTheirOwn) {
+  for (const Component component : {Component::transformer, Component::text_encoder}) {
+    for (const Shape& shape : {Shape{1, 4}, Shape{4, 1}, Shape{2, 2}}) {
+      const Checkpoint c = checkpoint({{"q.bias", counting(shape)}}, component);
+      EXPECT_THAT(error_of([&] { WeightLoader(c, device_).vector("q.bias", 4); }),
+                  HasSubstr("has shape " + shape.text() + ", [4] is needed"));
+    }
+    const Checkpoint c = checkpoint({{"q.weight", counting({3, 2, 1, 1})}}, component);
+    EXPECT_THAT(error_of([&] { WeightLoader(c, device_).linear("q", 3, 2, Bias::absent); }),
+                HasSubstr("has shape [3, 2, 1, 1], [3, 2] is needed"));
+  }
 }
 
 TEST_F(WeightLoaderTest, TablesMayBeDenseOrPacked) {

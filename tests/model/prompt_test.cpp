@@ -77,6 +77,15 @@ TEST(Prompt, CountsTheHeadWithTheModelsOwnTokenizer) {
   EXPECT_EQ(spelt.ids[static_cast<size_t>(spelt.dropped)], 256) << "ab";
 }
 
+TEST(Prompt, NeedsATokenizerWithTheTemplatesMarkers) {
+  const TemporaryFolder folder;
+  std::ofstream(folder / "merges.txt") << "a b\n";
+  EXPECT_NO_THROW(check_markers(Tokenizer::load(folder.path()), folder.path()));  // Qwen's are added to bare merges
+  std::ofstream(folder / "added_tokens.json") << R"({"<|im_start|>": 300})";
+  EXPECT_EQ(error_of([&] { check_markers(Tokenizer::load(folder.path()), folder.path()); }),
+            folder.path().string() + ": lacks the added token \"<|im_end|>\", which the prompt's template needs");
+}
+
 TEST(Prompt, IsCutToTheLimitAndSaysSo) {
   const std::string long_prompt = repeated(" cat", 600);
   const PromptTokens whole = tokenize_prompt(qwen(), long_prompt, std::nullopt);

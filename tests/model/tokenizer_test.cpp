@@ -216,6 +216,16 @@ TEST_F(TokenizerFilesTest, NamesWhatIsMissing) {
   EXPECT_THAT(error(), AllOf(HasSubstr("merges.txt"), HasSubstr("token \"a\" of byte 97 is missing")));
 }
 
+TEST_F(TokenizerFilesTest, RefusesMergesThatEndTooEarly) {
+  write("vocab.json", small_vocabulary().dump());
+  write("merges.txt", kMergesText);
+  EXPECT_THAT(encode(folder_, "abc"), ElementsAre(257));
+  for (const auto& [text, lost] : {std::pair("#version: 0.2\na b\n", "\"abc\""), std::pair("", "\"ab\"")}) {
+    write("merges.txt", text);
+    EXPECT_THAT(error(), AllOf(HasSubstr("merges.txt: no merge makes token"), HasSubstr(lost)));
+  }
+}
+
 TEST_F(TokenizerFilesTest, NamesTheLineOfAMerge) {
   const auto error_of_merges = [&](const std::string& text) {
     write("merges.txt", text);
