@@ -16,8 +16,9 @@ std::string band_text(int64_t rows) {
                    : fmt::format("the VAE decodes {} rows of latents at a time", rows);
 }
 
-std::string source_text(const char* name, bool streamed) {
-  return streamed ? fmt::format("the {} is streamed from the disk", name) : fmt::format("the {} stays in memory", name);
+std::string source_text(const char* name, bool streamed, bool on_host = false) {
+  return !streamed ? fmt::format("the {} stays in memory", name)
+                   : fmt::format("the {} is streamed from {}", name, on_host ? "host memory" : "the disk");
 }
 
 std::vector<std::string> choices(const Plan& plan) {
@@ -25,8 +26,8 @@ std::vector<std::string> choices(const Plan& plan) {
                                      : "the text encoder is in memory until the prompt is encoded",
           plan.transformer_beside ? "the transformer is loaded beside it"
                                   : "the transformer is loaded after it: there is no room for both",
-          source_text("transformer", plan.transformer_streamed), fmt::format("{} at a time", pictures_text(plan.batch)),
-          band_text(plan.band_rows)};
+          source_text("transformer", plan.transformer_streamed, plan.transformer_on_host),
+          fmt::format("{} at a time", pictures_text(plan.batch)), band_text(plan.band_rows)};
 }
 
 }  // namespace
@@ -35,7 +36,7 @@ std::string plan_line(const Plan& plan) {
   std::string line =
       fmt::format("memory: {} needed, {} available", bytes_text(plan.needed_bytes), bytes_text(plan.available_bytes));
   if (plan.text_encoder_streamed) line += "; " + source_text("text encoder", true);
-  if (plan.transformer_streamed) line += "; " + source_text("transformer", true);
+  if (plan.transformer_streamed) line += "; " + source_text("transformer", true, plan.transformer_on_host);
   line += fmt::format("; {} at a time", pictures_text(plan.batch));
   if (plan.band_rows > 0) line += "; " + band_text(plan.band_rows);
   return line;
@@ -61,6 +62,7 @@ std::string plan_json(const Plan& plan) {
                                        {"stages", stages},
                                        {"text_encoder_streamed", plan.text_encoder_streamed},
                                        {"transformer_streamed", plan.transformer_streamed},
+                                       {"transformer_on_host", plan.transformer_on_host},
                                        {"transformer_beside", plan.transformer_beside},
                                        {"batch", plan.batch},
                                        {"band_rows", plan.band_rows}};

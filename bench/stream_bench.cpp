@@ -1,44 +1,26 @@
 // Two blocks of the full-size transformer in turns: computed where they are resident, read alone, and streamed, which
 // reads one while the other computes. Streaming is to cost at most 1.15 of the longer of the two.
 #include <array>
-#include <filesystem>
-#include <unistd.h>
-
-#include "inkstone/inkstone.h"
 
 #include "cpu/cpu_device.h"
 #include "engine/streamed_blocks.h"
 #include "io/checkpoint.h"
 #include "model/transformer.h"
 #include "ops/ops.h"
+#include "random_model_files.h"
 #include "report.h"
 
 namespace inkstone {
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr int64_t kLayers = 2;
 constexpr int64_t kTextTokens = 64;
 constexpr int64_t kPixelsOfToken = 16;
 constexpr size_t kPasses = 3;
 
-/// A random model on the disk, for as long as this lives.
-struct RandomModelFiles {
-  explicit RandomModelFiles(const std::string& format)
-      : folder(fs::temp_directory_path() / fmt::format("stream-bench-{}", getpid())) {
-    write_random_model(folder, {.format = format, .layers = kLayers});
-  }
-  ~RandomModelFiles() {
-    std::error_code ignored;
-    fs::remove_all(folder, ignored);
-  }
-  fs::path folder;
-};
-
 struct Blocks {
   Blocks(const std::string& format, int64_t size, Caching how)
-      : model(format),
+      : model(format, kLayers),
         caching(how),
         files(open_checkpoint(model.folder / "transformer", Component::transformer)),
         device(make_cpu_device({})),
@@ -55,9 +37,8 @@ struct Blocks {
                               {.height = size / kPixelsOfToken, .width = size / kPixelsOfToken});
     img = random_normal({condition.img_rows.rows(), config.width()}, 2);
     streaming = resident;
-    streaming.block_source = streamed(
-        resident.blocks, [](BlockWeights& b, const auto& visit) { for_each_block_tensor(b, visit); }, caching, {});
-    parts = file_blocks(resident.blocks, [](BlockWeights& b, const auto& visit) { for_each_block_tensor(b, visit); });
+    streaming.block_source = streamed(resident.blocks, kBlockLayers, caching, {});
+    parts = file_blocks(resident.blocks, kBlockLayers);
   }
 
   void compute(const TransformerWeights& weights) {

@@ -16,9 +16,7 @@
 namespace inkstone {
 namespace {
 
-constexpr size_t kUnit = 4096;              // what reads around the page cache begin, end and land at multiples of
-constexpr size_t kChunk = size_t{8} << 20;  // of one read: long enough for full speed, short enough to share out
-constexpr int kThreads = 4;                 // a disk needs a few requests at once; they wait more than they work
+constexpr size_t kUnit = 4096;  // what reads around the page cache begin, end and land at multiples of
 
 size_t round_down(size_t n) { return n / kUnit * kUnit; }
 size_t round_up(size_t n) { return round_down(n + kUnit - 1); }
@@ -78,12 +76,13 @@ struct Chunk {
 struct BlockReader::State {
   std::vector<FileBlock> blocks;
   std::map<const MappedFile*, std::unique_ptr<File>> files;
-  std::shared_ptr<Slab> slabs[2];
+  std::shared_ptr<Buffer> slabs[2];
   int current = 1;             // the slab that the caller uses
   std::optional<size_t> next;  // the block that the other one gets
   double waited = 0;
   size_t read = 0;
   std::stop_token watched;
+  size_t chunk_bytes = 0;
 
   std::mutex mutex;  // of what follows
   std::condition_variable work;
@@ -112,8 +111,8 @@ struct BlockReader::State {
       const FilePart& part = blocks[index][i];
       const size_t begin = round_down(part.begin), end = part.begin + part.bytes;
       std::byte* to = at[i] - (part.begin - begin);
-      for (size_t from = begin; from < end; from += kChunk) {
-        const size_t until = std::min(from + kChunk, end);
+      for (size_t from = begin; from < end; from += chunk_bytes) {
+        const size_t until = std::min(from + chunk_bytes, end);
         chunks.push_back({files.at(part.file).get(), from, round_up(until) - from, until - from, to + (from - begin)});
       }
       read += part.bytes;
@@ -168,16 +167,20 @@ size_t BlockReader::slab_bytes(const std::vector<FileBlock>& blocks) {
   return 2 * most;
 }
 
-BlockReader::BlockReader(std::vector<FileBlock> blocks, Caching caching, std::stop_token stop)
+BlockReader::BlockReader(std::vector<FileBlock> blocks, Caching caching, std::stop_token stop, const ReaderOptions& how)
     : state_(std::make_unique<State>()) {
   State& s = *state_;
   s.watched = std::move(stop);
+  s.chunk_bytes = how.chunk;
   for (const FileBlock& block : blocks)
     for (const FilePart& part : block)
       if (!s.files.contains(part.file)) s.files[part.file] = std::make_unique<File>(*part.file, caching);
-  for (auto& slab : s.slabs) slab = std::make_shared<Slab>(slab_bytes(blocks) / 2);
+  for (auto& slab : s.slabs) {
+    slab = std::make_shared<Slab>(slab_bytes(blocks) / 2);
+    if (how.prepare) slab = how.prepare(slab);
+  }
   s.blocks = std::move(blocks);
-  for (int i = 0; i < kThreads; ++i) s.threads.emplace_back([&s] { s.serve(); });
+  for (int i = 0; i < how.threads; ++i) s.threads.emplace_back([&s] { s.serve(); });
 }
 
 BlockReader::~BlockReader() { state_->stop(); }

@@ -1,5 +1,6 @@
 // Blocks of files read ahead: while a caller works with one, threads read the next.
 #pragma once
+#include <functional>
 #include <memory>
 #include <stop_token>
 #include <vector>
@@ -20,6 +21,14 @@ using FileBlock = std::vector<FilePart>;
 /// How to read. Around the page cache nothing is kept, which is faster than through it if the blocks do not fit there.
 enum class Caching : uint8_t { cached, direct };
 
+/// What reads, and into what.
+struct ReaderOptions {
+  int threads = 4;                 ///< a disk needs a few requests at once; they wait more than they work
+  size_t chunk = size_t{8} << 20;  ///< of one read: long enough for full speed, short enough to share out
+  /// Given each slab of memory, makes of it what is used. Absent: it is used as it is.
+  std::function<std::shared_ptr<Buffer>(std::shared_ptr<Buffer>)> prepare;
+};
+
 /// Reads blocks in a circle into two slabs of memory, one in use and one in the making.
 class BlockReader {
  public:
@@ -28,7 +37,7 @@ class BlockReader {
 
   /// Throws Error naming a file that cannot be opened again or has been replaced since it was mapped. After a stop
   /// request of `stop` get() throws Cancelled, soon if it waits.
-  BlockReader(std::vector<FileBlock> blocks, Caching caching, std::stop_token stop = {});
+  BlockReader(std::vector<FileBlock> blocks, Caching caching, std::stop_token stop = {}, const ReaderOptions& how = {});
   ~BlockReader();
   BlockReader(const BlockReader&) = delete;
   BlockReader& operator=(const BlockReader&) = delete;

@@ -85,7 +85,7 @@ CudaContext::CudaContext(const CudaOptions& options)
       has_wgmma_(cuda::has_wgmma()),
       memory_(std::make_unique<CudaBlocks>(index_), options.memory_limit > 0 ? options.memory_limit : default_limit()),
       workspaces_{memory_.allocate(Cublas::kWorkspaceBytes), memory_.allocate(Cublas::kWorkspaceBytes)} {
-  for (cudaStream_t* s : {&stream_, &side_stream_})
+  for (cudaStream_t* s : {&stream_, &side_stream_, &copy_stream_})
     check_cuda(cudaStreamCreateWithFlags(s, cudaStreamNonBlocking), "making a stream");
   for (cudaEvent_t* e : {&forked_, &done_aside_})
     check_cuda(cudaEventCreateWithFlags(e, cudaEventDisableTiming), "making an event");
@@ -97,7 +97,7 @@ CudaContext::CudaContext(const CudaOptions& options)
 
 CudaContext::~CudaContext() {
   cudaSetDevice(index_);
-  for (const cudaStream_t s : {stream_, side_stream_}) {
+  for (const cudaStream_t s : {stream_, side_stream_, copy_stream_}) {
     cudaStreamSynchronize(s);
     cudaStreamDestroy(s);
   }

@@ -22,6 +22,8 @@ class CudaContext {
   /// Where kernels go: what is put into it runs in order, so memory may be given back while kernels still use it. Makes
   /// the device this thread's current one.
   cudaStream_t stream() const;
+  /// Where copies go that run beside it.
+  cudaStream_t copy_stream() const { return copy_stream_; }
 
   /// While it lives, what is put into the stream inside aside() runs beside what is put there otherwise; then all goes
   /// on in order.
@@ -75,7 +77,7 @@ class CudaContext {
   std::string description_;
   bool has_wgmma_ = false;
   MemoryPool memory_;
-  cudaStream_t stream_ = nullptr, side_stream_ = nullptr;
+  cudaStream_t stream_ = nullptr, side_stream_ = nullptr, copy_stream_ = nullptr;
   cudaEvent_t forked_ = nullptr, done_aside_ = nullptr;
   bool is_aside_ = false, is_forked_ = false;
   std::vector<Tensor> held_;  // by work aside, until the streams meet again

@@ -2,6 +2,7 @@
 
 #include "cuda/cuda_kernels.h"
 #include "cuda/fp8_layer.h"
+#include "cuda/upload_slab.h"
 #include "cuda/views.h"
 
 namespace inkstone {
@@ -62,6 +63,15 @@ class CudaDevice final : public Device {
   void round_weights(Linear& layer) override {
     if (context_.rounds() && suits_fp8(layer)) keep_in_fp8(context_, layer);
   }
+  std::optional<size_t> rounded_bytes(const Linear& layer) const override {
+    if (!context_.rounds() || !suits_fp8(layer)) return std::nullopt;
+    return fp8_bytes(layer);
+  }
+
+  std::shared_ptr<Buffer> pinned(std::shared_ptr<Buffer> host) override {
+    return pinned_memory(context_, std::move(host));
+  }
+  std::unique_ptr<UploadSlab> upload_slab(size_t bytes) override { return make_upload_slab(context_, bytes); }
 
   void wait() override { check_cuda(cudaStreamSynchronize(context_.stream()), "computing"); }
 

@@ -96,6 +96,19 @@ bool suits_fp8(const Linear& layer) {
          layer.in() <= cuda::kMaxRounded;
 }
 
+size_t fp8_bytes(const Linear& layer) {
+  constexpr int64_t kBesideRow = sizeof(float) + sizeof(bf16_t);  // its scale and its bias
+  int64_t bytes = 0;
+  for (const Slab& slab : layer.slabs) {
+    const int64_t out = slab.weight.out, in = slab.weight.in;
+    bytes += out * (in + kBesideRow);
+    for (const SideBranch& branch : slab.branches)
+      bytes += round_up(branch.rank(), cuda::kRoundedUnit) * (in + static_cast<int64_t>(sizeof(float))) +
+               out * branch.rank() * static_cast<int64_t>(sizeof(bf16_t));
+  }
+  return static_cast<size_t>(bytes);
+}
+
 const Fp8Layer& fp8_layer(CudaContext& context, const Linear& layer) {
   std::unique_ptr<DeviceForm>& form = layer.tolerance->form;
   if (form == nullptr) {

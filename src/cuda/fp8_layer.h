@@ -24,6 +24,9 @@ struct Fp8Layer final : DeviceForm {
 /// Whether a layer may be rounded and has the sizes for it: cuBLASLt takes multiples of 16.
 bool suits_fp8(const Linear& layer);
 
+/// Bytes of its form, side branches included.
+size_t fp8_bytes(const Linear& layer);
+
 /// Made when it is first asked for. Weights in E4M3 with a scale for each output, or one for all, stay what they are.
 const Fp8Layer& fp8_layer(CudaContext& context, const Linear& layer);
 

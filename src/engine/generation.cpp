@@ -33,13 +33,12 @@ MemoryState memory_state(Session& session, const std::vector<PromptTokens>& prom
                        .held = session.held(),
                        .threads = session.threads(),
                        .prompts_encoded = session.encoding_steps(prompts) == 0,
-                       .transformer_bound = session.has_transformer()};
+                       .transformer = session.transformer_place()};
   const size_t own = resident_memory();
   state.machine_bytes = available_memory() + own;
   if (const auto of_device = session.machine().device().own_memory()) {
     state.available_bytes = *of_device;
     state.weights_copied = true;
-    state.weights_rounded = session.options().arithmetic == Arithmetic::fp8;
     return state;
   }
   const size_t limit = session.options().memory_limit;
@@ -119,7 +118,7 @@ class Generation {
   void load_ahead() {
     if (!plan_.read_ahead.empty()) read_ahead_.emplace(plan_.read_ahead);
     const bool other_memory = session_.machine().device().own_memory().has_value();
-    if (plan_.told.transformer_beside && !session_.has_transformer() && !other_memory)
+    if (plan_.told.transformer_beside && !session_.transformer_place() && !other_memory)
       loading_.emplace(request_.stop, [this](const std::stop_token& stop) { return session_.bind_transformer(stop); });
   }
 
@@ -130,7 +129,7 @@ class Generation {
       beside_.push_back(beside("transformer bound", loading_->span()));
       loading_.reset();
     }
-    return session_.transformer();
+    return session_.transformer(plan_.block_place);
   }
 
   void stop_reading_ahead() {

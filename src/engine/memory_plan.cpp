@@ -5,7 +5,7 @@
 
 #include "core/error.h"
 #include "engine/dry_run.h"
-#include "engine/streamed_blocks.h"
+#include "engine/uploaded_blocks.h"
 #include "ops/quantity.h"
 
 namespace inkstone {
@@ -62,33 +62,20 @@ size_t bytes_as_held(const Weight& w, HeldType held) {
   return static_cast<size_t>(w.out * w.in) * size_of(*held);
 }
 
-/// What a slab with its side branches takes on a device that rounds the weights of tolerant layers.
-size_t rounded_bytes(const Slab& slab) {
-  constexpr int64_t kBesideRow = sizeof(float) + sizeof(bf16_t);  // a scale, and the bias again
-  constexpr int64_t kRankUnit = 16;
-  int64_t bytes = slab.weight.out * (slab.weight.in + kBesideRow);
-  for (const SideBranch& branch : slab.branches)
-    bytes += (branch.rank() + kRankUnit) * (slab.weight.in + kBesideRow) +
-             slab.weight.out * branch.rank() * static_cast<int64_t>(sizeof(bf16_t));
-  return static_cast<size_t>(bytes);
-}
-
-/// The same on other devices.
-size_t whole_bytes(const Slab& slab, HeldType held) {
-  size_t bytes = bytes_as_held(slab.weight, held);
-  for (const SideBranch& branch : slab.branches) bytes += bytes_of(branch.down) + bytes_of(branch.up);
-  return bytes;
-}
-
-/// What a device that rounds the weights of tolerant layers holds of a component that takes `bytes` else.
-size_t rounded_bytes(size_t bytes, const TransformerWeights& transformer, HeldType held) {
-  for (const BlockWeights& block : transformer.blocks)
-    for (const StreamWeights* stream : {&block.txt, &block.img})
-      for (const Linear* layer : {&stream->qkv, &stream->out, &stream->up, &stream->down})
-        for (const Slab& slab : layer->slabs) {
-          bytes += rounded_bytes(slab);
-          bytes -= std::min(bytes, whole_bytes(slab, held));
-        }
+/// What a device holds of a component that takes `bytes` while none of its layers is rounded.
+size_t rounded_bytes(size_t bytes, const Device& device, const TransformerWeights& transformer, HeldType held) {
+  for (BlockWeights block : transformer.blocks)
+    for_each_block_layer(block, [&](const Linear& layer) {
+      const std::optional<size_t> rounded = device.rounded_bytes(layer);
+      if (!rounded) return;
+      size_t whole = 0;
+      for (const Slab& slab : layer.slabs) {
+        whole += bytes_as_held(slab.weight, held);
+        for (const SideBranch& branch : slab.branches) whole += bytes_of(branch.down) + bytes_of(branch.up);
+      }
+      bytes += *rounded;
+      bytes -= std::min(bytes, whole);
+    });
   return bytes;
 }
 
@@ -98,6 +85,21 @@ size_t sum_of(const std::vector<FileBlock>& blocks) {
     for (const FilePart& part : block) sum += part.bytes;
   return sum;
 }
+
+/// Of the tensors of all blocks' layers.
+template <class Block, class ForEach>
+size_t sum_of(const std::vector<Block>& blocks, const ForEach& for_each) {
+  size_t sum = 0;
+  for (Block block : blocks) for_each_tensor_of(block, for_each, [&](const Tensor& tensor) { sum += tensor.bytes(); });
+  return sum;
+}
+
+/// What a device with memory of its own takes for streaming.
+struct UploadBytes {
+  size_t encoder_rest = 0, transformer_rest = 0;   // what is not streamed
+  size_t layers = 0, modulations = 0, blocks = 0;  // two slabs, and what the device makes of a block
+  size_t on_host = 0;                              // of all blocks
+};
 
 struct StageNeed {
   Stage stage = Stage::load;
@@ -116,14 +118,14 @@ class Planner {
       : model_(model), job_(job), memory_(memory), dry_(model, vae, *memory.device) {
     text_encoder_ = weight_bytes(model.text_encoder_files, memory);
     transformer_ = weight_bytes(model.transformer_files, memory);
-    if (memory.weights_copied) vae_ = weight_bytes(model.vae_files, memory);
-    if (memory.weights_rounded) transformer_.own = rounded_bytes(transformer_.own, dry_.transformer(), memory.held);
-    layers_ =
-        file_blocks(dry_.text_encoder().layers, [](EncoderLayer& l, const auto& visit) { for_each_tensor(l, visit); });
-    blocks_ = file_blocks(dry_.transformer().blocks,
-                          [](BlockWeights& b, const auto& visit) { for_each_block_tensor(b, visit); });
-    modulations_ = file_blocks(dry_.transformer().blocks,
-                               [](BlockWeights& b, const auto& visit) { for_each_modulation_tensor(b, visit); });
+    if (memory.weights_copied) {
+      vae_ = weight_bytes(model.vae_files, memory);
+      count_uploads();
+    }
+    transformer_.own = rounded_bytes(transformer_.own, *memory.device, dry_.transformer(), memory.held);
+    layers_ = file_blocks(dry_.text_encoder().layers, kEncoderLayers);
+    blocks_ = file_blocks(dry_.transformer().blocks, kBlockLayers);
+    modulations_ = file_blocks(dry_.transformer().blocks, kModulationLayers);
   }
 
   MemoryPlan plan() {
@@ -131,12 +133,18 @@ class Planner {
     Plan& told = plan.told;
     told.available_bytes = memory_.available_bytes;
     const StageNeed encode = choose_encoding(told);
-    StageNeed draw = choose_drawing(told);
-    if (!memory_.transformer_bound) keep_forms(draw);
     std::vector<int64_t> bands = {0};
     for (int64_t rows = job_.latents[2] / 2; rows >= kLeastBand; rows /= 2) bands.push_back(rows);
-    const StageNeed decode = first_that_fits(std::span<const int64_t>(bands), told.band_rows,
-                                             [&](int64_t rows, size_t limit) { return decoding(rows, limit); });
+    StageNeed draw = choose_drawing(told, false);
+    if (memory_.weights_copied && streams() && !told.transformer_streamed &&
+        decoding(bands.back(), false, memory_.available_bytes).bytes() > memory_.available_bytes)
+      draw = choose_drawing(told, true);  // what is on the device stays there until the end
+    if (told.transformer_streamed && memory_.weights_copied) plan.block_place = streamed_place();
+    told.transformer_on_host = plan.block_place == BlockPlace::on_host;
+    if (!memory_.transformer) keep_forms(draw);
+    const StageNeed decode =
+        first_that_fits(std::span<const int64_t>(bands), told.band_rows,
+                        [&](int64_t rows, size_t limit) { return decoding(rows, told.transformer_streamed, limit); });
     for (const StageNeed& need : {encode, draw, decode}) {
       told.stages.push_back({need.stage, need.own, need.mapped});
       told.needed_bytes = std::max(told.needed_bytes, need.bytes());
@@ -146,8 +154,11 @@ class Planner {
     plan.decode_pool = decode.pool_limit;
     const size_t streamed =
         (told.text_encoder_streamed ? sum_of(layers_) : 0) + (told.transformer_streamed ? sum_of(blocks_) : 0);
-    if (streamed + told.needed_bytes > memory_.machine_bytes) plan.caching = Caching::direct;
-    plan.read_ahead = parts_to_read_ahead(std::max({encode.own, draw.own, decode.own}));
+    const size_t of_host = !memory_.weights_copied    ? told.needed_bytes
+                           : told.transformer_on_host ? uploads_.on_host
+                                                      : 0;
+    if (streamed + of_host > memory_.machine_bytes) plan.caching = Caching::direct;
+    plan.read_ahead = parts_to_read_ahead(memory_.weights_copied ? 0 : std::max({encode.own, draw.own, decode.own}));
     told.transformer_beside = told.transformer_beside && !plan.read_ahead.empty();
     return plan;
   }
@@ -155,10 +166,39 @@ class Planner {
  private:
   size_t scratch() const { return memory_.weights_copied ? 0 : static_cast<size_t>(memory_.threads) * kWorkerScratch; }
   size_t noise() const { return static_cast<size_t>(job_.latents.count()) * sizeof(float); }
-  bool streams() const { return !memory_.held && !memory_.weights_copied; }  // others have memory of their own
+  bool streams() const { return !memory_.held; }  // else weights have memory of their own
   /// Copies of the transformer's weights that are not among own_bytes.
-  size_t transformer_copies() const {
-    return memory_.transformer_bound && !memory_.weights_copied ? 0 : transformer_.own;
+  size_t transformer_copies() const { return memory_.transformer && !memory_.weights_copied ? 0 : transformer_.own; }
+
+  void count_uploads() {
+    const std::vector<EncoderLayer>& layers = dry_.text_encoder().layers;
+    const std::vector<BlockWeights>& blocks = dry_.transformer().blocks;
+    const auto rest = [](size_t all, size_t streamed) { return all - std::min(all, streamed); };
+    uploads_.encoder_rest = rest(text_encoder_.own, sum_of(layers, kEncoderLayers));
+    uploads_.transformer_rest =
+        rest(transformer_.own, sum_of(blocks, kBlockLayers) + sum_of(blocks, kModulationLayers));
+    uploads_.layers = 2 * upload_bytes(layers, kEncoderLayers);
+    uploads_.modulations = 2 * upload_bytes(blocks, kModulationLayers);
+    size_t rounded_slab = 0, form = 0;
+    for (BlockWeights block : blocks) {
+      size_t bytes = 0, formed = 0;
+      for_each_block_layer(block, [&](const Linear& layer) {
+        bytes += HostWeights::most_bytes(*memory_.device, layer);
+        formed += memory_.device->rounded_bytes(layer).value_or(0);
+      });
+      rounded_slab = std::max(rounded_slab, bytes);
+      form = std::max(form, formed);
+      uploads_.on_host += bytes;
+    }
+    const bool on_host = streamed_place() == BlockPlace::on_host;
+    uploads_.blocks = 2 * (on_host ? rounded_slab : upload_bytes(blocks, kBlockLayers)) + form;
+  }
+
+  /// Where the blocks of a device with memory of its own come from if they are streamed.
+  BlockPlace streamed_place() const {
+    constexpr size_t kLeft = 8;  // a part of the machine's memory for all else
+    const bool fits = uploads_.on_host <= memory_.machine_bytes - memory_.machine_bytes / kLeft;
+    return fits || memory_.transformer == BlockPlace::on_host ? BlockPlace::on_host : BlockPlace::files;
   }
 
   /// A stage of `fixed` bytes beside the pool, which `run(limit)` dries; with too small a limit, what it would need.
@@ -206,10 +246,15 @@ class Planner {
     fixed.mapped = text_encoder_.mapped;
     const size_t layers = sum_of(layers_), rows = job_.prompt_tokens.ids.size() + job_.negative_tokens.ids.size();
     const size_t table = dry_.text_encoder().embedding.data.bytes();
-    if (memory_.transformer_bound && memory_.weights_copied) fixed.own += transformer_.own;
-    if (!memory_.weights_copied && file_of(dry_.text_encoder().embedding.data) != nullptr)
-      fixed.mapped -= table - std::min(table, rows * kPagesOfARow);
-    if (way.streamed) fixed.mapped -= layers, fixed.own += BlockReader::slab_bytes(layers_);
+    if (memory_.weights_copied) {
+      if (way.streamed) fixed.own = uploads_.encoder_rest + uploads_.layers;
+      if (memory_.transformer)
+        fixed.own += memory_.transformer == BlockPlace::bound ? transformer_.own : uploads_.transformer_rest;
+    } else {
+      if (file_of(dry_.text_encoder().embedding.data) != nullptr)
+        fixed.mapped -= table - std::min(table, rows * kPagesOfARow);
+      if (way.streamed) fixed.mapped -= layers, fixed.own += BlockReader::slab_bytes(layers_);
+    }
     return need(Stage::encode, fixed, limit, [&](size_t pool) { return dry_.encode(job_, pool); });
   }
 
@@ -219,7 +264,7 @@ class Planner {
     for (const std::vector<FileBlock>* blocks : {&layers_, &modulations_, &blocks_})
       if (blocks != &layers_ || !memory_.prompts_encoded)
         for (const FileBlock& block : *blocks) parts.insert(parts.end(), block.begin(), block.end());
-    size_t bytes = memory_.weights_copied ? 0 : own;
+    size_t bytes = own;
     for (const FilePart& part : parts) bytes += part.bytes;
     return bytes <= memory_.machine_bytes ? parts : std::vector<FilePart>();
   }
@@ -239,21 +284,24 @@ class Planner {
     fixed.own = transformer_copies() + noise();
     const size_t modulations = std::min(fixed.mapped, sum_of(modulations_));
     fixed.mapped = std::max(fixed.mapped - modulations, modulations);
-    if (streamed) {
+    if (streamed && memory_.weights_copied) {
+      fixed.own = uploads_.transformer_rest + noise() + std::max(uploads_.blocks, uploads_.modulations);
+    } else if (streamed) {
       fixed.mapped = transformer_.mapped - modulations - sum_of(blocks_);
       fixed.own += std::max(BlockReader::slab_bytes(blocks_), BlockReader::slab_bytes(modulations_));
     }
     return need(Stage::denoise, fixed, limit, [&](size_t pool) { return dry_.denoise(job_, batch, pool); });
   }
 
-  StageNeed decoding(int64_t band_rows, size_t limit) const {
+  StageNeed decoding(int64_t band_rows, bool streamed, size_t limit) const {
+    const size_t transformer = streamed && memory_.weights_copied ? uploads_.transformer_rest : transformer_copies();
     const auto pictures = static_cast<size_t>(job_.count * job_.width * job_.height * model_.vae.image_channels);
-    return need(Stage::decode, {.own = transformer_copies() + kept_ + noise() + pictures}, limit,
+    return need(Stage::decode, {.own = transformer + kept_ + noise() + pictures}, limit,
                 [&](size_t pool) { return dry_.decode(job_, band_rows, pool); });
   }
 
   /// The whole batch if it fits, streamed only if not even one picture fits otherwise.
-  StageNeed choose_drawing(Plan& told) {
+  StageNeed choose_drawing(Plan& told, bool only_streamed) {
     struct Way {
       bool streamed = false;
       int64_t batch = 1;
@@ -261,6 +309,7 @@ class Planner {
     std::vector<Way> ways;
     for (const bool streamed : {false, true}) {
       if (streamed && !streams()) break;
+      if (!streamed && only_streamed) continue;
       for (int64_t batch = job_.count; batch > 1; batch = (batch + 1) / 2) ways.push_back({streamed, batch});
       ways.push_back({streamed, 1});
     }
@@ -292,8 +341,8 @@ class Planner {
     const size_t pool = need.bytes() - std::min(need.bytes(), transformer_.own + memory_.own_bytes);
     fail("size {}x{}: {} needs {} of memory, {} are available; {} would do{}", job_.width, job_.height, work,
          text(need.bytes()), text(memory_.available_bytes), text(need.bytes()),
-         memory_.weights_copied           ? ", or weights of fewer bits"
-         : memory_.held                   ? ", or weights used as they are stored"
+         memory_.held                     ? ", or weights used as they are stored"
+         : memory_.weights_copied         ? ", or weights of fewer bits"
          : need.stage == Stage::encode    ? ", or a shorter prompt"
          : pool > memory_.available_bytes ? ", or a smaller size"
                                           : "");
@@ -306,6 +355,7 @@ class Planner {
   WeightBytes text_encoder_, transformer_;
   WeightBytes vae_;  // on a device with memory of its own; a process holds them already
   std::vector<FileBlock> layers_, blocks_, modulations_;
+  UploadBytes uploads_;
   size_t kept_ = 0;  // of the transformer, by the device
 };
 

@@ -7,6 +7,7 @@
 
 #include "core/block_reader.h"
 #include "engine/job.h"
+#include "engine/session.h"
 #include "io/weight_loader.h"
 #include "model/vae.h"
 
@@ -18,7 +19,8 @@ struct MemoryPlan {
   /// Most bytes of the device's pool while encoding, denoising and decoding.
   size_t encode_pool = 0, denoise_pool = 0, decode_pool = 0;
   Caching caching = Caching::cached;  ///< of streamed weights
-  std::vector<FilePart> read_ahead;   ///< in the order of their use; none if the system's cache has no room for all
+  BlockPlace block_place = BlockPlace::bound;
+  std::vector<FilePart> read_ahead;  ///< in the order of their use; none if the system's cache has no room for all
 };
 
 /// What a process may use and holds already, and how it holds weights.
@@ -29,11 +31,10 @@ struct MemoryState {
   size_t machine_bytes = 0;        ///< that the machine has left; the page cache may take them
   const Device* device = nullptr;  ///< that will run the job
   HeldType held = std::nullopt;
-  bool weights_copied = false;   ///< all of them, to a device with memory of its own; else only converted ones
-  bool weights_rounded = false;  ///< copies of tolerant layers hold 8 bits a number
+  bool weights_copied = false;  ///< all of them, to a device with memory of its own; else only converted ones
   int threads = 1;
-  bool prompts_encoded = false;    ///< by an earlier call
-  bool transformer_bound = false;  ///< by an earlier call
+  bool prompts_encoded = false;           ///< by an earlier call
+  std::optional<BlockPlace> transformer;  ///< if an earlier call bound it
 };
 
 /// Throws Error that names the bytes needed and available, and what would fit, if nothing does; and for any tensor of

@@ -5,7 +5,7 @@
 #include "engine/component_totals.h"
 #include "engine/fingerprint.h"
 #include "engine/finite.h"
-#include "engine/streamed_blocks.h"
+#include "engine/uploaded_blocks.h"
 #include "ops/quantity.h"
 
 namespace inkstone {
@@ -121,17 +121,13 @@ int64_t Session::encoding_steps(std::span<const PromptTokens> prompts) {
 }
 
 std::vector<Tensor> Session::encode(std::span<const PromptTokens> prompts, const std::function<void()>& layer_done) {
-  const std::optional<Caching> caching = std::exchange(streamed_text_encoder_, std::nullopt);
+  const std::optional<Caching> streamed = std::exchange(streamed_text_encoder_, std::nullopt);
   std::optional<TextEncoderWeights> weights;
   std::vector<Tensor> all;
   for (const PromptTokens& tokens : prompts) {
     Tensor embeddings = find(tokens);
     if (!embeddings) {
-      WeightLoader load = loader(model_.text_encoder_files, stop_);
-      if (!weights) weights = load_text_encoder(model_.text_encoder, load);
-      if (caching && !weights->source)
-        weights->source = streamed(
-            weights->layers, [](EncoderLayer& l, const auto& visit) { for_each_tensor(l, visit); }, *caching, stop_);
+      if (!weights) bind_text_encoder(weights.emplace(), streamed);
       embeddings = encode(*weights, tokens, layer_done);
       check_finite(embeddings);
       check_files();  // a store would give out wrong ones for ever
@@ -144,16 +140,35 @@ std::vector<Tensor> Session::encode(std::span<const PromptTokens> prompts, const
   return all;
 }
 
+/// `weights` must stay where they are if they are streamed.
+void Session::bind_text_encoder(TextEncoderWeights& weights, std::optional<Caching> streaming) {
+  Device& device = machine_.device();
+  HostWeights host(device, HostWeights::Rounding::none);
+  const bool uploads = streaming && device.own_memory();
+  WeightLoader load = loader(model_.text_encoder_files, uploads ? static_cast<WeightPlace&>(host) : device, stop_);
+  weights = load_text_encoder(model_.text_encoder, load);
+  if (!streaming) return;
+  if (!uploads) {
+    weights.source = streamed(weights.layers, kEncoderLayers, *streaming, stop_);
+    return;
+  }
+  for_each_other_tensor(weights, [&](Tensor& tensor) { tensor = device.upload(tensor); });
+  weights.source = uploaded(weights.layers, kEncoderLayers, device, streaming, stop_);
+}
+
 void Session::stream_modulation(Caching caching) {
-  transformer_->modulation_source = streamed(
-      transformer_->blocks, [](BlockWeights& b, const auto& visit) { for_each_modulation_tensor(b, visit); }, caching,
-      stop_);
+  const auto& blocks = transformer_->blocks;
+  transformer_->modulation_source = block_place_ == BlockPlace::bound
+                                        ? streamed(blocks, kModulationLayers, caching, stop_)
+                                        : uploaded(blocks, kModulationLayers, machine_.device(), caching, stop_);
 }
 
 void Session::stream_blocks(Caching caching) {
-  transformer_->block_source = streamed(
-      transformer_->blocks, [](BlockWeights& b, const auto& visit) { for_each_block_tensor(b, visit); }, caching,
-      stop_);
+  const auto& blocks = transformer_->blocks;
+  const std::optional<Caching> from_files = block_place_ == BlockPlace::files ? std::optional(caching) : std::nullopt;
+  transformer_->block_source = block_place_ == BlockPlace::bound
+                                   ? streamed(blocks, kBlockLayers, caching, stop_)
+                                   : uploaded(blocks, kBlockLayers, machine_.device(), from_files, stop_);
 }
 
 void Session::end_transformer() {
@@ -161,22 +176,55 @@ void Session::end_transformer() {
   model_.transformer_files.release_pages();
 }
 
+std::optional<BlockPlace> Session::transformer_place() const {
+  return transformer_ ? std::optional(block_place_) : std::nullopt;
+}
+
 TransformerWeights Session::bind_transformer(const std::stop_token& stop) {
-  WeightLoader load = loader(model_.transformer_files, stop);
+  WeightLoader load = loader(model_.transformer_files, machine_.device(), stop);
   TransformerWeights weights = load_transformer(model_.transformer, load);
   model_.transformer_files.release_pages();  // of what was converted
   return weights;
 }
 
-const TransformerWeights& Session::transformer() {
-  if (!transformer_) keep_transformer(bind_transformer(stop_));
+/// All but the blocks' layers on the device.
+TransformerWeights Session::bind_on_host(BlockPlace place) {
+  Device& device = machine_.device();
+  const bool stays = place == BlockPlace::on_host;  // what comes anew from files is rounded anew, too
+  HostWeights host(device, stays ? HostWeights::Rounding::if_smaller : HostWeights::Rounding::none);
+  WeightLoader load = loader(model_.transformer_files, host, stop_);
+  TransformerWeights weights = load_transformer(model_.transformer, load);
+  for_each_other_tensor(weights, [&](Tensor& tensor) { tensor = device.upload(tensor); });
+  if (stays) {
+    ThreadPool copiers(threads());
+    copiers.watch(stop_);
+    pin(weights.blocks, kBlockLayers, device, copiers);
+  }
+  model_.transformer_files.release_pages();
+  return weights;
+}
+
+void Session::keep_transformer(TransformerWeights weights) {
+  transformer_ = std::move(weights);
+  block_place_ = BlockPlace::bound;
+}
+
+const TransformerWeights& Session::transformer(BlockPlace place) {
+  if (transformer_place() == place) return *transformer_;
+  transformer_.reset();  // there may be no room for both
+  if (place == BlockPlace::bound) {
+    keep_transformer(bind_transformer(stop_));
+  } else {
+    transformer_ = bind_on_host(place);
+    block_place_ = place;
+  }
   return *transformer_;
 }
 
 const VaeWeights& Session::vae() {
   if (!vae_) {
     refuse_not_finite(model_.vae_files, stop_);  // would pass for black pixels
-    WeightLoader load = loader(model_.vae_files, stop_);
+    WeightLoader load = loader(model_.vae_files, machine_.device(), stop_);
     vae_ = load_vae(model_.vae, load);
     model_.vae_files.release_pages();  // nearly all of it is copied
   }

@@ -34,6 +34,13 @@ class PromptCache {
   std::list<Entry> entries_;
 };
 
+/// Where the layers of the transformer's blocks are between their uses.
+enum class BlockPlace : uint8_t {
+  bound,    ///< on the device, or where it reads host memory in mapped files
+  files,    ///< of a device with memory of its own, which gets them block by block
+  on_host,  ///< likewise, in memory of the host from which they can be copied fast
+};
+
 class Session {
  public:
   explicit Session(const EngineOptions& options, const Decorate& decorate = {});
@@ -57,15 +64,17 @@ class Session {
   /// Layers to run through for these prompts; none for one that was encoded before.
   int64_t encoding_steps(std::span<const PromptTokens> prompts);
 
-  bool has_transformer() const { return transformer_.has_value(); }
+  /// Where its blocks are; nothing if it is not bound.
+  std::optional<BlockPlace> transformer_place() const;
   /// Binds the transformer for keep_transformer(). Where the device reads host memory, another thread may do so.
   TransformerWeights bind_transformer(const std::stop_token& stop);
-  void keep_transformer(TransformerWeights weights) { transformer_ = std::move(weights); }
-  /// Both stay bound once they are. Weights of the VAE that are no finite numbers are an Error.
-  const TransformerWeights& transformer();
+  void keep_transformer(TransformerWeights weights);
+  /// Both stay bound once they are, the transformer until it is wanted with its blocks elsewhere. Weights of the VAE
+  /// that are no finite numbers are an Error.
+  const TransformerWeights& transformer(BlockPlace place = BlockPlace::bound);
   /// Until the prompts are encoded next, or end_transformer(), the weights of layers are read from the disk as they
   /// are needed, instead of where they are mapped: all of the text encoder, of the transformer those for modulation()
-  /// or those for block().
+  /// or those for block(), unless they are on the host.
   void stream_text_encoder(Caching caching) { streamed_text_encoder_ = caching; }
   void stream_modulation(Caching caching);
   void stream_blocks(Caching caching);
@@ -81,9 +90,11 @@ class Session {
   std::string store_key(const PromptTokens& tokens);
   Tensor encode(const TextEncoderWeights& weights, const PromptTokens& tokens, const std::function<void()>& layer_done);
   void check_finite(const Tensor& embeddings);
-  WeightLoader loader(const Checkpoint& files, const std::stop_token& stop) {
-    return {files, machine_.device(), held_, stop};
+  WeightLoader loader(const Checkpoint& files, WeightPlace& place, const std::stop_token& stop) {
+    return {files, place, held_, stop};
   }
+  void bind_text_encoder(TextEncoderWeights& weights, std::optional<Caching> streaming);
+  TransformerWeights bind_on_host(BlockPlace place);
 
   EngineOptions options_;
   HeldType held_;
@@ -95,6 +106,7 @@ class Session {
   std::string text_encoder_print_;  ///< see text_encoder_fingerprint(); empty until it is needed
   std::optional<Caching> streamed_text_encoder_;
   std::optional<TransformerWeights> transformer_;
+  BlockPlace block_place_ = BlockPlace::bound;
   std::optional<VaeWeights> vae_;
 };
 

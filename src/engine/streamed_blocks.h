@@ -5,8 +5,23 @@
 #include "core/block_reader.h"
 #include "core/mapped_file.h"
 #include "model/block_source.h"
+#include "model/text_encoder.h"
+#include "model/transformer.h"
 
 namespace inkstone {
+
+/// What may be streamed of a model: each calls `visit(Linear&)` for some layers of a block.
+inline constexpr auto kEncoderLayers = [](EncoderLayer& layer, const auto& visit) { for_each_linear(layer, visit); };
+inline constexpr auto kBlockLayers = [](BlockWeights& block, const auto& visit) { for_each_block_layer(block, visit); };
+inline constexpr auto kModulationLayers = [](BlockWeights& block, const auto& visit) {
+  for_each_modulation_layer(block, visit);
+};
+
+/// Calls `visit(Tensor&)` for the tensors of those layers.
+template <class Block, class ForEach>
+void for_each_tensor_of(Block& block, const ForEach& for_each, const auto& visit) {
+  for_each(block, [&](Linear& layer) { for_each_tensor(layer, visit); });
+}
 
 /// Where a mapped tensor lies in its file; tensors with memory of their own lie nowhere.
 inline std::optional<FilePart> file_part(const Tensor& tensor) {
@@ -15,13 +30,13 @@ inline std::optional<FilePart> file_part(const Tensor& tensor) {
   return FilePart{file, tensor.offset(), tensor.bytes()};
 }
 
-/// The file parts of each block; `for_each(block, visit)` visits the tensors to stream.
+/// The file parts of each block's layers.
 template <class Block, class ForEach>
 std::vector<FileBlock> file_blocks(const std::vector<Block>& blocks, const ForEach& for_each) {
   std::vector<FileBlock> parts;
   for (Block block : blocks) {
     parts.emplace_back();
-    for_each(block, [&](const Tensor& tensor) {
+    for_each_tensor_of(block, for_each, [&](const Tensor& tensor) {
       if (const auto part = file_part(tensor)) parts.back().push_back(*part);
     });
   }
@@ -35,7 +50,7 @@ struct SlabUse final : Buffer {
   std::shared_ptr<Buffer> slab;
 };
 
-/// The blocks as a model asks for them, with all mapped tensors that `for_each` visits in the reader's memory.
+/// The blocks as a model asks for them, with all mapped tensors of the layers in the reader's memory.
 template <class Block, class ForEach>
 class StreamedBlocks {
  public:
@@ -47,7 +62,7 @@ class StreamedBlocks {
     const auto memory = std::make_shared<SlabUse>(reader_.memory());
     now_ = blocks_[index];
     size_t part = 0;
-    for_each_(now_, [&](Tensor& tensor) {
+    for_each_tensor_of(now_, for_each_, [&](Tensor& tensor) {
       if (file_of(tensor) == nullptr) return;
       const auto offset = static_cast<size_t>(places[part++] - static_cast<std::byte*>(memory->data));
       tensor = Tensor(memory, offset, tensor.shape(), tensor.dtype());

@@ -72,8 +72,8 @@ void copy_kernel(const Tensor& stored, const KernelStrides& s, const Tensor& ker
 
 }  // namespace
 
-WeightLoader::WeightLoader(const Checkpoint& checkpoint, Device& device, HeldType held, std::stop_token stop)
-    : checkpoint_(checkpoint), device_(device), held_(held), stop_(std::move(stop)) {
+WeightLoader::WeightLoader(const Checkpoint& checkpoint, WeightPlace& place, HeldType held, std::stop_token stop)
+    : checkpoint_(checkpoint), place_(place), held_(held), stop_(std::move(stop)) {
   check(!held || held == DType::f32 || held == DType::bf16, "weights cannot be held as {}; F32 and BF16 work",
         held ? name_of(*held) : "");
 }
@@ -129,11 +129,11 @@ Weight WeightLoader::packed_matrix(const std::string& layer, const PackedWeight&
   const std::string& name = packed.parts.front();
   check(weight.out == out && weight.in == in, "{}: layer {} is packed and holds {}, {} is needed",
         describe(*checkpoint_.find(name), name), layer, Shape{weight.out, weight.in}.text(), Shape{out, in}.text());
-  if (held_ == DType::f32) return dense_weight(device_.upload(converted(weight, DType::f32)));
+  if (held_ == DType::f32) return dense_weight(place_.upload(converted(weight, DType::f32)));
   Weight placed = weight;
-  placed.data = device_.upload(weight.data);
-  if (weight.scales) placed.scales = device_.upload(weight.scales);
-  if (weight.offsets) placed.offsets = device_.upload(weight.offsets);
+  placed.data = place_.upload(weight.data);
+  if (weight.scales) placed.scales = place_.upload(weight.scales);
+  if (weight.offsets) placed.offsets = place_.upload(weight.offsets);
   return placed;
 }
 
@@ -146,7 +146,7 @@ Weight WeightLoader::matrix(const std::string& layer, int64_t out, int64_t in) {
   const Shape shape = {out, in};
   if (matrix_shape(stored.data.shape(), checkpoint_.component, checkpoint_.scheme->channels_last) != shape)
     refuse_shape(stored, name, shape.text());
-  return dense_weight(device_.upload(hold(stored.data.reshape(shape))));
+  return dense_weight(place_.upload(hold(stored.data.reshape(shape))));
 }
 
 std::vector<SideBranch> WeightLoader::side_branches(const std::string& layer) const {
@@ -155,7 +155,7 @@ std::vector<SideBranch> WeightLoader::side_branches(const std::string& layer) co
   if (stored == checkpoint_.branches.end()) return branches;
   for (const StoredBranch& branch : stored->second)
     branches.push_back(
-        {dense_weight(device_.upload(branch.down.data)), dense_weight(device_.upload(branch.up.data)), branch.factor});
+        {dense_weight(place_.upload(branch.down.data)), dense_weight(place_.upload(branch.up.data)), branch.factor});
   return branches;
 }
 
@@ -175,7 +175,7 @@ Linear WeightLoader::linear(const std::string& name, int64_t out, int64_t in, Bi
 
 Linear WeightLoader::tolerant(Linear layer) const {
   layer.tolerance = std::make_shared<Tolerance>();
-  device_.round_weights(layer);
+  place_.round_weights(layer);
   return layer;
 }
 
@@ -195,9 +195,9 @@ Tensor WeightLoader::vector(const std::string& name, int64_t n) {
   check_weight_type(stored, name);
   if (!is_vector(stored.data.shape(), checkpoint_.component, n)) refuse_shape(stored, name, Shape{n}.text());
   const Tensor flat = stored.data.reshape({n});
-  return device_.upload(flat.dtype() == DType::f32
-                            ? flat
-                            : converted(dense_weight(stored.data.reshape({1, n})), DType::f32).reshape({n}));
+  return place_.upload(flat.dtype() == DType::f32
+                           ? flat
+                           : converted(dense_weight(stored.data.reshape({1, n})), DType::f32).reshape({n}));
 }
 
 Conv2d WeightLoader::conv2d(const std::string& name, int64_t out, int64_t in) {
@@ -220,7 +220,7 @@ Conv2d WeightLoader::conv2d(const std::string& name, int64_t out, int64_t in) {
   } else {
     copy_kernel<uint16_t>(source, *strides, kernel);
   }
-  return {.weight = device_.upload(hold(kernel)), .bias = vector(name + ".bias", out)};
+  return {.weight = place_.upload(hold(kernel)), .bias = vector(name + ".bias", out)};
 }
 
 void WeightLoader::ignore(const std::string& prefix) { ignored_.push_back(prefix); }

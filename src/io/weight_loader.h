@@ -20,13 +20,14 @@ struct SlabName {
 
 enum class Bias : uint8_t { absent, present };
 
-/// Layers of a checkpoint on a device. Every method throws Error naming file, tensor, and the shapes or dtypes found
+/// Layers of a checkpoint in a place. Every method throws Error naming file, tensor, and the shapes or dtypes found
 /// and needed, and marks what it read as used. Names are the canonical ones (see Checkpoint), errors give the stored
 /// ones too; or Cancelled soon after a stop request of `stop`. Virtual, so that models can be given weights that no
 /// file holds.
 class WeightLoader {
  public:
-  WeightLoader(const Checkpoint& checkpoint, Device& device, HeldType held = std::nullopt, std::stop_token stop = {});
+  WeightLoader(const Checkpoint& checkpoint, WeightPlace& place, HeldType held = std::nullopt,
+               std::stop_token stop = {});
   virtual ~WeightLoader() = default;
 
   /// A layer made of one or more matrices (out, in), dense or packed; kernel axes of size 1 (1x1 convolutions) are
@@ -74,7 +75,7 @@ class WeightLoader {
   Tensor converted(const Weight& weight, DType type) const;
 
   const Checkpoint& checkpoint_;
-  Device& device_;
+  WeightPlace& place_;
   HeldType held_;
   std::stop_token stop_;
   std::set<std::string, std::less<>> used_;

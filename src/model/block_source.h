@@ -11,19 +11,19 @@ namespace inkstone {
 template <class Block>
 using WeightSource = std::function<const Block&(size_t index)>;
 
-/// Calls `visit(Tensor&)` for the tensors of a layer that it has.
+/// Calls `visit(Tensor&)` for the tensors that a weight has.
+void for_each_tensor(Weight& weight, const auto& visit) {
+  for (Tensor* tensor : {&weight.data, &weight.scales, &weight.offsets})
+    if (*tensor) visit(*tensor);
+}
+
+/// The same for a layer.
 void for_each_tensor(Linear& layer, const auto& visit) {
-  const auto visit_present = [&](Tensor& tensor) {
-    if (tensor) visit(tensor);
-  };
-  const auto visit_weight = [&](Weight& weight) {
-    for (Tensor* tensor : {&weight.data, &weight.scales, &weight.offsets}) visit_present(*tensor);
-  };
   for (Slab& slab : layer.slabs) {
-    visit_weight(slab.weight);
-    visit_present(slab.bias);
+    for_each_tensor(slab.weight, visit);
+    if (slab.bias) visit(slab.bias);
     for (SideBranch& branch : slab.branches)
-      for (Weight* half : {&branch.down, &branch.up}) visit_weight(*half);
+      for (Weight* half : {&branch.down, &branch.up}) for_each_tensor(*half, visit);
   }
 }
 

@@ -37,9 +37,17 @@ struct TextEncoderWeights {
   const EncoderLayer& layer(size_t i) const { return source ? source(i) : layers[i]; }
 };
 
-/// The matrices of a layer.
-void for_each_tensor(EncoderLayer& layer, const auto& visit) {
-  for (Linear* part : {&layer.qkv, &layer.out, &layer.gate_up, &layer.down}) for_each_tensor(*part, visit);
+/// The linear layers of a layer.
+void for_each_linear(EncoderLayer& layer, const auto& visit) {
+  for (Linear* part : {&layer.qkv, &layer.out, &layer.gate_up, &layer.down}) visit(*part);
+}
+
+/// The tensors of all else.
+void for_each_other_tensor(TextEncoderWeights& weights, const auto& visit) {
+  for_each_tensor(weights.embedding, visit);
+  visit(weights.norm);
+  for (EncoderLayer& layer : weights.layers)
+    for (Tensor* norm : {&layer.input_norm, &layer.attention_norm}) visit(*norm);
 }
 
 /// Binds the language part; vision tower and lm_head are known and not needed.

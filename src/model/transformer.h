@@ -48,15 +48,26 @@ struct TransformerWeights {
   const BlockWeights& block(size_t i) const { return block_source ? block_source(i) : blocks[i]; }
 };
 
-/// The matrices that TransformerWeights::modulation() is asked for.
-void for_each_modulation_tensor(BlockWeights& block, const auto& visit) {
-  for (StreamWeights* w : {&block.txt, &block.img}) for_each_tensor(w->modulation, visit);
+/// The layers that TransformerWeights::modulation() is asked for.
+void for_each_modulation_layer(BlockWeights& block, const auto& visit) {
+  for (StreamWeights* w : {&block.txt, &block.img}) visit(w->modulation);
 }
 
-/// The matrices that TransformerWeights::block() is asked for.
-void for_each_block_tensor(BlockWeights& block, const auto& visit) {
+/// The layers that TransformerWeights::block() is asked for.
+void for_each_block_layer(BlockWeights& block, const auto& visit) {
   for (StreamWeights* w : {&block.txt, &block.img})
-    for (Linear* layer : {&w->qkv, &w->out, &w->up, &w->down}) for_each_tensor(*layer, visit);
+    for (Linear* layer : {&w->qkv, &w->out, &w->up, &w->down}) visit(*layer);
+}
+
+/// The tensors of all else.
+void for_each_other_tensor(TransformerWeights& weights, const auto& visit) {
+  for (Linear* layer :
+       {&weights.img_in, &weights.txt_in, &weights.time_1, &weights.time_2, &weights.norm_out, &weights.proj_out})
+    for_each_tensor(*layer, visit);
+  visit(weights.txt_norm);
+  for (BlockWeights& block : weights.blocks)
+    for (StreamWeights* w : {&block.txt, &block.img})
+      for (Tensor* norm : {&w->q_norm, &w->k_norm}) visit(*norm);
 }
 
 /// Binds all layers; in the last block those of the text stream that are not needed are still bound (files hold them).

@@ -6,8 +6,22 @@
 #include <string>
 
 #include "ops/kernels.h"
+#include "ops/upload_slab.h"
 
 namespace inkstone {
+
+/// Where a model's weights go when they are bound.
+class WeightPlace {
+ public:
+  virtual ~WeightPlace() = default;
+
+  /// A host tensor as the device reads it; the same tensor where the device reads host memory.
+  virtual Tensor upload(const Tensor& host) = 0;
+
+  /// Given every layer that tolerates rounding, its weights uploaded. A device that was asked for lossy arithmetic may
+  /// replace them by what it rounds them to.
+  virtual void round_weights(Linear&) {}
+};
 
 /// What a device's memory pool has handed out. Mapped weight files are not counted.
 struct MemoryUse {
@@ -15,10 +29,8 @@ struct MemoryUse {
   size_t peak = 0;
 };
 
-class Device {
+class Device : public WeightPlace {
  public:
-  virtual ~Device() = default;
-
   virtual std::string name() const = 0;      ///< "cpu", "reference", ...
   virtual std::string describe() const = 0;  ///< for --verbose: instruction set, threads, libraries
   virtual DType activation_type() const = 0;
@@ -40,12 +52,13 @@ class Device {
   virtual std::optional<size_t> own_memory() const { return std::nullopt; }
   virtual void reset_peak() = 0;
 
-  /// A host tensor as the device reads it; the same tensor where the device reads host memory.
-  virtual Tensor upload(const Tensor& host) = 0;
+  /// Bytes of a layer's weights once round_weights() has replaced them; nothing if it would not.
+  virtual std::optional<size_t> rounded_bytes(const Linear&) const { return std::nullopt; }
 
-  /// Given every layer that tolerates rounding, its weights uploaded. A device that was asked for lossy arithmetic may
-  /// replace them by what it rounds them to.
-  virtual void round_weights(Linear&) {}
+  /// The same host memory, from which slabs are filled at the link's full speed; it cannot be swapped out then.
+  virtual std::shared_ptr<Buffer> pinned(std::shared_ptr<Buffer> host) { return host; }
+  /// Memory to fill beside the work; nothing where the device reads host memory.
+  virtual std::unique_ptr<UploadSlab> upload_slab(size_t /*bytes*/) { return nullptr; }
 
   /// Waits for all work, then gives a host tensor. The only call of a model that synchronises.
   virtual Tensor download(const Tensor& tensor) = 0;

@@ -1,8 +1,13 @@
 // The cuda device through the public API: what it says where there is no GPU, and what it promises where there is one.
+#include <array>
+#include <cstring>
 #include <gmock/gmock.h>
 
 #include "cuda/cuda_device.h"
+#include "engine/job.h"
+#include "engine/session.h"
 #include "engine/tiny_model.h"
+#include "model/pipeline.h"
 #include "why_no_fp8.h"
 
 namespace inkstone {
@@ -90,9 +95,76 @@ TEST_F(OnCudaTest, EveryOpAgreesWithTheCpu) {
 }
 
 TEST_F(OnCudaTest, TooLittleMemoryIsSaidBeforeTheWork) {
-  Engine engine = Engine::open(options({.memory_limit = size_t{780} << 20}));  // 768 MB are kept as scratch
+  Engine engine = Engine::open(options({.memory_limit = size_t{769} << 20}));  // 768 MB are kept as scratch
   EXPECT_THAT(error_of([&] { engine.generate(small_request()); }), HasSubstr("are available"));
 }
+
+/// Latents that the transformer draws with its blocks at a place.
+Tensor latents_with(Session& session, BlockPlace place) {
+  Ops& ops = session.machine().ops();
+  const Job job = make_job(session.model(), small_request());
+  const std::vector<Tensor> prompts = session.encode(std::array{job.prompt_tokens}, [] {});
+  const TransformerConfig& config = session.model().transformer;
+  const Transformer transformer(config, session.transformer(place));
+  if (place != BlockPlace::bound) session.stream_modulation(Caching::cached);
+  const Sampler sampler(ops, transformer, job.sigmas, 1);
+  session.end_transformer();
+  if (place != BlockPlace::bound) session.stream_blocks(Caching::cached);
+  const Tensor noise = ops.patchify(ops.upload(starting_noise(job)), config.patch);
+  const Tensor drawn = ops.download(sampler.run({.grid = job.grid, .prompts = prompts}, noise, [] {}));
+  session.end_transformer();
+  return drawn;
+}
+
+void expect_same_latents_wherever_blocks_are(const EngineOptions& options) {
+  Session session(options);
+  const Tensor expected = latents_with(session, BlockPlace::bound);
+  for (const BlockPlace place : {BlockPlace::files, BlockPlace::on_host, BlockPlace::bound}) {
+    const Tensor got = latents_with(session, place);
+    EXPECT_EQ(session.transformer_place(), place);
+    EXPECT_EQ(std::memcmp(got.data<void>(), expected.data<void>(), got.bytes()), 0) << static_cast<int>(place);
+  }
+}
+
+/// With less and less memory of the GPU, until the transformer is streamed.
+void expect_same_picture_streamed(EngineOptions options) {
+  constexpr size_t kStep = size_t{2} << 20, kAmple = size_t{4} << 30;
+  const std::vector<uint8_t> expected = Engine::open(options).generate(small_request()).pictures[0].rgb;
+  options.memory_limit = kAmple;
+  const Plan resident = Engine::open(options).plan(small_request());
+  EXPECT_FALSE(resident.transformer_streamed);
+  size_t limit = resident.needed_bytes + kAmple - resident.available_bytes;  // with what the device keeps for itself
+  for (Plan plan = resident; !plan.transformer_on_host; limit -= kStep) {
+    options.memory_limit = limit;
+    Engine engine = Engine::open(options);
+    plan = engine.plan(small_request());
+    if (!plan.transformer_streamed) continue;
+    EXPECT_TRUE(plan.transformer_on_host);
+    for (int call = 0; call < 2; ++call) {
+      const Result result = engine.generate(small_request());
+      EXPECT_EQ(result.pictures[0].rgb, expected) << limit;
+      EXPECT_LE(result.peak_bytes, limit);
+    }
+  }
+}
+
+TEST_F(OnCudaTest, WhereverItsBlocksAreTheTransformerGivesTheSame) {
+  expect_same_latents_wherever_blocks_are(options());
+}
+
+TEST_F(OnCudaTest, TheStreamedTextEncoderGivesTheSame) {
+  std::vector<std::vector<float>> embeddings;
+  for (const bool streamed : {false, true}) {
+    Session session(options());
+    if (streamed) session.stream_text_encoder(Caching::cached);
+    const Job job = make_job(session.model(), small_request());
+    const Tensor host = session.machine().ops().download(session.encode(std::array{job.prompt_tokens}, [] {}).front());
+    embeddings.emplace_back(host.span<const float>().begin(), host.span<const float>().end());
+  }
+  EXPECT_EQ(embeddings[0], embeddings[1]);
+}
+
+TEST_F(OnCudaTest, StreamedItDrawsTheSamePicture) { expect_same_picture_streamed(options()); }
 
 class Fp8OnCudaTest : public CudaTest {
  protected:
@@ -119,6 +191,12 @@ TEST_F(Fp8OnCudaTest, RoundedWeightsArePlannedFor) {
   Engine engine = Engine::open(fp8()), exact = Engine::open(options({.held_as = HeldAs::f32}));
   EXPECT_LT(engine.plan(small_request()).needed_bytes + (size_t{8} << 20), exact.plan(small_request()).needed_bytes);
 }
+
+TEST_F(Fp8OnCudaTest, WhereverItsBlocksAreTheTransformerGivesTheSame) {
+  expect_same_latents_wherever_blocks_are(fp8());
+}
+
+TEST_F(Fp8OnCudaTest, StreamedItDrawsTheSamePicture) { expect_same_picture_streamed(fp8()); }
 
 TEST_F(OnCudaTest, ComparingFromTheGpuIsRefused) {
   EXPECT_THAT(open_error(options({.compare = DeviceKind::cpu})), HasSubstr("run on cpu and compare with cuda"));

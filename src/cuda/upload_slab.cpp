@@ -1,0 +1,63 @@
+#include "cuda/upload_slab.h"
+
+#include "cuda/cuda_error.h"
+
+namespace inkstone {
+namespace {
+
+struct PinnedBuffer final : Buffer {
+  explicit PinnedBuffer(std::shared_ptr<Buffer> memory) : Buffer(memory->data, memory->bytes), host(std::move(memory)) {
+    check_cuda(cudaHostRegister(data, bytes, cudaHostRegisterDefault), "locking host memory");
+  }
+  ~PinnedBuffer() override { cudaHostUnregister(data); }
+
+  std::shared_ptr<Buffer> host;
+};
+
+class CudaUploadSlab final : public UploadSlab {
+ public:
+  CudaUploadSlab(CudaContext& context, size_t bytes) : context_(context), memory_(context.memory().allocate(bytes)) {
+    for (cudaEvent_t* e : {&released_, &filled_})
+      check_cuda(cudaEventCreateWithFlags(e, cudaEventDisableTiming), "making an event");
+    release();  // who had this memory before may still be at work
+  }
+  ~CudaUploadSlab() override {
+    cudaEventSynchronize(filled_);
+    for (const cudaEvent_t e : {released_, filled_}) cudaEventDestroy(e);
+  }
+
+  std::shared_ptr<Buffer> memory() const override { return memory_; }
+
+  void fill(std::span<const UploadPart> parts) override {
+    const cudaStream_t copies = context_.copy_stream();
+    check_cuda(cudaStreamWaitEvent(copies, released_), "copying to the device");
+    for (const UploadPart& part : parts)
+      check_cuda(cudaMemcpyAsync(static_cast<std::byte*>(memory_->data) + part.offset, part.from, part.bytes,
+                                 cudaMemcpyHostToDevice, copies),
+                 "copying to the device");
+    check_cuda(cudaEventRecord(filled_, copies), "copying to the device");
+    check_cuda(cudaStreamWaitEvent(context_.stream(), filled_), "copying to the device");
+  }
+
+  void release() override { check_cuda(cudaEventRecord(released_, context_.stream()), "copying to the device"); }
+
+  void wait() override { check_cuda(cudaEventSynchronize(filled_), "copying to the device"); }
+
+ private:
+  CudaContext& context_;
+  std::shared_ptr<Buffer> memory_;
+  cudaEvent_t released_ = nullptr, filled_ = nullptr;
+};
+
+}  // namespace
+
+std::shared_ptr<Buffer> pinned_memory(CudaContext& context, std::shared_ptr<Buffer> host) {
+  context.stream();  // makes its device the current one
+  return std::make_shared<PinnedBuffer>(std::move(host));
+}
+
+std::unique_ptr<UploadSlab> make_upload_slab(CudaContext& context, size_t bytes) {
+  return std::make_unique<CudaUploadSlab>(context, bytes);
+}
+
+}  // namespace inkstone

@@ -1,0 +1,214 @@
+// Blocks that come to a device with memory of its own while it works: what each holds when it is used, and when its
+// memory may be written again. The device here copies as late as it may.
+#include "engine/uploaded_blocks.h"
+
+#include <cstring>
+#include <gmock/gmock.h>
+
+#include "engine/memory_plan.h"
+#include "engine/tiny_model.h"
+#include "io/host_device.h"
+
+namespace inkstone {
+namespace {
+
+/// Copies when its contents are asked for, or when its source may go.
+class LateSlab final : public UploadSlab {
+ public:
+  explicit LateSlab(size_t bytes) : memory_(host_tensor({static_cast<int64_t>(bytes)}, DType::u8).buffer()) {}
+
+  std::shared_ptr<Buffer> memory() const override { return memory_; }
+  void fill(std::span<const UploadPart> parts) override {
+    EXPECT_FALSE(in_use_) << "filled while its block is at work";
+    wait();
+    parts_.assign(parts.begin(), parts.end());
+    in_use_ = true;
+    ++fills;
+    most_parts = std::max(most_parts, parts.size());
+  }
+  void release() override { in_use_ = false; }
+  void wait() override {
+    for (const UploadPart& part : parts_)
+      std::memcpy(static_cast<std::byte*>(memory_->data) + part.offset, part.from, part.bytes);
+    parts_.clear();
+  }
+
+  int fills = 0;
+  size_t most_parts = 0;
+
+ private:
+  std::shared_ptr<Buffer> memory_;
+  std::vector<UploadPart> parts_;
+  bool in_use_ = false;
+};
+
+/// A device that holds no more than it must.
+class OwnMemoryDevice final : public HostDevice {
+ public:
+  std::optional<size_t> own_memory() const override { return size_t{1} << 30; }
+  std::shared_ptr<Buffer> pinned(std::shared_ptr<Buffer> host) override {
+    pinned_bytes += host->bytes;
+    return host;
+  }
+  std::unique_ptr<UploadSlab> upload_slab(size_t bytes) override {
+    auto slab = std::make_unique<LateSlab>(bytes);
+    slabs.push_back(slab.get());
+    return slab;
+  }
+  void finish_copies() const {
+    for (LateSlab* slab : slabs) slab->wait();
+  }
+
+  std::vector<LateSlab*> slabs;
+  size_t pinned_bytes = 0;
+};
+
+/// The transformer of models/tiny, on the host.
+struct TinyTransformer {
+  explicit TinyTransformer(WeightPlace& place) {
+    WeightLoader loader(model.transformer_files, place);
+    weights = load_transformer(model.transformer, loader);
+  }
+  Model model = open_model({.model = kTiny});
+  TransformerWeights weights;
+};
+
+class UploadedBlocksTest : public ::testing::Test {
+ protected:
+  /// The numbers of a block's layers, one tensor after the other.
+  static std::vector<std::string> contents(BlockWeights block) {
+    std::vector<std::string> all;
+    for_each_tensor_of(block, kBlockLayers,
+                       [&](const Tensor& tensor) { all.emplace_back(tensor.data<const char>(), tensor.bytes()); });
+    return all;
+  }
+
+  /// Every block holds what it held, whoever had its memory before.
+  void expect_all(const std::vector<BlockWeights>& blocks, std::optional<Caching> from_files, size_t copies) {
+    std::vector<std::vector<std::string>> expected;
+    for (const BlockWeights& block : blocks) expected.push_back(contents(block));
+    const auto source = uploaded(blocks, kBlockLayers, device_, from_files, {});
+    for (int step = 0; step < 2; ++step)
+      for (size_t i = 0; i < blocks.size(); ++i) {
+        const BlockWeights& got = source(i);
+        device_.finish_copies();
+        EXPECT_EQ(contents(got), expected[i]) << i;
+        EXPECT_NE(got.img.qkv.tolerance, blocks[i].img.qkv.tolerance);
+        EXPECT_NE(got.img.qkv.tolerance, nullptr);
+        const auto at = reinterpret_cast<uintptr_t>(got.txt.up.slabs[0].weight.data.data<std::byte>());
+        EXPECT_EQ((at - reinterpret_cast<uintptr_t>(got.txt.up.slabs[0].weight.data.buffer()->data)) % kUploadUnit, 0u);
+      }
+    ASSERT_EQ(device_.slabs.size(), 2u);
+    EXPECT_EQ(device_.slabs[0]->fills, device_.slabs[1]->fills);
+    EXPECT_LE(device_.slabs[0]->most_parts, copies);
+  }
+
+  OwnMemoryDevice device_;
+  HostWeights host_{device_, HostWeights::Rounding::none};
+  TinyTransformer tiny_{host_};
+};
+
+TEST_F(UploadedBlocksTest, ComeFromTheirFilesThroughPinnedMemory) {
+  expect_all(tiny_.weights.blocks, Caching::cached, contents(tiny_.weights.blocks[0]).size());
+  EXPECT_GT(device_.pinned_bytes, 0u);
+}
+
+TEST_F(UploadedBlocksTest, ComeFromHostMemoryInOneCopy) {
+  ThreadPool threads(2);
+  std::vector<BlockWeights> pinned = tiny_.weights.blocks;
+  pin(pinned, kBlockLayers, device_, threads);
+  for (size_t i = 0; i < pinned.size(); ++i) EXPECT_EQ(contents(pinned[i]), contents(tiny_.weights.blocks[i]));
+  EXPECT_EQ(file_of(pinned[0].img.up.slabs[0].weight.data), nullptr);
+  expect_all(pinned, std::nullopt, 1);
+}
+
+TEST_F(UploadedBlocksTest, AStopRequestEndsThem) {
+  std::stop_source stop;
+  const auto source = uploaded(tiny_.weights.blocks, kBlockLayers, device_, std::nullopt, stop.get_token());
+  source(0);
+  stop.request_stop();
+  EXPECT_THROW(source(1), Cancelled);
+}
+
+/// Halves what it rounds.
+class RoundingDevice final : public HostDevice {
+ public:
+  std::optional<size_t> rounded_bytes(const Linear& layer) const override {
+    return static_cast<size_t>(layer.in() * layer.out());
+  }
+  Tensor upload(const Tensor& host) override {
+    ++uploads;
+    return host;
+  }
+  void round_weights(Linear& layer) override { layer.slabs[0].name = "rounded"; }
+  int uploads = 0;
+};
+
+TEST(HostWeightsTest, AreRoundedWhereThatMakesThemSmaller) {
+  RoundingDevice device;
+  HostWeights some(device, HostWeights::Rounding::if_smaller), none(device, HostWeights::Rounding::none);
+  for (const DType type : {DType::bf16, DType::f8_e4m3})
+    for (HostWeights* place : {&some, &none}) {
+      Linear layer = {.slabs = {{dense_weight(host_tensor({4, 8}, type)), {}}}};
+      device.uploads = 0;
+      place->round_weights(layer);
+      const bool rounds = place == &some && type == DType::bf16;
+      EXPECT_EQ(layer.slabs[0].name, rounds ? "rounded" : "");
+      EXPECT_EQ(device.uploads, rounds ? 1 : 0);
+    }
+}
+
+class UploadPlanTest : public ::testing::Test {
+ protected:
+  MemoryPlan plan(size_t available, size_t machine) {
+    return plan_memory(model_, vae_, job_,
+                       {.available_bytes = available,
+                        .machine_bytes = machine,
+                        .device = &device_,
+                        .weights_copied = true,
+                        .threads = 1});
+  }
+  /// With less and less memory of the device, until the transformer is streamed.
+  MemoryPlan streaming_plan(size_t machine) {
+    constexpr size_t kStep = size_t{1} << 20;
+    for (size_t available = plan(kAmple, machine).told.needed_bytes;; available -= kStep) {
+      const MemoryPlan made = plan(available, machine);
+      EXPECT_LE(made.told.needed_bytes, available);
+      if (made.told.transformer_streamed) return made;
+    }
+  }
+
+  static constexpr size_t kAmple = size_t{4} << 30;
+  OwnMemoryDevice device_;
+  Model model_ = open_model({.model = kTiny});
+  WeightLoader loader_{model_.vae_files, device_};
+  VaeWeights vae_ = load_vae(model_.vae, loader_);
+  Job job_ = make_job(model_, small_request());
+};
+
+TEST_F(UploadPlanTest, WithAmpleMemoryAllIsOnTheDevice) {
+  const MemoryPlan made = plan(kAmple, kAmple);
+  EXPECT_EQ(made.block_place, BlockPlace::bound);
+  EXPECT_FALSE(made.told.transformer_streamed || made.told.transformer_on_host || made.told.text_encoder_streamed);
+}
+
+TEST_F(UploadPlanTest, WithLessBlocksComeFromHostMemory) {
+  const MemoryPlan made = streaming_plan(kAmple);
+  EXPECT_EQ(made.block_place, BlockPlace::on_host);
+  EXPECT_TRUE(made.told.transformer_on_host);
+  EXPECT_EQ(made.caching, Caching::cached);
+}
+
+TEST_F(UploadPlanTest, WhereTheHostHasNoRoomTheyComeFromTheDisk) {
+  const MemoryPlan made = streaming_plan(size_t{2} << 20);
+  EXPECT_EQ(made.block_place, BlockPlace::files);
+  EXPECT_FALSE(made.told.transformer_on_host);
+  EXPECT_EQ(made.caching, Caching::direct);
+}
+
+TEST_F(UploadPlanTest, WhatCannotBeStreamedEitherIsRefused) {
+  EXPECT_THAT(error_of([&] { plan(size_t{1} << 20, kAmple); }), ::testing::HasSubstr("are available"));
+}
+
+}  // namespace
+}  // namespace inkstone
