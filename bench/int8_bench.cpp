@@ -50,6 +50,7 @@ void int8(benchmark::State& state, WeightFormat kind, const Sizes& s) {
     state.SetIterationTime(ours.back());
   }
   report(state, s.flop(), peak, measure_int8_peak);
+  state.counters["median_s"] = median(ours);
   state.counters["onednn_s"] = median(peer);
   state.counters["ratio"] = median(ours) / median(peer);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <benchmark/benchmark.h>
 #include <chrono>
+#include <thread>
 #include <vector>
 
 #include "core/thread_pool.h"
@@ -11,8 +12,12 @@
 
 namespace inkstone {
 
+/// GCC's OpenMP lets oneDNN's threads turn for some 15 ms after a call, on the processors of whoever comes next.
+constexpr std::chrono::milliseconds kUntilOthersSleep{30};
+
 /// For work that takes turns with other work.
 inline double seconds_of(const auto& work) {
+  std::this_thread::sleep_for(kUntilOthersSleep);
   const auto start = std::chrono::steady_clock::now();
   work();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
