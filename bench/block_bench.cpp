@@ -198,7 +198,7 @@ INKSTONE_BLOCK(int4_by_int8, int4, true)->Arg(512);
   BENCHMARK_CAPTURE(lora, name, RandomFormat::format, int8) \
       ->UseManualTime()                                     \
       ->Unit(benchmark::kMillisecond)                       \
-      ->Iterations(5)
+      ->Iterations(7)
 
 INKSTONE_LORA(bf16, bf16, false)->Args({512, 64})->Args({1024, 64});
 INKSTONE_LORA(int4, int4, false)->Args({512, 64});

@@ -1,6 +1,9 @@
 // The CPU's kernels: f32 arithmetic, 8-bit where that was asked for, work cut into tasks for the device's own threads.
 #pragma once
 #include <optional>
+#include <span>
+#include <utility>
+#include <vector>
 
 #include "core/thread_pool.h"
 #include "cpu/int8_product.h"
@@ -46,11 +49,25 @@ class CpuKernels final : public Kernels {
   size_t kept_bytes(std::span<const Linear* const> layers, size_t room) const;
 
  private:
+  /// factor * x downᵀ of the side branches of a call, which its layers' products read: multiplied in one go before
+  /// them, since each alone is too small for all workers.
+  struct LowRank {
+    std::vector<MatrixProduct> exact;
+    std::vector<Int8Product> rounded;
+    std::vector<std::pair<std::span<float>, float>> numbers;  // results or their scales, and the factors still to apply
+    Epilogue nothing;                                         // of all of them
+  };
+
   bool uses_int8(const Linear* layer) const;
-  /// A product for each slab of a tolerant layer. They read what is added to `memory`.
-  std::vector<Int8Product> int8_products(const LinearPart& part, Tensor& out, std::vector<Tensor>& memory);
-  /// factor * x downᵀ of a branch beside a layer, in `memory` that it makes.
-  Int8Rows low_rank_codes(const Int8Term& layer, int64_t rows, const SideBranch& branch, Tensor& memory);
+  /// A product for each slab of a tolerant layer. They read what is added to `memory` and `low`.
+  std::vector<Int8Product> int8_products(const LinearPart& part, Tensor& out, std::vector<Tensor>& memory,
+                                         LowRank& low);
+  /// (rows, rank) of a branch beside a layer that multiplies x, still to be multiplied.
+  static Tensor add_low_rank(const LeftMatrix& x, int64_t rows, const SideBranch& branch, LowRank& low);
+  /// The same in 8 bits, in `memory` that it makes.
+  static Int8Rows add_low_rank(const Int8Term& layer, int64_t rows, const SideBranch& branch, Tensor& memory,
+                               LowRank& low);
+  void multiply(const LowRank& low);
   /// Whether a result that feeds `layer` is written in 8 bits.
   bool rounds_for(const Linear* layer, const Tensor& out) const;
   /// Makes a result a tensor of I8 in the same memory.

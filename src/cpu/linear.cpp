@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cstring>
 #include <deque>
-#include <functional>
 #include <iterator>
 
 #include "cpu/cpu_kernels.h"
@@ -58,18 +57,6 @@ std::vector<MatrixProduct> products_of(const LinearPart& part, const Tensor& out
   return products;
 }
 
-Tensor low_rank_rows(int64_t rows, const SideBranch& branch, const std::function<void(const MatrixProduct&)>& run) {
-  const Tensor low = host_tensor({rows, branch.rank()}, DType::f32);
-  const Epilogue none;
-  run({.rows = rows,
-       .weight = &branch.down,
-       .epilogue = &none,
-       .y = low.data<float>(),
-       .result = {.stride = branch.rank(), .rows_of_line = rows}});
-  for (float& number : low.span<float>()) number *= branch.factor;
-  return low;
-}
-
 size_t CpuKernels::step_bytes(std::span<const LinearPart> parts) const {
   int64_t bytes = 0, tile = 0;
   for (const LinearPart& part : parts) {
@@ -88,15 +75,35 @@ size_t CpuKernels::step_bytes(std::span<const LinearPart> parts) const {
   return static_cast<size_t>(bytes + tile * pool_.threads());
 }
 
+Tensor CpuKernels::add_low_rank(const LeftMatrix& x, int64_t rows, const SideBranch& branch, LowRank& low) {
+  const Tensor result = host_tensor({rows, branch.rank()}, DType::f32);
+  low.exact.push_back({.left = &x,
+                       .rows = rows,
+                       .weight = &branch.down,
+                       .epilogue = &low.nothing,
+                       .y = result.data<float>(),
+                       .result = {.stride = branch.rank(), .rows_of_line = rows}});
+  low.numbers.emplace_back(result.span<float>(), branch.factor);
+  return result;
+}
+
+void CpuKernels::multiply(const LowRank& low) {
+  if (!low.exact.empty()) run_products(low.exact, pool_, vector_, scratch_);
+  if (!low.rounded.empty()) run_products(low.rounded, pool_, {vector_, *int8_}, scratch_);
+  for (const auto& [numbers, factor] : low.numbers)
+    for (float& number : numbers) number *= factor;
+}
+
 void CpuKernels::linear(std::span<Tensor> out, std::span<const LinearPart> parts) {
   std::deque<DenseRows> rows;  // products point at them
   std::vector<Tensor> memory;  // and they at these
+  LowRank low;
   std::vector<MatrixProduct> exact;
   std::vector<Int8Product> rounded;
   for (size_t p = 0; p < parts.size(); ++p) {
     const LinearPart& part = parts[p];
     if (uses_int8(part.layer)) {
-      std::ranges::move(int8_products(part, out[p], memory), std::back_inserter(rounded));
+      std::ranges::move(int8_products(part, out[p], memory, low), std::back_inserter(rounded));
       continue;
     }
     const LeftMatrix* x = &rows.emplace_back(part.x);
@@ -104,15 +111,13 @@ void CpuKernels::linear(std::span<Tensor> out, std::span<const LinearPart> parts
     for (size_t s = 0; s < products.size(); ++s) {
       products[s].left = x;
       for (const SideBranch& branch : part.layer->slabs[s].branches) {
-        memory.push_back(low_rank_rows(part.x.dim(0), branch, [&](MatrixProduct product) {
-          product.left = x;
-          run_products({&product, 1}, pool_, vector_, scratch_);
-        }));
+        memory.push_back(add_low_rank(*x, part.x.dim(0), branch, low));
         products[s].added.push_back({&rows.emplace_back(memory.back()), &branch.up});
       }
     }
     std::ranges::move(products, std::back_inserter(exact));
   }
+  multiply(low);
   if (!exact.empty()) run_products(exact, pool_, vector_, scratch_);
   if (!rounded.empty()) run_products(rounded, pool_, {vector_, *int8_}, scratch_);
 }

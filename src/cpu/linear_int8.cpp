@@ -44,19 +44,20 @@ Int8Rows CpuKernels::rounded(const Tensor& x, const Int8Factors& factors, Tensor
 }
 
 /// Rounded again, for the branch's second matrix: what that costs is small beside the sums that the branch adds to.
-Int8Rows CpuKernels::low_rank_codes(const Int8Term& layer, int64_t rows, const SideBranch& branch, Tensor& memory) {
+Int8Rows CpuKernels::add_low_rank(const Int8Term& layer, int64_t rows, const SideBranch& branch, Tensor& memory,
+                                  LowRank& low) {
   memory = host_tensor({int8_bytes(rows, branch.rank())}, DType::u8);
-  const Epilogue none;
-  Int8Product down;
-  down.product = {.rows = rows, .weight = &branch.down, .epilogue = &none, .result = {.rows_of_line = rows}};
+  Int8Product& down = low.rounded.emplace_back();
+  down.product = {.rows = rows, .weight = &branch.down, .epilogue = &low.nothing, .result = {.rows_of_line = rows}};
   down.main = {.left = layer.left, .weight = &branch.down, .factors = layer.factors};
   down.rounded = int8_rows(memory.data<void>(), rows, branch.rank());
-  run_products({&down, 1}, pool_, {vector_, *int8_}, scratch_);
-  for (int64_t i = 0; i < rows * down.rounded.groups(); ++i) down.rounded.scales[i] *= branch.factor;
+  low.numbers.emplace_back(std::span(down.rounded.scales, static_cast<size_t>(rows * down.rounded.groups())),
+                           branch.factor);
   return down.rounded;
 }
 
-std::vector<Int8Product> CpuKernels::int8_products(const LinearPart& part, Tensor& out, std::vector<Tensor>& memory) {
+std::vector<Int8Product> CpuKernels::int8_products(const LinearPart& part, Tensor& out, std::vector<Tensor>& memory,
+                                                   LowRank& low) {
   const Int8Layer& layer = layers_->of(*part.layer);
   const bool was_fed = part.x.dtype() == DType::i8;
   Int8Product all;  // g++ 12 destroys members twice if a braced initialiser throws
@@ -74,7 +75,8 @@ std::vector<Int8Product> CpuKernels::int8_products(const LinearPart& part, Tenso
     products[i].main.weight = slabs[i].weight;
     if (!layer.packed.empty()) products[i].main.packed = &layer.packed[i];
     for (const SideBranch& branch : part.layer->slabs[i].branches)
-      products[i].added.push_back({low_rank_codes(all.main, part.x.dim(0), branch, memory.emplace_back()), &branch.up});
+      products[i].added.push_back(
+          {add_low_rank(all.main, part.x.dim(0), branch, memory.emplace_back(), low), &branch.up});
   }
   return products;
 }

@@ -1,6 +1,5 @@
 // Products of activations with weights of any format: linear layers, and convolutions seen as such.
 #pragma once
-#include <functional>
 #include <span>
 #include <vector>
 
@@ -83,9 +82,6 @@ void finish_rows(const MatrixProduct& product, const Tile& tile, const VectorOps
 
 /// A product for each slab of a linear layer, without its left factor.
 std::vector<MatrixProduct> products_of(const LinearPart& part, const Tensor& out);
-
-/// factor * x downᵀ (rows, rank) of a layer's side branch. `run` is given a product without its left factor, x.
-Tensor low_rank_rows(int64_t rows, const SideBranch& branch, const std::function<void(const MatrixProduct&)>& run);
 
 /// Cuts all products into one list of tiles, so that workers share them well. A number of a result depends on its row
 /// and its output alone, not on how the work was cut.
