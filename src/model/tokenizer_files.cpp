@@ -185,7 +185,9 @@ TokenizerModel read_gguf_tokenizer(const fs::path& path) {
   constexpr const char *kModel = "tokenizer.ggml.model", *kSplitting = "tokenizer.ggml.pre";
   constexpr const char *kTypes = "tokenizer.ggml.token_type", *kMerges = "tokenizer.ggml.merges";
   const JsonFile f(path, read_gguf(path).metadata);
-  if (!f.has(kModel)) fail("{}: holds no tokenizer (metadata {})", path.string(), kModel);
+  if (!f.has(kModel))
+    fail("{}: holds no tokenizer (metadata {}); give a folder with tokenizer.json or merges.txt as the tokenizer",
+         path.string(), kModel);
   if (f.text(kModel) != "gpt2") f.refuse(kModel, "\"gpt2\"");
   if (f.text(kSplitting) != "qwen2") f.refuse(kSplitting, "\"qwen2\"");
   const auto tokens = f.texts("tokenizer.ggml.tokens");

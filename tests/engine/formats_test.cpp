@@ -273,7 +273,8 @@ TEST_F(FormatsTest, ATokenizerThatIsNotQwensIsRefused) {
   EXPECT_THAT(refused("llama", "qwen2"), HasSubstr("tokenizer.ggml.model is \"llama\""));
   EXPECT_THAT(refused("gpt2", "smollm"), HasSubstr("tokenizer.ggml.pre is \"smollm\""));
   EXPECT_THAT(refused("gpt2", "qwen2"), HasSubstr("tokenizer.ggml.tokens is missing"));
-  EXPECT_THAT(error_of([&] { TextTokenizer::open(write_transformer(kTiny)); }), HasSubstr("holds no tokenizer"));
+  EXPECT_THAT(error_of([&] { TextTokenizer::open(write_transformer(kTiny)); }),
+              AllOf(HasSubstr("holds no tokenizer"), HasSubstr("give a folder with tokenizer.json or merges.txt")));
 }
 
 }  // namespace
