@@ -225,6 +225,12 @@ Conv2d WeightLoader::conv2d(const std::string& name, int64_t out, int64_t in) {
 
 void WeightLoader::ignore(const std::string& prefix) { ignored_.push_back(prefix); }
 
+void WeightLoader::ignore_layer(const std::string& name, Bias bias) {
+  mark_used(name + std::string(kWeightSuffix));
+  if (bias == Bias::present) mark_used(name + ".bias");
+  if (const auto packed = checkpoint_.packed(name)) mark_used(*packed);
+}
+
 std::vector<std::string> WeightLoader::surplus() const {
   std::vector<std::string> names;
   for (const auto& item : checkpoint_.tensors) {

@@ -53,6 +53,9 @@ class WeightLoader {
   /// Names that begin with `prefix` are known and not needed.
   virtual void ignore(const std::string& prefix);
 
+  /// So is this layer: its weight, packed or not, and its bias if it has one.
+  void ignore_layer(const std::string& name, Bias bias = Bias::present);
+
   /// Canonical names of the tensors that nothing used or ignored.
   std::vector<std::string> surplus() const;
 

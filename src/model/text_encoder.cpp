@@ -29,7 +29,8 @@ TextEncoderWeights load_text_encoder(const TextEncoderConfig& config, WeightLoad
   for (int64_t i = 0; i < config.layers; ++i)
     w.layers.push_back(load_layer(config, loader, fmt::format("model.layers.{}", i)));
   w.norm = loader.vector("model.norm.weight", config.width);
-  for (const std::string_view prefix : kUnusedTextPrefixes) loader.ignore(std::string(prefix));
+  loader.ignore(kVisionTower);
+  loader.ignore_layer(kLogits, Bias::absent);
   loader.finish();
   return w;
 }

@@ -1,8 +1,7 @@
 // The language part of Qwen2.5-VL as a prompt encoder (Qwen2_5_VLTextModel of transformers).
 #pragma once
-#include <algorithm>
-#include <array>
 #include <functional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -14,9 +13,9 @@
 namespace inkstone {
 
 /// Tensors of a text encoder that no prompt needs: the vision tower and the logits.
-inline constexpr std::array<std::string_view, 2> kUnusedTextPrefixes = {"visual.", "lm_head."};
+inline constexpr const char *kVisionTower = "visual.", *kLogits = "lm_head";
 inline bool is_unused_text_tensor(std::string_view name) {
-  return std::ranges::any_of(kUnusedTextPrefixes, [&](std::string_view prefix) { return name.starts_with(prefix); });
+  return name.starts_with(kVisionTower) || name.starts_with(std::string(kLogits) + ".");
 }
 
 struct EncoderLayer {

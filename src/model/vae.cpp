@@ -175,7 +175,7 @@ VaeMiddle load_middle(WeightLoader& load, const std::string& name, int64_t c) {
 
 /// The convolution between two stages, `in` channels to `out`.
 Conv2d load_resample(WeightLoader& load, const std::string& name, int64_t in, int64_t out) {
-  load.ignore(name + ".time_conv.");
+  load.ignore_layer(name + ".time_conv");
   return load.tolerant(load.conv2d(name + ".resample.1", out, in));
 }
 

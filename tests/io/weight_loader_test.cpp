@@ -279,6 +279,26 @@ TEST_F(WeightLoaderTest, SurplusTensorsAreAnErrorUnlessKnown) {
   EXPECT_NO_THROW(loader.finish());
 }
 
+TEST_F(WeightLoaderTest, KnownLayersAreIgnoredByTheirExactNames) {
+  const Checkpoint c = checkpoint({{"a.weight", counting({2, 3})},
+                                   {"a.bias", counting({2})},
+                                   {"a.other", counting({2})},
+                                   {"b.weight", counting({2, 3})},
+                                   {"b.bias", counting({2})}});
+  WeightLoader loader(c, device_);
+  loader.ignore_layer("a");
+  loader.ignore_layer("b", Bias::absent);
+  EXPECT_EQ(loader.surplus(), (std::vector<std::string>{"a.other", "b.bias"}));
+}
+
+TEST_F(WeightLoaderTest, AllPartsOfAKnownPackedLayerAreIgnored) {
+  const Checkpoint c = checkpoint(
+      {{"a.weight", host_tensor({2, 8}, DType::u32)}, {"a.scales", counting({2, 1})}, {"a.biases", counting({2, 1})}});
+  WeightLoader loader(c, device_);
+  loader.ignore_layer("a", Bias::absent);
+  EXPECT_NO_THROW(loader.finish());
+}
+
 /// Stops the work at the first upload.
 class StoppingDevice final : public HostDevice {
  public:
