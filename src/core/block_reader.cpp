@@ -13,16 +13,19 @@
 #include <thread>
 #include <unistd.h>
 
+#include "core/rounding.h"
+
 namespace inkstone {
 namespace {
 
 constexpr size_t kUnit = 4096;  // what reads around the page cache begin, end and land at multiples of
 
 size_t round_down(size_t n) { return n / kUnit * kUnit; }
-size_t round_up(size_t n) { return round_down(n + kUnit - 1); }
 
 /// The whole units of a file that hold a part.
-size_t covering_bytes(const FilePart& part) { return round_up(part.begin + part.bytes) - round_down(part.begin); }
+size_t covering_bytes(const FilePart& part) {
+  return round_up(part.begin + part.bytes, kUnit) - round_down(part.begin);
+}
 
 size_t covering_bytes(const FileBlock& block) {
   size_t sum = 0;
@@ -113,7 +116,8 @@ struct BlockReader::State {
       std::byte* to = at[i] - (part.begin - begin);
       for (size_t from = begin; from < end; from += chunk_bytes) {
         const size_t until = std::min(from + chunk_bytes, end);
-        chunks.push_back({files.at(part.file).get(), from, round_up(until) - from, until - from, to + (from - begin)});
+        chunks.push_back(
+            {files.at(part.file).get(), from, round_up(until, kUnit) - from, until - from, to + (from - begin)});
       }
       read += part.bytes;
     }

@@ -4,6 +4,8 @@
 #include <new>
 #include <sys/mman.h>
 
+#include "core/rounding.h"
+
 namespace inkstone {
 namespace {
 
@@ -12,8 +14,6 @@ constexpr size_t kPage = 4096;
 constexpr size_t kMapped =
     size_t{64} << 10;  // from here on straight from the system: freed, it is the system's at once
 constexpr size_t kHugePage = size_t{2} << 20;  // from here on on huge pages if the system can
-
-size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 /// Fresh pages; nullptr if there are none.
 void* map(size_t bytes) {

@@ -1,10 +1,17 @@
 // Whole numbers of blocks.
 #pragma once
-#include <cstdint>
+#include <concepts>
+#include <type_traits>
 
 namespace inkstone {
 
-constexpr int64_t divide_up(int64_t n, int64_t d) { return (n + d - 1) / d; }
-constexpr int64_t round_up(int64_t n, int64_t unit) { return divide_up(n, unit) * unit; }
+template <std::integral T>
+constexpr T divide_up(T n, std::type_identity_t<T> d) {
+  return (n + d - 1) / d;
+}
+template <std::integral T>
+constexpr T round_up(T n, std::type_identity_t<T> unit) {
+  return divide_up(n, unit) * unit;
+}
 
 }  // namespace inkstone
