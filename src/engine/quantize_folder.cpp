@@ -37,10 +37,6 @@ std::string shard_name(const ComponentJob& job, size_t index) {
   return shards == 1 ? stem + ".safetensors" : fmt::format("{}-{:05}-of-{:05}.safetensors", stem, index + 1, shards);
 }
 
-void write_json(const fs::path& path, const json& value) {
-  write_atomically(path, [&](std::ostream& out) { out << value.dump(1) << '\n'; });
-}
-
 size_t bytes_of(const std::vector<TensorPlan>& shard) {
   size_t sum = 0;
   for (const TensorPlan& tensor : shard) sum += tensor.bytes();

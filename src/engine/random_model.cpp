@@ -12,7 +12,7 @@
 #include "engine/model.h"
 #include "engine/random_weights.h"
 #include "engine/stages.h"
-#include "io/atomic_file.h"
+#include "io/json.h"
 #include "model/text_encoder.h"
 #include "model/transformer.h"
 #include "model/vae.h"
@@ -73,10 +73,6 @@ Preset preset_of(const RandomModelOptions& options) {
   preset.transformer.layers = *options.layers;
   preset.text_encoder.layers = std::min(*options.layers, preset.text_encoder.layers);
   return preset;
-}
-
-void write_json(const fs::path& path, const ordered_json& json) {
-  write_atomically(path, [&](std::ostream& out) { out << json.dump(2) << "\n"; });
 }
 
 /// Writes what a model asks for, instead of keeping it, to a component's folder.

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/mapped_file.h"
+#include "io/atomic_file.h"
 
 namespace inkstone {
 namespace {
@@ -64,6 +65,11 @@ json parse_json(std::string_view text, const std::filesystem::path& source) {
   } catch (const json::exception& e) {
     fail("{}: not valid JSON: {}", source.string(), reason(e));
   }
+}
+
+void write_json(const std::filesystem::path& path, const nlohmann::ordered_json& value) {
+  constexpr int kIndent = 2;
+  write_atomically(path, [&](std::ostream& out) { out << value.dump(kIndent) << '\n'; });
 }
 
 std::string shown(const json& value) { return shortened(value.dump(-1, ' ', false, json::error_handler_t::replace)); }

@@ -14,6 +14,9 @@ namespace inkstone {
 /// nesting deeper than 64. `source` begins the error's text.
 nlohmann::json parse_json(std::string_view text, const std::filesystem::path& source);
 
+/// Writes a file of it, whole or not at all.
+void write_json(const std::filesystem::path& path, const nlohmann::ordered_json& value);
+
 /// A foreign value or text for an error: as JSON in one line, control characters escaped, bad UTF-8 replaced, long ones
 /// cut.
 std::string shown(const nlohmann::json& value);
