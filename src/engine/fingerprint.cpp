@@ -20,6 +20,18 @@ size_t size_of(const fs::path& path) {
   return fs::file_size(path, missing);
 }
 
+std::string text_of(const ScheduleConfig& c) {
+  return fmt::format("{} {} {} {} {} {} {} {}", c.base_shift, c.max_shift, c.base_image_tokens, c.max_image_tokens,
+                     c.shift_terminal.value_or(0), c.shift, c.dynamic_shifting, static_cast<int>(c.time_shift));
+}
+
+}  // namespace
+
+uint64_t hashed(std::string_view bytes, uint64_t hash) {
+  for (const char c : bytes) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
+  return hash;
+}
+
 uint64_t sampled_hash(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   std::string sample(kSampleBytes, '\0');
@@ -33,25 +45,13 @@ uint64_t sampled_hash(const fs::path& path) {
   return hash;
 }
 
-std::string text_of(const ScheduleConfig& c) {
-  return fmt::format("{} {} {} {} {} {} {} {}", c.base_shift, c.max_shift, c.base_image_tokens, c.max_image_tokens,
-                     c.shift_terminal.value_or(0), c.shift, c.dynamic_shifting, static_cast<int>(c.time_shift));
-}
-
-}  // namespace
-
-uint64_t hashed(std::string_view bytes, uint64_t hash) {
-  for (const char c : bytes) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
-  return hash;
-}
-
 std::string text_encoder_fingerprint(const Model& model) {
   std::string text = config_json(model.text_encoder).dump() + "\n";
   for (const fs::path& path : model.text_encoder_files.files) {
     std::error_code missing;
     const auto time = fs::last_write_time(path, missing).time_since_epoch();
-    text +=
-        fmt::format("{} {} {} {:016x}\n", path.filename().string(), size_of(path), time.count(), sampled_hash(path));
+    text += fmt::format("{} {} {} {:016x}\n", path.filename().string(), size_of(path), time.count(),
+                        model.samples.at(path));
   }
   return text;
 }
@@ -61,7 +61,7 @@ std::string model_fingerprint(const Model& model) {
                      config_json(model.vae).dump() + text_of(model.schedule);
   for (const Checkpoint* component : model.files())
     for (const fs::path& path : component->files)
-      text += fmt::format("\n{} {:016x}", size_of(path), sampled_hash(path));
+      text += fmt::format("\n{} {:016x}", size_of(path), model.samples.at(path));
   return fmt::format("{:016x}", hashed(text));
 }
 

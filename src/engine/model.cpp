@@ -227,10 +227,11 @@ Model open_model(const EngineOptions& options) {
                        : !options.transformer.empty() ? options.transformer
                                                       : options.text_encoder);
   read_text_parts(m);
-  if (options.purpose == Purpose::generate) {
-    open_picture_parts(m, options);
-    m.fingerprint = model_fingerprint(m);
-  }
+  if (options.purpose == Purpose::generate) open_picture_parts(m, options);
+  for (const Checkpoint* component : m.files())
+    for (const fs::path& path : component->files)
+      if (!m.samples.contains(path)) m.samples[path] = sampled_hash(path);
+  if (options.purpose == Purpose::generate) m.fingerprint = model_fingerprint(m);
   for (const Part& part : kParts)
     if (is_replaced(part, options)) m.replaced.emplace_back(part.name, folder_name(options.*part.replacement));
   return m;

@@ -1,5 +1,8 @@
 // A model on disk: its components found, their configurations read and checked against each other.
 #pragma once
+#include <cstdint>
+#include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -14,8 +17,9 @@ namespace inkstone {
 /// Everything about a model but its weights, which `*_files` map. Of a model that is opened to encode, only what is
 /// said of the text encoder and the tokenizer.
 struct Model {
-  std::string name;         ///< of its folder
-  std::string fingerprint;  ///< see model_fingerprint()
+  std::string name;                                   ///< of its folder
+  std::string fingerprint;                            ///< see model_fingerprint()
+  std::map<std::filesystem::path, uint64_t> samples;  ///< sampled_hash() of the files of components, at their opening
   Checkpoint transformer_files, text_encoder_files, vae_files;
   TransformerConfig transformer;
   TextEncoderConfig text_encoder;
