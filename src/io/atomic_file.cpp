@@ -9,30 +9,31 @@
 #include <utility>
 
 #include "core/error.h"
+#include "io/unnamed_file.h"
 
 namespace inkstone {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr mode_t kMode = 0666;  // less the user's umask, as for any new file
 constexpr size_t kBufferBytes = size_t{64} << 10;
 
 /// A file that is removed unless it is renamed. std::ofstream would not tell why a write failed.
 class TemporaryFile final : public std::streambuf {
  public:
-  TemporaryFile(const fs::path& folder, std::stop_token stop) : stop_(std::move(stop)) {
-    for (int n = 0; fd_ < 0; ++n) {
-      path_ = folder / fmt::format(".inkstone-{}-{}.tmp", getpid(), n);
-      fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, kMode);
-      if (fd_ < 0 && errno != EEXIST) throw std::system_error(errno, std::generic_category());
-    }
+  TemporaryFile(fs::path folder, std::stop_token stop)
+      : stop_(std::move(stop)), folder_(std::move(folder)), fd_(open_unnamed(folder_)) {
+    if (fd_ < 0)
+      with_free_name([this](const fs::path& name) {
+        fd_ = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, kNewFile);
+        if (fd_ < 0) throw std::system_error(errno, std::generic_category());
+      });
     setp(buffer_.data(), buffer_.data() + buffer_.size());
   }
 
   ~TemporaryFile() override {
     if (fd_ >= 0) close(fd_);
-    if (!renamed_) unlink(path_.c_str());
+    if (!name_.empty()) unlink(name_.c_str());
   }
 
   /// Throws what made a write fail, if one did.
@@ -44,9 +45,10 @@ class TemporaryFile final : public std::streambuf {
   void rename_to(const fs::path& path) {
     sync();
     check_writes();
+    if (name_.empty()) with_free_name([this](const fs::path& name) { name_unnamed(fd_, name); });
     if (close(std::exchange(fd_, -1)) != 0) throw std::system_error(errno, std::generic_category());
-    fs::rename(path_, path);
-    renamed_ = true;
+    fs::rename(name_, path);
+    name_.clear();
   }
 
  protected:
@@ -63,6 +65,19 @@ class TemporaryFile final : public std::streambuf {
   }
 
  private:
+  /// `take` is given hidden names until one is free, which this one then has.
+  void with_free_name(const auto& take) {
+    for (int n = 0; name_.empty(); ++n) {
+      const fs::path name = folder_ / fmt::format(".inkstone-{}-{}.tmp", getpid(), n);
+      try {
+        take(name);
+        name_ = name;
+      } catch (const std::system_error& e) {
+        if (e.code() != std::errc::file_exists) throw;
+      }
+    }
+  }
+
   bool write_all(const char* data, size_t size) {
     stopped_ = stopped_ || stop_.stop_requested();
     while (size > 0 && error_ == 0 && !stopped_) {
@@ -79,11 +94,11 @@ class TemporaryFile final : public std::streambuf {
   }
 
   std::stop_token stop_;
-  fs::path path_;
+  fs::path folder_;
+  fs::path name_;  ///< while it has one that is not the final one
   int fd_ = -1;
   int error_ = 0;  ///< the first error of a write
   bool stopped_ = false;
-  bool renamed_ = false;
   std::array<char, kBufferBytes> buffer_;
 };
 

@@ -7,9 +7,10 @@
 
 namespace inkstone {
 
-/// Calls `write` with a stream to a temporary file in path's folder, then renames it to `path`. On any failure the
-/// temporary file is removed and Error names the path and the reason. After a stop request of `stop` the stream takes
-/// nothing more, as on a full disk, and Cancelled is thrown, whatever `write` throws.
+/// Calls `write` with a stream to a temporary file in path's folder, which has no name where the file system can do
+/// that, then renames it to `path`. On any failure the temporary file is removed and Error names the path and the
+/// reason. After a stop request of `stop` the stream takes nothing more, as on a full disk, and Cancelled is thrown,
+/// whatever `write` throws.
 void write_atomically(const std::filesystem::path& path, const std::function<void(std::ostream&)>& write,
                       std::stop_token stop = {});
 

@@ -6,12 +6,12 @@
 #include <unistd.h>
 #include <utility>
 
+#include "io/unnamed_file.h"
+
 namespace inkstone {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr mode_t kMode = 0666;  // less the user's umask, as for any new file
 
 }  // namespace
 
@@ -20,7 +20,9 @@ ShardFile::ShardFile(const fs::path& path, std::vector<SafetensorsEntry> entries
     : path_(path), part_(path.parent_path() / fmt::format(".{}.part", path.filename().string())) {
   const std::string head = place_safetensors(entries, metadata);
   for (SafetensorsEntry& e : entries) entries_.emplace(e.name, std::move(e));
-  fd_ = ::open(part_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kMode);
+  unlink(part_.c_str());  // left by a killed process
+  fd_ = open_unnamed(path_.has_parent_path() ? path_.parent_path() : fs::path("."));
+  if (fd_ < 0) fd_ = ::open(part_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kNewFile);
   if (fd_ < 0) fail_with(errno);
   try {
     write_at(0, std::as_bytes(std::span(head)));
@@ -57,9 +59,12 @@ void ShardFile::write_at(size_t offset, std::span<const std::byte> bytes) {
 
 void ShardFile::finish() {
   if (fsync(fd_) != 0) fail_with(errno);  // a name that is there after a power cut stands for a whole file
-  std::error_code error;
-  fs::rename(part_, path_, error);
-  if (error) fail_with(error.value());
+  try {
+    if (std::error_code ignored; !fs::exists(part_, ignored)) name_unnamed(fd_, part_);
+    fs::rename(part_, path_);
+  } catch (const std::system_error& e) {
+    fail_with(e.code().value());
+  }
   close(std::exchange(fd_, -1));
 }
 

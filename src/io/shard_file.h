@@ -10,8 +10,8 @@
 
 namespace inkstone {
 
-/// Takes its tensors' bytes in any order, from any thread. Until finish() the file is `.NAME.part`, which the
-/// destructor removes; one that a killed process left is written over.
+/// Takes its tensors' bytes in any order, from any thread. Until finish() the file has no name, or on file systems that
+/// cannot do without `.NAME.part`, which the destructor removes; one that a killed process left is removed first.
 class ShardFile {
  public:
   /// `entries`: name, dtype and shape of every tensor. Throws Error naming `path` and the reason if it cannot write.

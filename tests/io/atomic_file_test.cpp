@@ -3,8 +3,10 @@
 #include <csignal>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "io/files.h"
+#include "io/unnamed_file.h"
 
 namespace inkstone {
 namespace {
@@ -40,6 +42,31 @@ TEST_F(AtomicFileTest, KeepsTheOldFileAndLeavesNothingWhenWritingFails) {
                Cancelled);
   EXPECT_EQ(read(at("file")), "old");
   EXPECT_EQ(files_in_folder(), 1u);
+}
+
+/// Whether the file system of the tests' folder has files without a name.
+bool has_unnamed_files(const fs::path& folder) {
+  const int fd = open_unnamed(folder);
+  if (fd >= 0) close(fd);
+  return fd >= 0;
+}
+
+TEST_F(AtomicFileTest, AProcessThatIsKilledLeavesNothing) {
+  if (!has_unnamed_files(at("."))) GTEST_SKIP() << "no files without a name here";
+  const auto killed = [](std::ostream& out) {
+    out << std::string(1'000'000, 'x') << std::flush;
+    std::raise(SIGKILL);
+  };
+  EXPECT_EXIT(write_atomically(at("file"), killed), ::testing::KilledBySignal(SIGKILL), "");
+  EXPECT_EQ(files_in_folder(), 0u);
+}
+
+TEST_F(AtomicFileTest, ANameThatAnotherTookIsNotUsed) {
+  const std::string taken = fmt::format(".inkstone-{}-0.tmp", getpid());
+  write(taken, "another's");
+  write_atomically(at("file"), [](std::ostream& out) { out << "x"; });
+  EXPECT_EQ(read(at("file")), "x");
+  EXPECT_EQ(read(at(taken)), "another's");
 }
 
 TEST_F(AtomicFileTest, AStopEndsTheWriting) {
