@@ -371,6 +371,20 @@ TEST_F(QuantizeTest, OutputsThatCannotBeAreRefused) {
   EXPECT_THAT(error(o), HasSubstr("output: a folder is needed"));
 }
 
+TEST_F(QuantizeTest, ADiskWithoutRoomIsToldBeforeAnythingIsWritten) {
+  constexpr int64_t kRows = int64_t{1} << 21, kWidth = int64_t{1} << 20;  // 8 TB, none of which the file takes
+  std::vector<SafetensorsEntry> entries = {{.name = "img_in.weight", .dtype = DType::f32, .shape = {2, 64}},
+                                           {.name = kQ + ".weight", .dtype = DType::f32, .shape = {kRows, kWidth}}};
+  const std::string head = place_safetensors(entries, {});
+  const fs::path source = write("huge.safetensors", head);
+  std::error_code error;
+  fs::resize_file(source, entries.back().end, error);
+  if (error) GTEST_SKIP() << "no file of 8 TB here: " << error.message();
+  EXPECT_THAT(this->error(options("bf16", source)),
+              AllOf(HasSubstr("bytes are needed on its disk"), HasSubstr("free")));
+  EXPECT_FALSE(fs::exists(at("out")));
+}
+
 TEST_F(QuantizeTest, SourcesWithoutMatricesAreRefused) {
   write_safetensors(at("other.safetensors"), {{"x.weight", counting({2, 64})}});
   EXPECT_THAT(error(options("int4", at("other.safetensors"))), HasSubstr("holds no transformer and no text encoder"));
