@@ -2,6 +2,7 @@
 
 #include "cuda/cuda_kernels.h"
 #include "cuda/fp8_layer.h"
+#include "cuda/joined_layer.h"
 #include "cuda/upload_slab.h"
 #include "cuda/views.h"
 
@@ -59,6 +60,8 @@ class CudaDevice final : public Device {
     wait();
     return host;
   }
+
+  void arrange_weights(Linear& layer) override { join_slabs(context_, layer); }
 
   void round_weights(Linear& layer) override {
     if (context_.rounds() && suits_fp8(layer)) keep_in_fp8(context_, layer);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/rounding.h"
+#include "cuda/joined_layer.h"
 #include "cuda/views.h"
 
 namespace inkstone {
@@ -45,20 +46,6 @@ void round_weight(CudaContext& context, const Weight& w, const Tensor& codes, co
   }
   cuda::round_rows({codes.data<uint8_t>(), scales.data<float>()}, numbers(dense), Activation::none, w.out, w.in,
                    context.stream());
-}
-
-Tensor joined_bias(CudaContext& context, const Linear& layer) {
-  if (std::ranges::none_of(layer.slabs, [](const Slab& slab) { return static_cast<bool>(slab.bias); })) return {};
-  const Tensor bias = context.empty({layer.out()}, DType::bf16);
-  check_cuda(cudaMemsetAsync(bias.data<void>(), 0, bias.bytes(), context.stream()), "clearing a bias");
-  int64_t first = 0;
-  for (const Slab& slab : layer.slabs) {
-    if (slab.bias)
-      cuda::convert(output(bias.rows(first, first + slab.weight.out)), numbers(slab.bias), slab.weight.out,
-                    context.stream());
-    first += slab.weight.out;
-  }
-  return bias;
 }
 
 Tensor zeros(CudaContext& context, const Shape& shape, DType type) {
@@ -115,7 +102,7 @@ const Fp8Layer& fp8_layer(CudaContext& context, const Linear& layer) {
     auto made = std::make_unique<Fp8Layer>();
     made->codes = context.empty({layer.out(), layer.in()}, DType::f8_e4m3);
     made->scales = context.empty({layer.out()}, DType::f32);
-    made->bias = joined_bias(context, layer);
+    made->bias = joined_bias(context, layer, DType::bf16);
     int64_t first = 0;
     for (const Slab& slab : layer.slabs) {
       const int64_t end = first + slab.weight.out;

@@ -2,6 +2,7 @@
 #include <optional>
 
 #include "cuda/cuda_kernels.h"
+#include "cuda/joined_layer.h"
 #include "cuda/views.h"
 
 namespace inkstone {
@@ -44,31 +45,65 @@ Tensor low_rank_rows(CudaContext& context, const Tensor& x, const SideBranch& br
   return low;
 }
 
-/// A slab's product, in the columns from `column` on. Side branches come first, so that GELU is of the whole sum.
-void multiply_slab(CudaContext& context, const Tensor& x, const Slab& slab, const Plan& plan, int64_t column) {
-  const auto at_column = [&](const Tensor& t) {
+/// Where products of a part go.
+struct Columns {
+  CudaContext& context;
+  const Plan& plan;
+
+  std::byte* at(const Tensor& t, int64_t column) const {
     return t.data<std::byte>() + static_cast<size_t>(column) * size_of(t.dtype());
-  };
-  const auto multiply = [&](Product product, const void* added) {
-    product.d = {at_column(plan.product), plan.product.dtype()};
+  }
+  const void* added(int64_t column) const { return plan.added ? at(plan.added, column) : nullptr; }
+
+  /// Puts a product into the columns from `column` on.
+  void multiply(Product product, int64_t column, const void* to_add) const {
+    product.d = {at(plan.product, column), plan.product.dtype()};
     product.d_stride = plan.product.dim(1);
-    product.added = added;
+    product.added = to_add;
     context.multiply(product);
-  };
-  const void* added = plan.added ? at_column(plan.added) : nullptr;
+  }
+};
+
+Product finished(Product product, const Tensor& bias, const Plan& plan) {
+  product.bias = bias ? bias.data<void>() : nullptr;
+  product.gelu = plan.gelu;
+  return product;
+}
+
+/// A slab with side branches. They come first, so that GELU is of the whole sum.
+void multiply_slab(CudaContext& context, const Tensor& x, const Slab& slab, const Tensor& bias, const Columns& to,
+                   int64_t column) {
+  const void* added = to.added(column);
   for (const SideBranch& branch : slab.branches) {
     const Tensor low = low_rank_rows(context, x, branch), up = dense(context, branch.up);
     Product product = product_of(low, up);
     product.factor = branch.factor;
-    multiply(product, added);
-    added = at_column(plan.product);
+    to.multiply(product, column, added);
+    added = to.at(to.plan.product, column);
   }
   const Tensor w = dense(context, slab.weight);
-  const Tensor bias = slab.bias ? as_type(context, slab.bias, plan.product.dtype()) : slab.bias;
-  Product product = product_of(x, w);
-  product.bias = bias ? bias.data<void>() : nullptr;
-  product.gelu = plan.gelu;
-  multiply(product, added);
+  to.multiply(finished(product_of(x, w), bias, to.plan), column, added);
+}
+
+bool has_branches(const Linear& layer) {
+  return std::ranges::any_of(layer.slabs, [](const Slab& slab) { return !slab.branches.empty(); });
+}
+
+/// x times all of a layer, side branches included.
+void multiply_layer(CudaContext& context, const Tensor& x, const Linear& layer, const Plan& plan) {
+  const Tensor bias = kept_bias(context, layer, plan.product.dtype());
+  const Columns to = {context, plan};
+  if (!has_branches(layer)) {
+    const Tensor w = joined_weights(context, layer);
+    to.multiply(finished(product_of(x, w), bias, plan), 0, to.added(0));
+    return;
+  }
+  int64_t column = 0;
+  for (const Slab& slab : layer.slabs) {
+    const int64_t end = column + slab.weight.out;
+    multiply_slab(context, x, slab, bias ? bias.rows(column, end) : bias, to, column);
+    column = end;
+  }
 }
 
 }  // namespace
@@ -80,11 +115,7 @@ void CudaKernels::linear(Tensor& out, const LinearPart& part) {
   if (epilogue.feeds != nullptr || taken_apart) out = retyped(out, context_.operand_or(out.dtype()));
   const Plan plan(context_, out, epilogue);
   const Tensor x = as_type(context_, part.x, context_.operand_type());
-  int64_t column = 0;
-  for (const Slab& slab : part.layer->slabs) {
-    multiply_slab(context_, x, slab, plan, column);
-    column += slab.weight.out;
-  }
+  multiply_layer(context_, x, *part.layer, plan);
   if (plan.finishes)
     cuda::finish({.out = output(out),
                   .x = numbers(plan.product),

@@ -143,6 +143,7 @@ Linear RandomWeights::linear(const std::vector<SlabName>& slabs, int64_t in, Bia
   for (const SlabName& slab : slabs)
     layer.slabs.push_back(
         {matrix(slab.out, in), bias == Bias::present ? vector(slab.name + ".bias", slab.out) : Tensor()});
+  device_.arrange_weights(layer);
   return layer;
 }
 

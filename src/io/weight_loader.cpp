@@ -166,6 +166,7 @@ Linear WeightLoader::linear(const std::vector<SlabName>& slabs, int64_t in, Bias
     layer.slabs.push_back({weight, bias == Bias::present ? vector(slab.name + ".bias", slab.out) : Tensor(),
                            side_branches(slab.name), slab.name});
   }
+  place_.arrange_weights(layer);
   return layer;
 }
 

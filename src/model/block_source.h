@@ -17,14 +17,16 @@ void for_each_tensor(Weight& weight, const auto& visit) {
     if (*tensor) visit(*tensor);
 }
 
-/// The same for a layer.
+/// The same for a layer: like tensors of its slabs one after the other, so that they can be read as one.
 void for_each_tensor(Linear& layer, const auto& visit) {
-  for (Slab& slab : layer.slabs) {
-    for_each_tensor(slab.weight, visit);
+  for (Tensor Weight::*tensor : {&Weight::data, &Weight::scales, &Weight::offsets})
+    for (Slab& slab : layer.slabs)
+      if (slab.weight.*tensor) visit(slab.weight.*tensor);
+  for (Slab& slab : layer.slabs)
     if (slab.bias) visit(slab.bias);
+  for (Slab& slab : layer.slabs)
     for (SideBranch& branch : slab.branches)
       for (Weight* half : {&branch.down, &branch.up}) for_each_tensor(*half, visit);
-  }
 }
 
 }  // namespace inkstone

@@ -18,6 +18,9 @@ class WeightPlace {
   /// A host tensor as the device reads it; the same tensor where the device reads host memory.
   virtual Tensor upload(const Tensor& host) = 0;
 
+  /// Given every layer, its weights uploaded. A device may lay them out as it reads them best.
+  virtual void arrange_weights(Linear&) {}
+
   /// Given every layer that tolerates rounding, its weights uploaded. A device that was asked for lossy arithmetic may
   /// replace them by what it rounds them to.
   virtual void round_weights(Linear&) {}

@@ -1,0 +1,118 @@
+#include "cuda/joined_layer.h"
+
+#include <algorithm>
+
+#include "cuda/views.h"
+
+namespace inkstone {
+namespace {
+
+struct Bf16Layer final : DeviceForm {
+  Tensor bias;
+};
+
+/// One tensor that is all of them, one behind the other, if they lie so: (sum of first sizes, ...).
+Tensor seen_as_one(const std::vector<Tensor>& tensors) {
+  const Tensor& first = tensors.front();
+  size_t end = first.offset();
+  int64_t rows = 0;
+  for (const Tensor& t : tensors) {
+    if (t.buffer() != first.buffer() || t.offset() != end || t.dtype() != first.dtype()) return {};
+    end += t.bytes();
+    rows += t.dim(0);
+  }
+  return {first.buffer(), first.offset(), first.shape().with_first(rows), first.dtype()};
+}
+
+void copy(CudaContext& context, const Tensor& to, const Tensor& from) {
+  check_cuda(
+      cudaMemcpyAsync(to.data<void>(), from.data<void>(), to.bytes(), cudaMemcpyDeviceToDevice, context.stream()),
+      "joining weights");
+}
+
+/// Moves tensors of one type to a buffer of their own, one behind the other.
+void join(CudaContext& context, const std::vector<Tensor*>& tensors) {
+  const Tensor& first = *tensors.front();
+  int64_t rows = 0;
+  for (const Tensor* t : tensors) {
+    if (!*t || t->dtype() != first.dtype()) return;
+    rows += t->dim(0);
+  }
+  const Tensor all = context.empty(first.shape().with_first(rows), first.dtype());
+  int64_t begin = 0;
+  for (Tensor* t : tensors) {
+    const Tensor part = all.rows(begin, begin + t->dim(0));
+    copy(context, part, *t);
+    begin += t->dim(0);
+    *t = part;
+  }
+}
+
+}  // namespace
+
+void join_slabs(CudaContext& context, Linear& layer) {
+  if (layer.slabs.size() < 2) return;
+  std::vector<Tensor*> weights, biases;
+  for (Slab& slab : layer.slabs) {
+    weights.push_back(&slab.weight.data);
+    biases.push_back(&slab.bias);
+  }
+  const bool dense = std::ranges::all_of(
+      layer.slabs, [](const Slab& slab) { return slab.weight.format == dense_format(slab.weight.data.dtype()); });
+  if (dense) join(context, weights);
+  if (layer.slabs.front().bias) join(context, biases);
+}
+
+Tensor joined_weights(CudaContext& context, const Linear& layer) {
+  if (layer.slabs.size() == 1) return dense(context, layer.slabs.front().weight);
+  const DType type = context.operand_type();
+  std::vector<Tensor> tensors;
+  for (const Slab& slab : layer.slabs)
+    if (slab.weight.format == dense_format(type)) tensors.push_back(slab.weight.data);
+  if (tensors.size() == layer.slabs.size())
+    if (const Tensor one = seen_as_one(tensors)) return one;
+  const Tensor all = context.empty({layer.out(), layer.in()}, type);
+  int64_t begin = 0;
+  for (const Slab& slab : layer.slabs) {
+    const Tensor part = all.rows(begin, begin + slab.weight.out);
+    if (slab.weight.format == dense_format(type)) {
+      copy(context, part, slab.weight.data);
+    } else {
+      cuda::expand(output(part), matrix(slab.weight), slab.weight.out, context.stream());
+    }
+    begin += slab.weight.out;
+  }
+  return all;
+}
+
+Tensor joined_bias(CudaContext& context, const Linear& layer, DType type) {
+  std::vector<Tensor> biases;
+  for (const Slab& slab : layer.slabs)
+    if (slab.bias) biases.push_back(slab.bias);
+  if (biases.empty()) return {};
+  if (biases.size() == layer.slabs.size())
+    if (const Tensor one = seen_as_one(biases)) return as_type(context, one, type);
+  const Tensor all = context.empty({layer.out()}, type);
+  check_cuda(cudaMemsetAsync(all.data<void>(), 0, all.bytes(), context.stream()), "clearing a bias");
+  int64_t begin = 0;
+  for (const Slab& slab : layer.slabs) {
+    if (slab.bias)
+      cuda::convert(output(all.rows(begin, begin + slab.weight.out)), numbers(slab.bias), slab.weight.out,
+                    context.stream());
+    begin += slab.weight.out;
+  }
+  return all;
+}
+
+Tensor kept_bias(CudaContext& context, const Linear& layer, DType type) {
+  if (!layer.tolerance || type != DType::bf16) return joined_bias(context, layer, type);
+  std::unique_ptr<DeviceForm>& form = layer.tolerance->form;
+  if (form == nullptr) {
+    auto made = std::make_unique<Bf16Layer>();
+    made->bias = joined_bias(context, layer, type);
+    form = std::move(made);
+  }
+  return static_cast<const Bf16Layer&>(*form).bias;
+}
+
+}  // namespace inkstone

@@ -1,0 +1,20 @@
+// Linear layers of several matrices as one product.
+#pragma once
+#include "cuda/context.h"
+#include "ops/weight.h"
+
+namespace inkstone {
+
+/// Lays dense matrices of a layer one below the other in memory, and so its biases.
+void join_slabs(CudaContext& context, Linear& layer);
+
+/// All matrices of a layer (out, in), as numbers that products read: where they lie if they lie so, else a copy.
+Tensor joined_weights(CudaContext& context, const Linear& layer);
+
+/// All biases of a layer (out), zeros for a slab without one; absent if none has one.
+Tensor joined_bias(CudaContext& context, const Linear& layer, DType type);
+
+/// The same, kept in bf16 by layers that tolerate rounding: a conversion in every call is a launch each.
+Tensor kept_bias(CudaContext& context, const Linear& layer, DType type);
+
+}  // namespace inkstone
