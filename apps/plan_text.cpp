@@ -21,13 +21,20 @@ std::string source_text(const char* name, bool streamed, bool on_host = false) {
                    : fmt::format("the {} is streamed from {}", name, on_host ? "host memory" : "the disk");
 }
 
+constexpr const char* kModulation = "transformer's modulation";
+
+bool modulation_alone(const Plan& plan) { return plan.modulation_streamed && !plan.transformer_streamed; }
+
 std::vector<std::string> choices(const Plan& plan) {
-  return {plan.text_encoder_streamed ? source_text("text encoder", true)
-                                     : "the text encoder is in memory until the prompt is encoded",
-          plan.transformer_beside ? "the transformer is loaded beside it"
-                                  : "the transformer is loaded after it: there is no room for both",
-          source_text("transformer", plan.transformer_streamed, plan.transformer_on_host),
-          fmt::format("{} at a time", pictures_text(plan.batch)), band_text(plan.band_rows)};
+  std::vector<std::string> lines = {
+      plan.text_encoder_streamed ? source_text("text encoder", true)
+                                 : "the text encoder is in memory until the prompt is encoded",
+      plan.transformer_beside ? "the transformer is loaded beside it"
+                              : "the transformer is loaded after it: there is no room for both",
+      source_text("transformer", plan.transformer_streamed, plan.transformer_on_host),
+      fmt::format("{} at a time", pictures_text(plan.batch)), band_text(plan.band_rows)};
+  if (modulation_alone(plan)) lines.push_back(source_text(kModulation, true));
+  return lines;
 }
 
 }  // namespace
@@ -37,6 +44,7 @@ std::string plan_line(const Plan& plan) {
       fmt::format("memory: {} needed, {} available", bytes_text(plan.needed_bytes), bytes_text(plan.available_bytes));
   if (plan.text_encoder_streamed) line += "; " + source_text("text encoder", true);
   if (plan.transformer_streamed) line += "; " + source_text("transformer", true, plan.transformer_on_host);
+  if (modulation_alone(plan)) line += "; " + source_text(kModulation, true);
   line += fmt::format("; {} at a time", pictures_text(plan.batch));
   if (plan.band_rows > 0) line += "; " + band_text(plan.band_rows);
   return line;
@@ -62,6 +70,7 @@ std::string plan_json(const Plan& plan) {
                                        {"stages", stages},
                                        {"text_encoder_streamed", plan.text_encoder_streamed},
                                        {"transformer_streamed", plan.transformer_streamed},
+                                       {"modulation_streamed", plan.modulation_streamed},
                                        {"transformer_on_host", plan.transformer_on_host},
                                        {"transformer_beside", plan.transformer_beside},
                                        {"batch", plan.batch},

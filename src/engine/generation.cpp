@@ -182,7 +182,7 @@ class Generation {
     const int64_t batches = (job_.count + plan_.told.batch - 1) / plan_.told.batch;
     stages_.begin(Stage::denoise, batches * job_.steps);
     begin_pool(plan_.denoise_pool);
-    if (plan_.told.transformer_streamed) session_.stream_modulation(plan_.caching);
+    if (plan_.told.modulation_streamed) session_.stream_modulation(plan_.caching);
     const Sampler sampler(ops, transformer, job_.sigmas, job_.cfg);
     session_.end_transformer();  // modulation layers are not needed any more
     if (plan_.told.transformer_streamed) session_.stream_blocks(plan_.caching);

@@ -97,9 +97,14 @@ size_t sum_of(const std::vector<Block>& blocks, const ForEach& for_each) {
 /// What a device with memory of its own takes for streaming.
 struct UploadBytes {
   size_t encoder_rest = 0, transformer_rest = 0;   // what is not streamed
+  size_t all_modulations = 0;                      // of all blocks
   size_t layers = 0, modulations = 0, blocks = 0;  // two slabs, and what the device makes of a block
   size_t on_host = 0;                              // of all blocks
 };
+
+/// What of the transformer is not in memory all the time, in order of preference. Only a device with memory of its own
+/// gains by the modulation alone: elsewhere it is mapped, and read once anyway.
+enum class Streamed : uint8_t { nothing, modulation, blocks };
 
 struct StageNeed {
   Stage stage = Stage::load;
@@ -135,16 +140,19 @@ class Planner {
     const StageNeed encode = choose_encoding(told);
     std::vector<int64_t> bands = {0};
     for (int64_t rows = job_.latents[2] / 2; rows >= kLeastBand; rows /= 2) bands.push_back(rows);
-    StageNeed draw = choose_drawing(told, false);
-    if (memory_.weights_copied && streams() && !told.transformer_streamed &&
-        decoding(bands.back(), false, memory_.available_bytes).bytes() > memory_.available_bytes)
-      draw = choose_drawing(told, true);  // what is on the device stays there until the end
-    if (told.transformer_streamed && memory_.weights_copied) plan.block_place = streamed_place();
+    StageNeed draw = choose_drawing(told, Streamed::nothing);
+    if (memory_.weights_copied && streams())  // what is on the device stays there until the end
+      for (const Streamed least : {Streamed::modulation, Streamed::blocks})
+        if (streamed_ < least && decoding(bands.back(), memory_.available_bytes).bytes() > memory_.available_bytes)
+          draw = choose_drawing(told, least);
+    if (memory_.weights_copied && streamed_ != Streamed::nothing)
+      plan.block_place = streamed_ == Streamed::blocks ? streamed_place() : BlockPlace::bound_alone;
+    told.transformer_streamed = streamed_ == Streamed::blocks;
     told.transformer_on_host = plan.block_place == BlockPlace::on_host;
+    told.modulation_streamed = streamed_ != Streamed::nothing;
     if (!memory_.transformer) keep_forms(draw);
-    const StageNeed decode =
-        first_that_fits(std::span<const int64_t>(bands), told.band_rows,
-                        [&](int64_t rows, size_t limit) { return decoding(rows, told.transformer_streamed, limit); });
+    const StageNeed decode = first_that_fits(std::span<const int64_t>(bands), told.band_rows,
+                                             [&](int64_t rows, size_t limit) { return decoding(rows, limit); });
     for (const StageNeed& need : {encode, draw, decode}) {
       told.stages.push_back({need.stage, need.own, need.mapped});
       told.needed_bytes = std::max(told.needed_bytes, need.bytes());
@@ -175,8 +183,8 @@ class Planner {
     const std::vector<BlockWeights>& blocks = dry_.transformer().blocks;
     const auto rest = [](size_t all, size_t streamed) { return all - std::min(all, streamed); };
     uploads_.encoder_rest = rest(text_encoder_.own, sum_of(layers, kEncoderLayers));
-    uploads_.transformer_rest =
-        rest(transformer_.own, sum_of(blocks, kBlockLayers) + sum_of(blocks, kModulationLayers));
+    uploads_.all_modulations = sum_of(blocks, kModulationLayers);
+    uploads_.transformer_rest = rest(transformer_.own, sum_of(blocks, kBlockLayers) + uploads_.all_modulations);
     uploads_.layers = 2 * upload_bytes(layers, kEncoderLayers);
     uploads_.modulations = 2 * upload_bytes(blocks, kModulationLayers);
     size_t rounded_slab = 0, form = 0;
@@ -249,7 +257,9 @@ class Planner {
     if (memory_.weights_copied) {
       if (way.streamed) fixed.own = uploads_.encoder_rest + uploads_.layers;
       if (memory_.transformer)
-        fixed.own += memory_.transformer == BlockPlace::bound ? transformer_.own : uploads_.transformer_rest;
+        fixed.own += memory_.transformer == BlockPlace::bound         ? transformer_.own
+                     : memory_.transformer == BlockPlace::bound_alone ? on_device(Streamed::modulation)
+                                                                      : uploads_.transformer_rest;
     } else {
       if (file_of(dry_.text_encoder().embedding.data) != nullptr)
         fixed.mapped -= table - std::min(table, rows * kPagesOfARow);
@@ -279,37 +289,46 @@ class Planner {
   }
 
   /// Modulation layers are read before the others, and are gone by then.
-  StageNeed drawing(int64_t batch, bool streamed, size_t limit) const {
+  StageNeed drawing(int64_t batch, Streamed streamed, size_t limit) const {
     WeightBytes fixed = transformer_;
     fixed.own = transformer_copies() + noise();
     const size_t modulations = std::min(fixed.mapped, sum_of(modulations_));
     fixed.mapped = std::max(fixed.mapped - modulations, modulations);
-    if (streamed && memory_.weights_copied) {
-      fixed.own = uploads_.transformer_rest + noise() + std::max(uploads_.blocks, uploads_.modulations);
-    } else if (streamed) {
+    if (memory_.weights_copied) {
+      const size_t slabs = streamed == Streamed::nothing      ? 0
+                           : streamed == Streamed::modulation ? uploads_.modulations
+                                                              : std::max(uploads_.blocks, uploads_.modulations);
+      fixed.own = on_device(streamed) + noise() + slabs;
+    } else if (streamed == Streamed::blocks) {
       fixed.mapped = transformer_.mapped - modulations - sum_of(blocks_);
       fixed.own += std::max(BlockReader::slab_bytes(blocks_), BlockReader::slab_bytes(modulations_));
     }
     return need(Stage::denoise, fixed, limit, [&](size_t pool) { return dry_.denoise(job_, batch, pool); });
   }
 
-  StageNeed decoding(int64_t band_rows, bool streamed, size_t limit) const {
-    const size_t transformer = streamed && memory_.weights_copied ? uploads_.transformer_rest : transformer_copies();
+  /// Of the transformer's weights, on a device with memory of its own.
+  size_t on_device(Streamed streamed) const {
+    if (streamed == Streamed::blocks) return uploads_.transformer_rest;
+    return transformer_.own - (streamed == Streamed::modulation ? uploads_.all_modulations : 0);
+  }
+
+  StageNeed decoding(int64_t band_rows, size_t limit) const {
+    const size_t transformer = memory_.weights_copied ? on_device(streamed_) : transformer_copies();
     const auto pictures = static_cast<size_t>(job_.count * job_.width * job_.height * model_.vae.image_channels);
     return need(Stage::decode, {.own = transformer + kept_ + noise() + pictures}, limit,
                 [&](size_t pool) { return dry_.decode(job_, band_rows, pool); });
   }
 
-  /// The whole batch if it fits, streamed only if not even one picture fits otherwise.
-  StageNeed choose_drawing(Plan& told, bool only_streamed) {
+  /// The whole batch if it fits, streamed only if not even one picture fits otherwise, and at least `least`.
+  StageNeed choose_drawing(Plan& told, Streamed least) {
     struct Way {
-      bool streamed = false;
+      Streamed streamed = Streamed::nothing;
       int64_t batch = 1;
     };
     std::vector<Way> ways;
-    for (const bool streamed : {false, true}) {
-      if (streamed && !streams()) break;
-      if (!streamed && only_streamed) continue;
+    for (const Streamed streamed : {Streamed::nothing, Streamed::modulation, Streamed::blocks}) {
+      if (streamed < least || (streamed != Streamed::nothing && !streams())) continue;
+      if (streamed == Streamed::modulation && !memory_.weights_copied) continue;
       for (int64_t batch = job_.count; batch > 1; batch = (batch + 1) / 2) ways.push_back({streamed, batch});
       ways.push_back({streamed, 1});
     }
@@ -318,7 +337,7 @@ class Planner {
       return drawing(w.batch, w.streamed, limit);
     });
     told.batch = way.batch;
-    told.transformer_streamed = way.streamed;
+    streamed_ = way.streamed;
     return chosen;
   }
 
@@ -356,7 +375,8 @@ class Planner {
   WeightBytes vae_;  // on a device with memory of its own; a process holds them already
   std::vector<FileBlock> layers_, blocks_, modulations_;
   UploadBytes uploads_;
-  size_t kept_ = 0;  // of the transformer, by the device
+  Streamed streamed_ = Streamed::nothing;  // of the transformer, as chosen
+  size_t kept_ = 0;                        // of the transformer, by the device
 };
 
 }  // namespace

@@ -25,6 +25,14 @@ HeldType held_type(HeldAs held_as) {
   return std::nullopt;
 }
 
+/// What WeightLoader does with a layer that tolerates rounding, for one that was left on the host.
+void bind_layer(Device& device, Linear& layer, const std::stop_token& stop) {
+  if (stop.stop_requested()) throw Cancelled();
+  for_each_tensor(layer, [&](Tensor& tensor) { tensor = device.upload(tensor); });
+  device.arrange_weights(layer);
+  device.round_weights(layer);
+}
+
 /// Who compares devices or takes times wants to see every op.
 bool keeps_prompts(const EngineOptions& options) { return !options.compare && !options.profile; }
 
@@ -187,7 +195,7 @@ TransformerWeights Session::bind_transformer(const std::stop_token& stop) {
   return weights;
 }
 
-/// All but the blocks' layers on the device.
+/// All on the device but the layers of blocks that shall not be there.
 TransformerWeights Session::bind_on_host(BlockPlace place) {
   Device& device = machine_.device();
   const bool stays = place == BlockPlace::on_host;  // what comes anew from files is rounded anew, too
@@ -195,6 +203,9 @@ TransformerWeights Session::bind_on_host(BlockPlace place) {
   WeightLoader load = loader(model_.transformer_files, host, stop_);
   TransformerWeights weights = load_transformer(model_.transformer, load);
   for_each_other_tensor(weights, [&](Tensor& tensor) { tensor = device.upload(tensor); });
+  if (place == BlockPlace::bound_alone)
+    for (BlockWeights& block : weights.blocks)
+      for_each_block_layer(block, [&](Linear& layer) { bind_layer(device, layer, stop_); });
   if (stays) {
     ThreadPool copiers(threads());
     copiers.watch(stop_);

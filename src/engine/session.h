@@ -36,9 +36,10 @@ class PromptCache {
 
 /// Where the layers of the transformer's blocks are between their uses.
 enum class BlockPlace : uint8_t {
-  bound,    ///< on the device, or where it reads host memory in mapped files
-  files,    ///< of a device with memory of its own, which gets them block by block
-  on_host,  ///< likewise, in memory of the host from which they can be copied fast
+  bound,        ///< on the device, or where it reads host memory in mapped files
+  bound_alone,  ///< on a device with memory of its own, but for the modulation, which is read from its files
+  files,        ///< of a device with memory of its own, which gets them block by block
+  on_host,      ///< likewise, in memory of the host from which they can be copied fast
 };
 
 class Session {

@@ -109,7 +109,7 @@ Tensor latents_with(Session& session, BlockPlace place) {
   if (place != BlockPlace::bound) session.stream_modulation(Caching::cached);
   const Sampler sampler(ops, transformer, job.sigmas, 1);
   session.end_transformer();
-  if (place != BlockPlace::bound) session.stream_blocks(Caching::cached);
+  if (place == BlockPlace::files || place == BlockPlace::on_host) session.stream_blocks(Caching::cached);
   const Tensor noise = ops.patchify(ops.upload(starting_noise(job)), config.patch);
   const Tensor drawn = ops.download(sampler.run({.grid = job.grid, .prompts = prompts}, noise, [] {}));
   session.end_transformer();
@@ -119,7 +119,7 @@ Tensor latents_with(Session& session, BlockPlace place) {
 void expect_same_latents_wherever_blocks_are(const EngineOptions& options) {
   Session session(options);
   const Tensor expected = latents_with(session, BlockPlace::bound);
-  for (const BlockPlace place : {BlockPlace::files, BlockPlace::on_host, BlockPlace::bound}) {
+  for (const BlockPlace place : {BlockPlace::files, BlockPlace::bound_alone, BlockPlace::on_host, BlockPlace::bound}) {
     const Tensor got = latents_with(session, place);
     EXPECT_EQ(session.transformer_place(), place);
     EXPECT_EQ(std::memcmp(got.data<void>(), expected.data<void>(), got.bytes()), 0) << static_cast<int>(place);
@@ -134,18 +134,21 @@ void expect_same_picture_streamed(EngineOptions options) {
   const Plan resident = Engine::open(options).plan(small_request());
   EXPECT_FALSE(resident.transformer_streamed);
   size_t limit = resident.needed_bytes + kAmple - resident.available_bytes;  // with what the device keeps for itself
+  bool modulation_alone = false;
   for (Plan plan = resident; !plan.transformer_on_host; limit -= kStep) {
     options.memory_limit = limit;
     Engine engine = Engine::open(options);
     plan = engine.plan(small_request());
-    if (!plan.transformer_streamed) continue;
-    EXPECT_TRUE(plan.transformer_on_host);
+    if (!plan.modulation_streamed) continue;
+    modulation_alone |= !plan.transformer_streamed;
+    EXPECT_EQ(plan.transformer_on_host, plan.transformer_streamed);
     for (int call = 0; call < 2; ++call) {
       const Result result = engine.generate(small_request());
       EXPECT_EQ(result.pictures[0].rgb, expected) << limit;
       EXPECT_LE(result.peak_bytes, limit);
     }
   }
+  EXPECT_TRUE(modulation_alone);
 }
 
 TEST_F(OnCudaTest, WhereverItsBlocksAreTheTransformerGivesTheSame) {

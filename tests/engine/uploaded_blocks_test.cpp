@@ -168,13 +168,13 @@ class UploadPlanTest : public ::testing::Test {
                         .weights_copied = true,
                         .threads = 1});
   }
-  /// With less and less memory of the device, until the transformer is streamed.
-  MemoryPlan streaming_plan(size_t machine) {
+  /// With less and less memory of the device, until the plan is as wanted.
+  MemoryPlan first_plan(size_t machine, bool Plan::*wanted) {
     constexpr size_t kStep = size_t{1} << 20;
     for (size_t available = plan(kAmple, machine).told.needed_bytes;; available -= kStep) {
       const MemoryPlan made = plan(available, machine);
       EXPECT_LE(made.told.needed_bytes, available);
-      if (made.told.transformer_streamed) return made;
+      if (made.told.*wanted) return made;
     }
   }
 
@@ -192,15 +192,22 @@ TEST_F(UploadPlanTest, WithAmpleMemoryAllIsOnTheDevice) {
   EXPECT_FALSE(made.told.transformer_streamed || made.told.transformer_on_host || made.told.text_encoder_streamed);
 }
 
-TEST_F(UploadPlanTest, WithLessBlocksComeFromHostMemory) {
-  const MemoryPlan made = streaming_plan(kAmple);
+TEST_F(UploadPlanTest, WithLessTheModulationAloneIsReadOnceARun) {
+  const MemoryPlan made = first_plan(kAmple, &Plan::modulation_streamed);
+  EXPECT_EQ(made.block_place, BlockPlace::bound_alone);
+  EXPECT_FALSE(made.told.transformer_streamed);
+  EXPECT_LT(made.told.stages[1].own_bytes, plan(kAmple, kAmple).told.stages[1].own_bytes);
+}
+
+TEST_F(UploadPlanTest, WithLessYetBlocksComeFromHostMemory) {
+  const MemoryPlan made = first_plan(kAmple, &Plan::transformer_streamed);
   EXPECT_EQ(made.block_place, BlockPlace::on_host);
   EXPECT_TRUE(made.told.transformer_on_host);
   EXPECT_EQ(made.caching, Caching::cached);
 }
 
 TEST_F(UploadPlanTest, WhereTheHostHasNoRoomTheyComeFromTheDisk) {
-  const MemoryPlan made = streaming_plan(size_t{2} << 20);
+  const MemoryPlan made = first_plan(size_t{2} << 20, &Plan::transformer_streamed);
   EXPECT_EQ(made.block_place, BlockPlace::files);
   EXPECT_FALSE(made.told.transformer_on_host);
   EXPECT_EQ(made.caching, Caching::direct);
