@@ -114,6 +114,7 @@ struct Cublas::Plan {
 
   void ask_for_row_scales() const {
 #ifdef INKSTONE_ROW_SCALES
+    library.set(desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, static_cast<int32_t>(CUDA_R_16BF));
     library.set(desc, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F);
     library.set(desc, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F);
     library.set(desc, CUBLASLT_MATMUL_DESC_FAST_ACCUM, int8_t{1});  // costs no error that is seen beside the rounding

@@ -26,7 +26,7 @@ struct Product {
   bool upright = false;  ///< w is (depth, outs) instead
   cuda::Output d;
   int64_t d_stride = 0, d_step = 0;
-  const void* bias = nullptr;   ///< (outs) of d's type
+  const void* bias = nullptr;   ///< (outs) of d's type; bf16 with F8_E4M3
   bool gelu = false;            ///< the tanh form
   const void* added = nullptr;  ///< like d; may be d itself
   float factor = 1;

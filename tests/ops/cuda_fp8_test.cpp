@@ -95,6 +95,20 @@ TEST_F(CudaFp8Test, EveryEpilogueOnSeveralPartsAndSequences) {
       }
 }
 
+TEST_F(CudaFp8Test, GateAndResidualOfLongSequencesArePartOfTheProduct) {
+  for (const std::vector<int64_t>& lengths : {std::vector<int64_t>{2051}, {2048, 2300}, {2048, 2047}}) {
+    const Sequences rows(lengths);
+    Linear layer = tolerant(WeightFormat::bf16, {48}, 96, 4);
+    for (const bool with_bias : {true, false}) {
+      if (!with_bias) layer.slabs[0].bias = {};
+      const Epilogue epilogue = {.gate = {random_normal({12, 48}, 8), random_indices(rows.count(), 9, 9), 2, &rows},
+                                 .residual = random_normal({rows.rows(), 48}, 6)};
+      expect_as_rounded({{random_normal({rows.rows(), 96}, 1), &layer, epilogue}},
+                        fmt::format("{} sequences, bias {}", lengths.size(), with_bias));
+    }
+  }
+}
+
 TEST_F(CudaFp8Test, WhatFeedsALayerIsRoundedForIt) {
   for (const int64_t width : {16, 4096, 12288})
     for (const Activation activation : {Activation::none, Activation::silu, Activation::gelu_tanh}) {
