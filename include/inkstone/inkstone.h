@@ -36,7 +36,7 @@ enum class HeldAs : uint8_t {
 };
 
 /// What the linear layers of the transformer's blocks multiply. The last two are faster, and lossy: activations and
-/// weights are rounded to 8 bits, whatever the weights are held in.
+/// weights are rounded to 8 bits, whatever the weights are held in; with int8 also what attention reads.
 enum class Arithmetic : uint8_t {
   f32,   ///< what HeldAs says of the device
   int8,  ///< of the cpu device; all else is f32

@@ -7,7 +7,9 @@
 #include <utility>
 
 #include "core/rounding.h"
+#include "cpu/attention_tasks.h"
 #include "cpu/cpu_kernels.h"
+#include "cpu/int8_attention.h"
 #include "cpu/transpose.h"
 
 namespace inkstone {
@@ -16,7 +18,6 @@ namespace {
 constexpr int64_t kMostKeys = 96;              // of a block: a panel's scores stay in the first cache
 constexpr int64_t kMostPanels = 8;             // of a task: they share the copy of a block, which then costs 1 %
 constexpr int64_t kPanelNumbers = 128 * 1024;  // of a task's panels: half of the second cache
-constexpr int64_t kTasksPerWorker = 4;         // enough that the last ones end together
 
 /// Sizes of a call.
 struct AttentionShape {
@@ -39,34 +40,6 @@ struct AttentionShape {
     return 2 * most_keys * stride + most_keys * panel + most_panels * panel * (width + stride + 2);
   }
 };
-
-/// Queries [begin, end) of one sequence, counted from its first row, and the head that they belong to.
-struct AttentionTask {
-  int64_t sequence = 0;
-  int64_t head = 0;
-  int64_t begin = 0;
-  int64_t end = 0;
-};
-
-/// As many panels to a task as leave enough tasks for all workers. A query's result does not depend on this.
-std::vector<AttentionTask> plan(const JoinedSequences& sequences, const AttentionShape& shape, int threads) {
-  int64_t panels = 0;
-  const auto panels_of = [&](int64_t s) { return divide_up(sequences.end(s) - sequences.begin(s), shape.panel); };
-  for (int64_t s = 0; s < sequences.count(); ++s) panels += panels_of(s) * shape.heads;
-  const int64_t most = std::clamp<int64_t>(panels / (threads * kTasksPerWorker), 1, shape.most_panels);
-
-  std::vector<AttentionTask> tasks;
-  for (int64_t s = 0; s < sequences.count(); ++s) {
-    const int64_t length = sequences.end(s) - sequences.begin(s);
-    const int64_t blocks = divide_up(panels_of(s), most);
-    if (blocks == 0) continue;
-    const int64_t queries = divide_up(panels_of(s), blocks) * shape.panel;
-    for (int64_t head = 0; head < shape.heads; ++head)
-      for (int64_t begin = 0; begin < length; begin += queries)
-        tasks.push_back({s, head, begin, std::min(begin + queries, length)});
-  }
-  return tasks;
-}
 
 /// A panel and the queries that it holds.
 struct QueryPanel {
@@ -109,7 +82,9 @@ class TaskRunner {
         if (!call_.causal || p.end > key) call_.vector.attend(p.panel, block);
       }
     }
-    for (const QueryPanel& p : panels) write_results(p);
+    for (const QueryPanel& p : panels)
+      write_attention(call_.out, call_.in, task_,
+                      {p.begin, p.end, p.panel.vectors * call_.vector.lanes, p.panel.out, p.panel.sum});
   }
 
  private:
@@ -153,26 +128,6 @@ class TaskRunner {
     return {.k = k_, .v = v_, .stride = shape_.stride, .keys = count, .width = shape_.width};
   }
 
-  /// To the rows of the streams that the queries came from.
-  void write_results(const QueryPanel& p) {
-    const int64_t queries = p.panel.vectors * call_.vector.lanes;
-    for (int64_t j = 0; j < shape_.width; ++j)
-      for (int64_t i = 0; i < queries; ++i) p.panel.out[j * queries + i] /= p.panel.sum[i];
-    int64_t stream_begin = 0;  // in the joined sequence
-    for (size_t stream = 0; stream < sequences().streams.size(); ++stream) {
-      const Sequences& rows = sequences().streams[stream];
-      const int64_t stream_end = stream_begin + rows.length(task_.sequence);
-      const int64_t begin = std::max(p.begin, stream_begin), end = std::min(p.end, stream_end);
-      if (begin < end) {
-        const int64_t row = rows.begin(task_.sequence) + begin - stream_begin;
-        float* to = call_.out[stream].data<float>() + (row * shape_.heads + task_.head) * shape_.width;
-        transpose({p.panel.out + begin - p.begin, queries}, shape_.width, end - begin, 1.0f,
-                  {to, shape_.heads * shape_.width});
-      }
-      stream_begin = stream_end;
-    }
-  }
-
   const Call& call_;
   const AttentionShape& shape_;
   const AttentionTask& task_;
@@ -184,9 +139,21 @@ class TaskRunner {
 
 }  // namespace
 
+/// Rounding pays where scores of all keys are read: half of a causal block's would be thrown away.
+bool CpuKernels::rounds(const Qkv& in, const AttentionOptions& options) const {
+  return int8_ != nullptr && options.tolerant && !options.causal && int8_attention_ops(*int8_) != nullptr &&
+         in.q.dim(2) <= kInt8MostGroup;
+}
+
+size_t CpuKernels::attention_bytes(const Qkv& tolerant) const {
+  return rounds(tolerant, {.tolerant = true}) ? int8_attention_bytes(*int8_, tolerant) : 0;
+}
+
 void CpuKernels::attention(std::span<Tensor> out, const Qkv& in, const AttentionOptions& options) {
+  if (rounds(in, options)) return run_int8_attention(out, in, {pool_, {vector_, *int8_}, scratch_});
   const TaskRunner::Call call = {out, in, options.causal, vector_, AttentionShape(in, vector_), pool_};
-  const std::vector<AttentionTask> tasks = plan(in.sequences, call.shape, pool_.threads());
+  const std::vector<AttentionTask> tasks =
+      plan_attention(in, {call.shape.panel, call.shape.most_panels}, pool_.threads());
   pool_.run(static_cast<int64_t>(tasks.size()), [&](int64_t index, int worker) {
     TaskRunner(call, tasks[static_cast<size_t>(index)], scratch_.floats(worker, call.shape.scratch())).run();
   });

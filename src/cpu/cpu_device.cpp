@@ -33,6 +33,7 @@ class CpuDevice final : public Device {
   }
   size_t step_bytes(std::span<const LinearPart> parts) const override { return kernels_.step_bytes(parts); }
   size_t conv_bytes(const Shape& x, const Conv2d& conv) const override { return kernels_.conv_bytes(x, conv); }
+  size_t attention_bytes(const Qkv& in) const override { return kernels_.attention_bytes(in); }
   size_t kept_bytes(std::span<const Linear* const> layers, size_t room) const override {
     return kernels_.kept_bytes(layers, room);
   }

@@ -46,6 +46,7 @@ class CpuKernels final : public Kernels {
   /// As those of Device.
   size_t step_bytes(std::span<const LinearPart> parts) const;
   size_t conv_bytes(const Shape& x, const Conv2d& conv) const;
+  size_t attention_bytes(const Qkv& tolerant) const;
   size_t kept_bytes(std::span<const Linear* const> layers, size_t room) const;
 
  private:
@@ -70,6 +71,8 @@ class CpuKernels final : public Kernels {
   void multiply(const LowRank& low);
   /// Whether a result that feeds `layer` is written in 8 bits.
   bool rounds_for(const Linear* layer, const Tensor& out) const;
+  /// Whether attention is computed in 8 bits.
+  bool rounds(const Qkv& in, const AttentionOptions& options) const;
   /// Makes a result a tensor of I8 in the same memory.
   static Int8Rows as_int8(Tensor& tensor);
   /// Activations in 8 bits, in `memory` that it makes.

@@ -26,4 +26,11 @@ const Int8Ops& int8_ops(Isa isa) {
   return scalar::kInt8Ops;
 }
 
+const Int8AttentionOps* int8_attention_ops([[maybe_unused]] const Int8Ops& int8) {
+#ifdef INKSTONE_X86
+  if (&int8 == &avx512::kInt8Ops) return &avx512::kInt8AttentionOps;
+#endif
+  return nullptr;
+}
+
 }  // namespace inkstone

@@ -20,7 +20,7 @@ Weights bind(const Checkpoint& files, const Config& config, Weights (*load)(cons
   return load(config, loader);
 }
 
-/// Counts what linear steps and convolutions of a device would take beside its pool, and runs nothing.
+/// Counts what linear steps, convolutions and attention of a device would take beside its pool, and runs nothing.
 class StepMeter final : public Interceptor {
  public:
   explicit StepMeter(const Device& counted) : counted_(counted) {}
@@ -31,6 +31,7 @@ class StepMeter final : public Interceptor {
  private:
   void intercept(const Call& call) override {
     if (call.conv != nullptr) most_ = std::max(most_, counted_.conv_bytes(call.in.front().shape(), *call.conv));
+    if (call.tolerant != nullptr) most_ = std::max(most_, counted_.attention_bytes(*call.tolerant));
     std::vector<LinearPart> parts(call.parts.begin(), call.parts.end());
     for (LinearPart& part : parts) {
       if (known_.insert(part.layer).second) layers_.push_back(part.layer);

@@ -73,7 +73,8 @@ std::vector<Tensor> joint_attention(Ops& ops, const std::vector<Half>& halves, c
                                           [&](const Half& h, size_t i) {
                                             return QkvPart{qkv[i], &h.sequences, h.w.q_norm, h.w.k_norm, h.rope};
                                           }),
-                   heads, kEps));
+                   heads, kEps),
+      {.tolerant = true});
 }
 
 /// x + gate1 * out(attended), then + gate2 * mlp of that, for each stream.

@@ -45,10 +45,11 @@ class Device : public WeightPlace {
   /// Memory for a tensor, from a pool. Throws Error that names bytes wanted and available when there is too little.
   virtual std::shared_ptr<Buffer> allocate(size_t bytes) = 0;
   virtual MemoryUse memory() const = 0;
-  /// Bytes beside that pool: what a linear step or a convolution takes while it runs, and what stays of layers once
-  /// they were used, as far as the device wants more than it must while there is `room`.
+  /// Bytes beside that pool: what a linear step, a convolution or attention takes while it runs, and what stays of
+  /// layers once they were used, as far as the device wants more than it must while there is `room`.
   virtual size_t step_bytes(std::span<const LinearPart>) const { return 0; }
   virtual size_t conv_bytes(const Shape& /*x*/, const Conv2d&) const { return 0; }
+  virtual size_t attention_bytes(const Qkv& /*tolerant*/) const { return 0; }
   virtual size_t kept_bytes(std::span<const Linear* const>, size_t /*room*/) const { return 0; }
   /// Bytes that the pool of a device with memory of its own may hand out in all, weights included; nothing where the
   /// device reads host memory.

@@ -76,9 +76,14 @@ void Interceptor::join_qkv(Qkv& out, std::span<const QkvPart> parts, float eps) 
 }
 
 void Interceptor::attention(std::span<Tensor> out, const Qkv& in, const AttentionOptions& options) {
-  intercept({"attention", out, {in.q, in.k, in.v}, flop_of(in, options), [&](Kernels& k, std::span<Tensor> to) {
-               k.attention(to, in, options);
-             }});
+  intercept({"attention",
+             out,
+             {in.q, in.k, in.v},
+             flop_of(in, options),
+             [&](Kernels& k, std::span<Tensor> to) { k.attention(to, in, options); },
+             {},
+             nullptr,
+             options.tolerant ? &in : nullptr});
 }
 
 void Interceptor::swiglu(Tensor& out, const Tensor& x) {

@@ -17,6 +17,7 @@ struct Call {
   std::function<void(Kernels&, std::span<Tensor>)> run;
   std::span<const LinearPart> parts = {};  ///< of "linear"
   const Conv2d* conv = nullptr;            ///< of "conv2d"
+  const Qkv* tolerant = nullptr;           ///< of "attention" that may be rounded
 };
 
 /// A Kernels that hands each call to intercept(), which decides how to run it.

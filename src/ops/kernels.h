@@ -85,6 +85,7 @@ struct Qkv {
 
 struct AttentionOptions {
   bool causal = false;
+  bool tolerant = false;  ///< a hint: a device that rounds tolerant layers may round here as well
 };
 
 class Kernels {

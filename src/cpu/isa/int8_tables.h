@@ -1,6 +1,6 @@
 // The tables of 8-bit products that the instruction sets' files define; int8_ops.cpp chooses among them.
 #pragma once
-#include "cpu/int8_ops.h"
+#include "cpu/int8_attention_ops.h"
 
 namespace inkstone {
 
@@ -15,6 +15,7 @@ extern const Int8Ops kInt8Ops;
 }
 namespace avx512 {
 extern const Int8Ops kInt8Ops;
+extern const Int8AttentionOps kInt8AttentionOps;
 }
 
 }  // namespace inkstone

@@ -29,6 +29,22 @@ inline Wholes add_products(Wholes sum, Wholes weights, Wholes row) {
   asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(row));
   return sum;
 }
+
+/// To nearest, ties to even.
+inline Wholes to_wholes(Floats x) { return _mm512_cvtps_epi32(x); }
+
+/// A step of codes in [0, 255], number i of each lane from codes[i].
+inline Wholes join_codes(const Wholes (&codes)[kStep]) {
+  return _mm512_or_si512(_mm512_or_si512(codes[0], _mm512_slli_epi32(codes[1], 8)),
+                         _mm512_or_si512(_mm512_slli_epi32(codes[2], 16), _mm512_slli_epi32(codes[3], 24)));
+}
+
+/// The first n codes of each lane; zeros for the others.
+inline Wholes first_codes(Wholes step, int64_t n) {
+  return n >= kStep ? step : _mm512_and_si512(step, _mm512_set1_epi32((1 << 8 * n) - 1));
+}
+inline void store_step(Code* p, Wholes step) { _mm512_storeu_si512(p, step); }
+
 /// The number of greater magnitude without its sign; NaN counts as greatest.
 inline Floats greater_magnitude(Floats a, Floats b) {
   const __m512i mask = _mm512_set1_epi32(0x7fffffff);

@@ -1,0 +1,207 @@
+// Keys and values are rounded once, block by block; then tasks walk them as those of attention.cpp do.
+#include "cpu/int8_attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <utility>
+
+#include "core/host_memory.h"
+#include "core/rounding.h"
+#include "cpu/attention_tasks.h"
+
+namespace inkstone {
+namespace {
+
+constexpr int64_t kMostPanels = 16;                  // of a task: they share a block while it is in the cache
+constexpr int64_t kPanelBytes = int64_t{512} << 10;  // of a task's panels: half of the second cache
+constexpr int64_t kAlignment = 64;                   // bytes
+constexpr int64_t kFloat = sizeof(float);
+
+/// Sizes of a call.
+struct RoundedShape {
+  RoundedShape(const Qkv& in, const Int8Ops& int8)
+      : heads(in.q.dim(1)),
+        kv_heads(in.k.dim(1)),
+        width(in.q.dim(2)),
+        depth(round_up(width, int8.depth_unit)),
+        channels(round_up(width, int8.tile_rows)),
+        panel(strip_width(int8)),
+        most_panels(std::clamp<int64_t>(kPanelBytes / (panel * (depth + channels * kFloat)), 1, kMostPanels)) {}
+
+  int64_t heads, kv_heads, width;
+  int64_t depth;        // of queries and keys
+  int64_t channels;     // of values
+  int64_t panel;        // most queries of a panel
+  int64_t most_panels;  // of a task
+
+  /// Of a block: codes, and behind them scales, sums and the fault.
+  int64_t codes() const { return kInt8Keys * (depth + channels); }
+  int64_t block_bytes() const { return round_up(codes() + (2 * kInt8Keys + channels + 1) * kFloat, kAlignment); }
+
+  /// In numbers, of a worker that rounds and of one that attends.
+  int64_t rounding_room() const { return channels * kInt8Keys; }
+  int64_t attending_room(const Int8Ops& int8) const {
+    const int64_t codes = (most_panels * depth + kInt8Keys) * panel * int8.code_bytes;
+    return kInt8Keys * panel + most_panels * panel * (channels + 3) + divide_up(codes, kFloat);
+  }
+};
+
+/// Keys and values of all sequences and heads.
+class RoundedKeys {
+ public:
+  RoundedKeys(const Qkv& in, const RoundedShape& shape) : in_(in), shape_(shape) {
+    for (int64_t s = 0; s < in.sequences.count(); ++s)
+      first_.push_back(first_.back() + divide_up(length(s), kInt8Keys) * shape.kv_heads);
+  }
+
+  int64_t bytes() const { return first_.back() * shape_.block_bytes(); }
+  void keep_in(std::byte* memory) { memory_ = memory; }
+
+  int64_t length(int64_t sequence) const { return in_.sequences.end(sequence) - in_.sequences.begin(sequence); }
+  int64_t blocks(int64_t sequence) const { return divide_up(length(sequence), kInt8Keys); }
+
+  Int8KeyBlock at(int64_t sequence, int64_t head, int64_t block) const {
+    const int64_t index = first_[static_cast<size_t>(sequence)] + head * blocks(sequence) + block;
+    std::byte* memory = memory_ + index * shape_.block_bytes();
+    Int8KeyBlock b = {.k = reinterpret_cast<int8_t*>(memory),
+                      .keys = std::min(kInt8Keys, length(sequence) - block * kInt8Keys),
+                      .width = shape_.width,
+                      .depth = shape_.depth};
+    b.v = b.k + kInt8Keys * shape_.depth;
+    b.k_scales = reinterpret_cast<float*>(memory + shape_.codes());
+    b.v_scales = b.k_scales + kInt8Keys;
+    b.fault = b.v_scales + shape_.channels;
+    b.k_sums = reinterpret_cast<int32_t*>(b.fault + 1);
+    return b;
+  }
+
+  void round(const Int8AttentionOps& ops, const Int8Workers& w) const {
+    struct Part {
+      int64_t sequence, head, block;
+    };
+    std::vector<Part> parts;
+    for (int64_t s = 0; s < in_.sequences.count(); ++s)
+      for (int64_t head = 0; head < shape_.kv_heads; ++head)
+        for (int64_t block = 0; block < blocks(s); ++block) parts.push_back({s, head, block});
+    w.pool.run(static_cast<int64_t>(parts.size()), [&](int64_t index, int worker) {
+      const Part& p = parts[static_cast<size_t>(index)];
+      const int64_t row = in_.sequences.begin(p.sequence) + p.block * kInt8Keys;
+      const int64_t first = (row * shape_.kv_heads + p.head) * shape_.width;
+      ops.round_keys(
+          {in_.k.data<const float>() + first, in_.v.data<const float>() + first, shape_.kv_heads * shape_.width},
+          at(p.sequence, p.head, p.block), w.scratch.floats(worker, shape_.rounding_room()));
+    });
+  }
+
+ private:
+  const Qkv& in_;
+  const RoundedShape& shape_;
+  std::vector<int64_t> first_ = {0};  // block of each sequence
+  std::byte* memory_ = nullptr;
+};
+
+/// A panel and the queries that it holds.
+struct RoundedQueries {
+  Int8QueryPanel panel;
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
+/// One task in one worker's memory.
+class RoundedTask {
+ public:
+  struct Call {
+    std::span<Tensor> out;
+    const Qkv& in;
+    const RoundedShape& shape;
+    const RoundedKeys& keys;
+    const Int8Workers& workers;
+    const Int8AttentionOps& ops;
+  };
+
+  RoundedTask(const Call& call, const AttentionTask& task, float* scratch)
+      : call_(call), shape_(call.shape), int8_(call.workers.functions.int8), task_(task), next_(scratch) {
+    scores_ = take(kInt8Keys * shape_.panel);
+    weights_ = reinterpret_cast<uint8_t*>(take(divide_up(kInt8Keys * shape_.panel * int8_.code_bytes, kFloat)));
+  }
+
+  void run() {
+    std::vector<RoundedQueries> panels;
+    for (int64_t begin = task_.begin; begin < task_.end; begin += shape_.panel)
+      panels.push_back(round_queries(begin, std::min(begin + shape_.panel, task_.end)));
+    const int64_t head = task_.head / (shape_.heads / shape_.kv_heads);
+    for (int64_t i = 0; i < call_.keys.blocks(task_.sequence); ++i) {
+      call_.workers.pool.check_stop();
+      const Int8KeyBlock block = call_.keys.at(task_.sequence, head, i);
+      for (const RoundedQueries& q : panels) call_.ops.attend(q.panel, block);
+    }
+    for (const RoundedQueries& q : panels)
+      write_attention(call_.out, call_.in, task_,
+                      {q.begin, q.end, q.panel.vectors * int8_.lanes, q.panel.out, q.panel.sum});
+  }
+
+ private:
+  float* take(int64_t count) { return std::exchange(next_, next_ + count); }
+
+  RoundedQueries round_queries(int64_t begin, int64_t end) {
+    Int8QueryPanel panel = {.vectors = divide_up(end - begin, int8_.lanes), .scores = scores_, .weights = weights_};
+    const int64_t queries = panel.vectors * int8_.lanes;
+    auto* codes = reinterpret_cast<std::byte*>(take(divide_up(shape_.depth * queries * int8_.code_bytes, kFloat)));
+    float* scales = take(queries);
+    panel.q = codes, panel.q_scales = scales;
+    panel.greatest = take(queries), panel.sum = take(queries), panel.out = take(shape_.channels * queries);
+    std::fill_n(panel.greatest, queries, -std::numeric_limits<float>::infinity());
+    std::fill_n(panel.sum, queries, 0.0f);
+    std::fill_n(panel.out, shape_.channels * queries, 0.0f);
+
+    const int64_t row = call_.in.sequences.begin(task_.sequence) + begin;
+    const int64_t stride = shape_.heads * shape_.width;
+    const float* from = call_.in.q.data<const float>() + row * stride + task_.head * shape_.width;
+    for (int64_t lane = 0; lane < queries; lane += int8_.lanes)
+      int8_.pack_lanes({.w = from + lane * stride,
+                        .stride = stride,
+                        .outputs = std::min(int8_.lanes, end - begin - lane),
+                        .depth = shape_.width,
+                        .vectors = panel.vectors,
+                        .panel = codes + lane * int8_.depth_unit * int8_.code_bytes,
+                        .scales = scales + lane});
+    const auto factor = static_cast<float>(std::numbers::log2e / std::sqrt(static_cast<double>(shape_.width)));
+    for (int64_t i = 0; i < queries; ++i) scales[i] *= factor;
+    return {panel, begin, end};
+  }
+
+  const Call& call_;
+  const RoundedShape& shape_;
+  const Int8Ops& int8_;
+  const AttentionTask& task_;
+  float* next_;
+  float* scores_;
+  uint8_t* weights_;
+};
+
+}  // namespace
+
+size_t int8_attention_bytes(const Int8Ops& int8, const Qkv& in) {
+  const RoundedShape shape(in, int8);
+  return static_cast<size_t>(RoundedKeys(in, shape).bytes());
+}
+
+void run_int8_attention(std::span<Tensor> out, const Qkv& in, const Int8Workers& workers) {
+  const Int8Ops& int8 = workers.functions.int8;
+  const Int8AttentionOps& ops = *int8_attention_ops(int8);
+  const RoundedShape shape(in, int8);
+  RoundedKeys keys(in, shape);
+  const auto memory = HostMemory(static_cast<size_t>(keys.bytes())).allocate(static_cast<size_t>(keys.bytes()));
+  keys.keep_in(static_cast<std::byte*>(memory->data));
+  keys.round(ops, workers);
+  const RoundedTask::Call call = {out, in, shape, keys, workers, ops};
+  const std::vector<AttentionTask> tasks = plan_attention(in, {shape.panel, shape.most_panels}, workers.pool.threads());
+  workers.pool.run(static_cast<int64_t>(tasks.size()), [&](int64_t index, int worker) {
+    RoundedTask(call, tasks[static_cast<size_t>(index)], workers.scratch.floats(worker, shape.attending_room(int8)))
+        .run();
+  });
+}
+
+}  // namespace inkstone
