@@ -16,6 +16,6 @@ extern const Int8Ops kInt8Ops;
 namespace avx512 {
 extern const Int8Ops kInt8Ops;
 extern const Int8AttentionOps kInt8AttentionOps;
-}
+}  // namespace avx512
 
 }  // namespace inkstone
