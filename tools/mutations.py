@@ -116,10 +116,13 @@ def row(mutation, outcome):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--scratch', type=Path, required=True, help='folder for the copy and its build')
+    parser.add_argument('--scratch', type=Path, help='folder for the copy and its build')
+    parser.add_argument('--check', action='store_true', help='only see whether what would be changed is still in the sources')
     parser.add_argument('--only', help='try the mistakes whose text or file holds this')
     parser.add_argument('--write', action='store_true', help='put the table of all mistakes into tests/README.md')
     arguments = parser.parse_args()
+    if not arguments.check and not arguments.scratch:
+        parser.error('--scratch FOLDER is needed')
     if arguments.write and arguments.only:
         parser.error('--write replaces the whole table: leave --only out')
     return arguments
@@ -133,6 +136,10 @@ def write_table(table):
 
 def main():
     arguments = parse_arguments()
+    if arguments.check:
+        for mutation in MUTATIONS:
+            change((ROOT / mutation.file).read_text(), mutation)
+        return
     chosen = [m for m in MUTATIONS if not arguments.only or arguments.only in m.mistake or arguments.only in m.file]
     prepare(arguments.scratch, {name: tests for m in chosen for name, tests in programs_of(m).items()})
     lines = ['| mistake | change | noticed by (tests that fail) | worst relative error |', '| --- | --- | --- | --- |']
