@@ -28,7 +28,7 @@ bool shrinks(const Device& device, const Linear& layer) {
 }  // namespace
 
 size_t SlabLayout::add(const Tensor& tensor, const std::byte* from, const Buffer* buffer) {
-  const auto offset = static_cast<size_t>(round_up(static_cast<int64_t>(end_), kUploadUnit));
+  const size_t offset = round_up(end_, kUploadUnit);
   end_ = offset + tensor.bytes();
   const bool neighbours = buffer != nullptr && buffer == last_buffer_;
   if (neighbours && parts_.back().from + (offset - parts_.back().offset) == from) {

@@ -1,22 +1,13 @@
 #include <gmock/gmock.h>
 
-#include "ops/device_under_test.h"
+#include "ops/attention_problem.h"
 
 namespace inkstone {
 namespace {
 
-/// An attention problem: lengths[stream][sequence].
-struct Problem {
-  const char* what;
-  std::vector<std::vector<int64_t>> lengths;
-  Heads heads;
-  bool causal = false;
-  float spread = 1;  // of q and k
-};
-
 // On the cpu panels hold 8 to 48 queries, blocks 128 keys, tiles 4 or 8 keys and columns; on cuda tiles hold 128
 // queries and blocks 64 or 128 keys.
-const Problem kProblems[] = {
+const AttentionProblem kProblems[] = {
     {"one row", {{1}}, {2, 2, 64}},
     {"one more than a panel, odd keys", {{49}}, {1, 1, 16}},
     {"one less than a block of keys", {{127}}, {1, 1, 20}},
@@ -39,16 +30,6 @@ const Problem kProblems[] = {
     {"scores up to 300, causal", {{280}}, {2, 2, 64}, true, 6},
 };
 
-Qkv random_qkv(const Problem& problem) {
-  Qkv in;
-  for (const auto& lengths : problem.lengths) in.sequences.streams.emplace_back(lengths);
-  const int64_t rows = in.sequences.rows();
-  in.q = random_normal({rows, problem.heads.heads, problem.heads.width}, 1, problem.spread);
-  in.k = random_normal({rows, problem.heads.kv_heads, problem.heads.width}, 2, problem.spread);
-  in.v = random_normal({rows, problem.heads.kv_heads, problem.heads.width}, 3);
-  return in;
-}
-
 /// The greatest length of a head's vector in a row.
 double longest(const Tensor& t) {
   double longest = 0;
@@ -69,13 +50,13 @@ double tolerance(const Qkv& in) {
 
 /// With q and k in bf16 a score is off by about as many roundings as it is large, and so is its weight; the weights, v
 /// and the result are rounded too.
-double narrow_roundings(const Problem& problem) { return 2 + 2 * problem.spread * problem.spread; }
+double narrow_roundings(const AttentionProblem& problem) { return 2 + 2 * problem.spread * problem.spread; }
 
 class AttentionTest : public OpsTest {};
 INKSTONE_ON_EVERY_DEVICE(AttentionTest);
 
 TEST_P(AttentionTest, EqualsTheDefinition) {
-  for (const Problem& problem : kProblems) {
+  for (const AttentionProblem& problem : kProblems) {
     const Qkv in = random_qkv(problem);
     const AttentionOptions options = {.causal = problem.causal};
     const auto actual = tested().attention(in, options);
@@ -103,7 +84,7 @@ TEST_P(AttentionTest, SurvivesScoresThatNoExponentialHolds) {
 
 TEST_P(AttentionTest, NeverReadsAcrossSequences) {
   // What does not belong to a sequence is NaN: it must not reach the others.
-  const Problem problem = {"", {{20, 9, 30}, {40, 5, 70}}, {2, 2, 20}};
+  const AttentionProblem problem = {"", {{20, 9, 30}, {40, 5, 70}}, {2, 2, 20}};
   const Qkv clean = random_qkv(problem);
   Qkv in = random_qkv(problem);
   for (const Tensor* t : {&in.q, &in.k, &in.v})
@@ -121,7 +102,7 @@ TEST_P(AttentionTest, NeverReadsAcrossSequences) {
 
 TEST_P(AttentionTest, EqualsItselfWithAnyNumberOfThreads) {
   DeviceUnderTest one(GetParam(), 1), three(GetParam(), 3);
-  for (const Problem& problem : kProblems) {
+  for (const AttentionProblem& problem : kProblems) {
     const Qkv in = random_qkv(problem);
     const AttentionOptions options = {.causal = problem.causal};
     const auto first = one.tested.attention(in, options), second = three.tested.attention(in, options);

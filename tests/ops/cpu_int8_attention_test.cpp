@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "cpu/int8_attention_ops.h"
+#include "ops/attention_problem.h"
 #include "ops/cpu_under_test.h"
 
 namespace inkstone {
@@ -23,16 +24,8 @@ class CpuInt8AttentionTest : public CpuInt8Fixture {
 };
 INKSTONE_FOR_EVERY_ISA(CpuInt8AttentionTest);
 
-/// lengths[stream][sequence]
-struct Problem {
-  const char* what;
-  std::vector<std::vector<int64_t>> lengths;
-  Heads heads;
-  float spread = 1;  // of q and k
-};
-
 // Panels hold 16 to 48 queries, blocks 128 keys, tiles 8 keys and channels; steps of products take 4 numbers.
-const Problem kProblems[] = {
+const AttentionProblem kProblems[] = {
     {"one row", {{1}}, {2, 2, 64}},
     {"one more than a panel, odd keys", {{49}}, {1, 1, 16}},
     {"two vectors of queries", {{27}}, {1, 1, 128}},
@@ -44,18 +37,8 @@ const Problem kProblems[] = {
     {"more queries than a task", {{1000}}, {1, 1, 32}},
     {"three streams, uneven", {{3, 0, 50}, {1, 2, 3}, {90, 1, 7}}, {2, 2, 20}},
     {"one key head", {{65, 3}}, {6, 1, 64}},
-    {"scores up to 300", {{280}}, {2, 2, 64}, 6},
+    {"scores up to 300", {{280}}, {2, 2, 64}, false, 6},
 };
-
-Qkv random_qkv(const Problem& problem) {
-  Qkv in;
-  for (const auto& lengths : problem.lengths) in.sequences.streams.emplace_back(lengths);
-  const int64_t rows = in.sequences.rows();
-  in.q = random_normal({rows, problem.heads.heads, problem.heads.width}, 1, problem.spread);
-  in.k = random_normal({rows, problem.heads.kv_heads, problem.heads.width}, 2, problem.spread);
-  in.v = random_normal({rows, problem.heads.kv_heads, problem.heads.width}, 3);
-  return in;
-}
 
 /// Numbers that share a scale, rounded: code times scale.
 void round_together(std::vector<float*> numbers) {
@@ -149,7 +132,7 @@ Tensor joined(const Qkv& in, const std::vector<Tensor>& streams) {
 }
 
 TEST_P(CpuInt8AttentionTest, EqualsPlainLoops) {
-  for (const Problem& problem : kProblems) {
+  for (const AttentionProblem& problem : kProblems) {
     const Qkv in = random_qkv(problem);
     const Tensor actual = joined(in, cpu().attention(in, kTolerant));
     const std::vector<float> plain = plain_attention(random_qkv(problem));
@@ -186,7 +169,7 @@ TEST_P(CpuInt8AttentionTest, LaterKeysMayOutweighTheFirstBlockByAnyFactor) {
 }
 
 TEST_P(CpuInt8AttentionTest, NaNStaysInItsSequence) {
-  const Problem problem = {"", {{20, 9, 30}, {40, 5, 270}}, {2, 2, 20}};
+  const AttentionProblem problem = {"", {{20, 9, 30}, {40, 5, 270}}, {2, 2, 20}};
   const auto expected = cpu().attention(random_qkv(problem), kTolerant);
   for (const bool whole : {true, false})
     for (const float broken : {NAN, INFINITY})
@@ -207,7 +190,7 @@ TEST_P(CpuInt8AttentionTest, NaNStaysInItsSequence) {
 }
 
 TEST_P(CpuInt8AttentionTest, EqualsItselfWithAnyNumberOfThreads) {
-  for (const Problem& problem : kProblems) {
+  for (const AttentionProblem& problem : kProblems) {
     const Qkv in = random_qkv(problem);
     const auto expected = values_of(joined(in, cpu().attention(in, kTolerant)));
     for (const int threads : {1, 5}) {
