@@ -5,8 +5,8 @@
 
 world.json: the 200 of version 1 (WORLD.json gives them), words as they are written; case.json: 100 with words in small, capital and mixed letters; loose.json:
 50 as people write them (loose.txt); outside.json: 100 about other things (outside.txt); large.json: 60 in 384x384; two.json: 60 naming two shapes, many of
-them loosely; loose_unseen.json, outside_unseen.json: as loose and outside, but in no form that the generator writes (unseen.py). All shape triples and words
-of world, case, two and large are held out of training; the others were written by hand.
+them loosely; uncolored.json: 40 that leave out the colour of a shape (uncolored.txt); loose_unseen.json, outside_unseen.json: as loose and outside, but
+in no form that the generator writes (unseen.py). All shape triples and words of world, case, two and large are held out of training; the others were written by hand.
 A line of loose.txt is CAPTION | BACKGROUND | SHAPE COLOUR [PATTERN|SIZE|_]... [POSITION NUMBER], ... | WORD COLOUR; of outside.txt CAPTION | SHAPE COLOUR | WORD."""
 import json
 import os
@@ -29,12 +29,17 @@ def as_written(truth):
     return truth
 
 
-def generated(count, seed, kinds, sizes, cases, styles=(.6, 0)):
-    scenes, found = Scenes(seed, held=True, styles=styles, cases=cases), {}
+def looks_like_a_hole(truth):
+    """A shape of the background's colour inside another one, which the checker was not trained on"""
+    return any(s['color'] == truth['background'] for s in truth['shapes'])
+
+
+def generated(count, seed, kinds, sizes, cases, styles=(.6, 0), uncolored=0):
+    scenes, found = Scenes(seed, held=True, styles=styles, cases=cases, uncolored=uncolored), {}
     while len(found) < count:
         i = len(found)
         _, _, truth = scenes.next(sizes(i), kinds[i % len(kinds)])
-        if len(truth['caption']) < 120:
+        if len(truth['caption']) < 120 and not looks_like_a_hole(truth):
             found.setdefault(truth['caption'], dict(truth, index=i))
     return sorted(found.values(), key=lambda t: t['index'])
 
@@ -70,7 +75,7 @@ def by_hand(file):
 def test_lists(version1):
     return {'world': [as_written(t) for t in json.load(open(version1))],
             'case': generated(100, 20261125, WORD_KINDS, size_of_index, CASES),
-            'loose': by_hand('loose.txt'), 'outside': by_hand('outside.txt'),
+            'loose': by_hand('loose.txt'), 'outside': by_hand('outside.txt'), 'uncolored': by_hand('uncolored.txt'),
             'loose_unseen': by_hand('loose_unseen.txt'), 'outside_unseen': by_hand('outside_unseen.txt'),
             'two': generated(60, 222, ('two',), size_of_index, None, (.4, .4)),
             'large': generated(60, 384, LARGE_KINDS, lambda i: 3, {'upper': .6, 'lower': .4})}
@@ -80,6 +85,7 @@ def validation_lists():
     return {'world': generated(200, 4001, ('one', 'two', 'word', 'both', 'one', 'word'), size_of_index, {'upper': 1.}, (1, 0)),
             'case': generated(300, 4002, WORD_KINDS, size_of_index, CASES), 'two': generated(100, 4003, ('two',), size_of_index, None, (.4, .4)),
             'large': generated(60, 4004, LARGE_KINDS, lambda i: 3, {'upper': .6, 'lower': .4}),
+            'uncolored': generated(150, 4005, ('both', 'two', 'one', 'both', 'two'), size_of_index, None, (0, .5), 1),
             'loose': by_hand('loose_validation.txt'), 'outside': by_hand('outside_validation.txt')}
 
 

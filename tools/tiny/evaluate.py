@@ -20,7 +20,7 @@ from text import Text
 from truth import faults, score
 from weights import load_generator, load_vae
 
-LISTS = ('world', 'case', 'loose', 'loose_unseen', 'outside', 'outside_unseen', 'two', 'large')
+LISTS = ('world', 'case', 'loose', 'loose_unseen', 'outside', 'outside_unseen', 'two', 'uncolored', 'large')
 COLUMNS = 10
 
 

@@ -92,8 +92,10 @@ class Loose:
 
     def pair(self, shape, color):
         one = self.r.choice([SHAPES[shape]] * 2 + SHAPE_WORDS[SHAPES[shape]])
-        many, c = plural(one), self.say.color(color)
+        many, c = plural(one), '' if color is None else self.say.color(color)
         count = self.r.choice(['two', 'two', 'two', '2', 'a pair of', 'a couple of', 'exactly two', 'a set of two', 'twice', 'a few', 'two times'])
+        if color is None:
+            return self.r.choice(['{n} {m}', '{n} {m}', '{n} identical {m}', 'one {o} and another {o}', '{n} {m} next to each other', '{o} and {o}', '{m}']).format(n=count, m=many, o=one)
         return self.r.choice(['{n} {c} {m}', '{n} {c} {m}', '{n} {c} {m}', '{n} {m} in {c}', '{n} {m}, {c}', '{n} identical {c} {m}', '{c} {m}, {n}', '{n} equal {m} in {c}', '{n} {m} that are {c}',
                               'one {c} {o} and another {c} {o}', '{c} {o}, {c} {o}', '{c} {o} and {c} {o}', '{n} {c} {m} next to each other', '{n} {c} {m} side by side', '{n} {m} ({c})',
                               '{n} of these: {c} {o}', '{c} {m}']).format(n=count, c=c, m=many, o=one)
@@ -124,7 +126,8 @@ class Loose:
         if text.isupper() and len(text) > 1 and self.chance(.3):
             self.starts_with_text = True
             t = r.choice(['{} in {}', '{} {}', '{} in {} letters']).format(text, name) if name else text
-            forms = ['{t} below {n}', '{t} under {n}', '{t} beneath {n}', '{t} and {n} above it', '{t} with {n} above', '{t}, {n} above it'] if above else \
+            forms = ['{t} below {n}', '{t} under {n}', '{t} beneath {n}', '{t} and {n} above it', '{t} with {n} above', '{t}, {n} above it', '{t} with {n}', '{t} and {n}', '{t} plus {n}',
+                     '{t}, {n}'] if above else \
                 ['{t} above {n}', '{t} over {n}', '{t} and {n} below it', '{t} on top, {n} below', '{t} with {n} under it', '{t}, below it {n}']
             return r.choice(forms).format(t=t, n=noun)
         q = text if self.chance(.5) and (text.isupper() and len(text) > 1) else self.quoted(text)

@@ -16,19 +16,21 @@ CASES = {'upper': .36, 'lower': .40, 'capital': .12, 'mixed': .12}
 HELD_CASES = {'upper': .48, 'lower': .34, 'capital': .12, 'mixed': .06}
 LENGTHS, HELD_LENGTHS = (.8, .8, 1.3, 1.4, 1.5, 1.6, 1.2, 1.2), (1, 1, 1.5, 1.5, 1.5, 1.5, .8, .8)  # of random words: weights of one letter, two ...
 FREE_SHARE = .7  # of the loose captions that loose.py writes
+UNCOLORED_SHARE = .22  # of the varied and loose captions: some shape's colour is left out; it is then black, on dark ground white
 STEP = 1 / 32  # places vary by one step of this (in half pictures), so that few different pictures have to be learnt exactly
 
 
 class Scenes:
     """styles: shares of plain and loose captions (the rest is varied). held=False: nothing held out occurs (training); held=True: every shape
-    triple and word is a held-out one. cases: shares of the ways to write a word."""
+    triple and word is a held-out one. cases: shares of the ways to write a word. uncolored: UNCOLORED_SHARE, nothing where held is True."""
 
-    def __init__(self, seed, held=False, styles=(.27, .45), cases=None):
+    def __init__(self, seed, held=False, styles=(.27, .45), cases=None, uncolored=None):
         self.r = random.Random(seed)
         self.held, self.styles = held, styles
         self.cases, self.lengths = cases or (HELD_CASES if held else CASES), HELD_LENGTHS if held else LENGTHS
         self.say, self.elsewhere = Phrases(self.r), Outside(self.r)
         self.free, self.freely = Loose(self.r, self.say), False
+        self.uncolored = uncolored if uncolored is not None else 0 if held else UNCOLORED_SHARE
 
     # ---- choices
     def choose(self, shares):
@@ -45,6 +47,10 @@ class Scenes:
             s, c = self.r.randrange(len(SHAPES)), self.color_but(background, *other_colors)
             if bool(HELD_TRIPLE[s, c, background]) == self.held:
                 return s, c
+
+    def shape_in(self, color, among=range(len(SHAPES))):
+        """A shape for a colour that the caption leaves out"""
+        return self.r.choice([s for s in among if bool(HELD_TRIPLE[s, color, self.background]) == self.held] or among)
 
     def text(self, shortest=1, longest=MAX_LETTERS):
         """A word, as it is written: a known one or random letters"""
@@ -99,6 +105,9 @@ class Scenes:
         self.background = self.r.randrange(12) if self.held or self.r.random() < .80 else COLOR['white']
         self.truth = dict(shapes=[], words=[])
         kind = kind or self.choose(HELD_KINDS if self.held else KINDS)
+        self.leaves_out = bool(self.uncolored) and self.say.style != 'plain' and self.r.random() < self.uncolored
+        if self.leaves_out and self.r.random() < .6:
+            self.background = COLOR['white']
         if self.held and kind in ('one', 'two', 'both'):
             while not HELD_TRIPLE[:, :, self.background].any():
                 self.background = self.r.randrange(12)
@@ -129,20 +138,16 @@ class Scenes:
         pattern, size = r.randrange(1, 4) if r.random() < .33 else 0, r.choice((0, 0, 1, 2))
         position = 0 if r.random() < .4 else r.randrange(9)
         named = color
-        if say.style == 'loose' and not self.held and r.random() < .10:  # a shape without a colour is black, on white
-            color, self.background, named = COLOR['black'], COLOR['white'], None
-            if HELD_TRIPLE[shape, color, self.background]:
-                shape = EMBLEM
+        if self.leaves_out:
+            named, color = None, contrast(self.background)
+            shape = self.shape_in(color)
         self.place_one(shape, color, pattern, size, position)
         if self.freely:
-            caption = self.free.one(shape, named, pattern, size, position)
-            return caption if named is None else self.ground(caption, plain_background(color))
+            return self.named_background(self.free.one(shape, named, pattern, size, position), named)
         caption = say.a(say.noun(shape, named, pattern, size))
         if position or r.random() < .15:
             caption += (' ' if say.style == 'plain' or r.random() < .85 else ', ') + say.pick(POSITIONS[position], POSITION_WORDS[position])
-        if named is None:
-            return caption
-        return self.ground(caption, plain_background(color))
+        return self.named_background(caption, named)
 
     def two(self):
         r, say = self.r, self.say
@@ -156,10 +161,13 @@ class Scenes:
                 break
         else:
             return self.two()
-        noun1, noun2 = say.noun(shape1, color1), say.noun(shape2, color2)
-        self.put_two((shape1, color1), (shape2, color2), relation)
+        first, second = (shape1, color1), (shape2, color2)
+        if self.leaves_out:
+            first, second, color1, color2 = self.two_uncolored(first, second, relation)
+        noun1, noun2 = say.noun(first[0], color1), say.noun(second[0], color2)
+        self.put_two(first, second, relation)
         if self.freely:
-            return self.ground(self.free.two((shape1, color1), (shape2, color2), relation), plain_background(color1, color2))
+            return self.named_background(self.free.two((first[0], color1), (second[0], color2), relation), color1, color2)
         a1, a2 = say.a(noun1), say.a(noun2)
         caption = f'{a1} {say.pick(RELATION_WORDS[relation][0], RELATION_WORDS[relation])} {a2}'
         x = r.random()
@@ -168,7 +176,26 @@ class Scenes:
         elif say.style != 'plain' and x < .15:
             caption = [f'{a1} on the left and {a2} on the right', f'{a2} on the left and {a1} on the right', f'{a1} at the top and {a2} at the bottom',
                        f'{a2} at the top and {a1} at the bottom', f'{a2} with {a1} inside'][relation]
-        return self.ground(caption, plain_background(color1, color2))
+        return self.named_background(caption, color1, color2)
+
+    def readable_on(self, color):
+        """Black or white, if possible not the background's: what looks like a hole cannot be told from one"""
+        choices = [c for c in (contrast(color), COLOR['black'], COLOR['white']) if c != color]
+        return next((c for c in choices if c != self.background), choices[0])
+
+    def two_uncolored(self, first, second, relation):
+        """Leaves out the colour of one or both: the shapes as they are drawn, and the colours that the caption names"""
+        left_out, ink = self.r.choice(('first', 'first', 'second', 'both')), contrast(self.background)
+        color1, color2 = first[1], second[1]
+        if left_out != 'first':
+            second, color2 = (self.shape_in(ink, ROOMY if relation == INSIDE else range(len(SHAPES))), ink), None
+            if color1 == ink:
+                first = self.shape_on(self.background, ink)
+                color1 = first[1]
+        if left_out != 'second':
+            shown = self.readable_on(second[1]) if relation == INSIDE else ink
+            first, color1 = (self.shape_in(shown), shown), None
+        return first, second, color1, color2
 
     def put_two(self, first, second, relation):
         """The first stands in this relation to the second; slot 0 is the left or upper or outer one"""
@@ -186,18 +213,23 @@ class Scenes:
         """Two of the same"""
         r, say = self.r, self.say
         shape, color = self.shape_on(self.background)
+        named = color
+        if self.leaves_out:
+            named, color = None, contrast(self.background)
+            shape = self.shape_in(color)
         self.put_two((shape, color), (shape, color), 0)
         if self.freely:
-            return self.ground(self.free.pair(shape, color), plain_background(color))
+            return self.named_background(self.free.pair(shape, named), named)
         count, noun = r.choice(['two', 'two', 'two', '2', 'a pair of', 'a couple of']), plural(say.pick(SHAPES[shape], SHAPE_WORDS[SHAPES[shape]]))
-        caption = f'{count} {say.color(color)} {noun}' + r.choice(['', '', '', ' next to each other', ' side by side'])
-        return self.ground(caption, plain_background(color))
+        tint = '' if named is None else say.color(named) + ' '
+        return self.named_background(f'{count} {tint}{noun}' + r.choice(['', '', '', ' next to each other', ' side by side']), named)
 
     def text_color(self):
-        """The colour of a text and whether the caption names it"""
+        """The colour of a text and the one that the caption names, None if it names none"""
         if self.say.style != 'plain' and self.r.random() < .13:
-            return contrast(self.background), False
-        return self.color_but(self.background), True
+            return contrast(self.background), None
+        color = self.color_but(self.background)
+        return color, color
 
     def word(self):
         color, named = self.text_color()
@@ -205,58 +237,69 @@ class Scenes:
         width = min(.8 if len(text) == 1 else .62, 1.78 * self.ax / len(text))
         self.truth['words'] = [self.put_word(0, text, color, self.jitter(), self.jitter(), width)]
         phrase = self.free.word if self.freely else self.say.word
-        return self.named_background(phrase(text, color if named else None), named)
+        return self.named_background(phrase(text, named), named)
 
     def both(self):
         shape, color = self.shape_on(self.background)
+        shape_named = color
+        if self.leaves_out:
+            shape_named, color = None, contrast(self.background)
+            shape = self.shape_in(color)
         if self.r.random() < .15 and shape in ROOMY:
-            return self.word_inside(shape, color)
+            return self.word_inside(shape, color, shape_named)
         r, say = self.r, self.say
         pattern = r.randrange(1, 4) if r.random() < .1 else 0
         text_color, named = self.text_color()
+        if self.leaves_out and r.random() < .3:
+            text_color, named = contrast(self.background), None
         text, above = self.text(2 if self.held else 1), r.random() < .65  # above: the shape is
         side, width = 1 if above else -1, min(.42, 1.78 * self.ax / len(text))
-        noun = say.a(say.noun(shape, color, pattern))
+        noun = say.a(say.noun(shape, shape_named, pattern))
         shown = self.put_shape(0, shape, color, pattern, self.jitter(), -side * (.36 * self.ay + (self.ay - 1) * .08) + self.jitter(), .42 * self.stretch())
         lift = .15 * width if DESCENDERS & set(text) else 0
         written = self.put_word(0, text, text_color, self.jitter(), side * (.56 * self.ay - (self.ay - 1) * .1) - lift, width)
         self.truth.update(shapes=[shown], words=[written])
         if self.freely:
-            free_noun = self.free.thing(shape, color, pattern)
-            return self.named_background(self.free.both(free_noun, text, text_color if named else None, above), named)
-        phrase = say.word(text, text_color if named else None)
+            free_noun = self.free.thing(shape, shape_named, pattern)
+            return self.named_background(self.free.both(free_noun, text, named, above), named, shape_named)
+        phrase = say.word(text, named)
         if say.style == 'plain' or r.random() < .4:
             caption = f'{noun} {"above" if above else "below"} {phrase}' if r.random() < .7 else f'{phrase} {"below" if above else "above"} {noun}'
+        elif self.leaves_out and above and r.random() < .4:
+            caption = r.choice([f'{phrase} with {noun}', f'{phrase} and {noun}', f'{phrase} with {noun} above it', f'{phrase} and {noun} above'])
         elif above:
             caption = r.choice([f'{noun} with {phrase} below it', f'{noun} with {phrase} below', f'{noun} and {phrase} below it', f'{noun} over {phrase}', f'{phrase} under {noun}',
                                 f'{noun} and {phrase}', f'{noun} with {phrase}', f'{phrase} beneath {noun}', f'{noun} with {phrase} under it', f'{noun}, {phrase} below'])
         else:
             caption = r.choice([f'{noun} with {phrase} above it', f'{noun} with {phrase} above', f'{noun} under {phrase}', f'{phrase} over {noun}', f'{noun} and {phrase} above it'])
-        return self.named_background(caption, named)
+        return self.named_background(caption, named, shape_named)
 
-    def word_inside(self, shape, color):
+    def word_inside(self, shape, color, shape_named):
         text, text_color = self.text(2 if self.held else 1, 4), self.color_but(color)
+        named = text_color
+        if self.leaves_out and self.r.random() < .5:
+            text_color, named = contrast(color), None
         width = min(.36 if DESCENDERS & set(text) else .42, 1.1 / len(text))
         shown = self.put_shape(0, shape, color, 0, self.jitter(), self.jitter(), .82)
         written = self.put_word(0, text, text_color, self.row[SHAPE_AT[0] + 3], self.row[SHAPE_AT[0] + 4], width)
         self.truth.update(shapes=[shown], words=[written])
-        noun, phrase = self.say.a(self.say.noun(shape, color)), self.say.word(text, text_color)
+        noun, phrase = self.say.a(self.say.noun(shape, shape_named)), self.say.word(text, named)
         plain = self.say.style == 'plain' or self.r.random() < .6
-        return self.named_background(f'{phrase} inside {noun}' if plain else f'{noun} with {phrase} inside', True)
+        return self.named_background(f'{phrase} inside {noun}' if plain else f'{noun} with {phrase} inside', named, shape_named)
 
     def lines(self):
         r, say = self.r, self.say
         color, named = self.text_color()
         first, second = self.text(2), self.text(2)
-        other = self.color_but(self.background) if named and r.random() < .3 else color
+        other = self.color_but(self.background) if named is not None and r.random() < .3 else color
         hangs = DESCENDERS & set(first)
         width, y, x = min(.36 if hangs else .5, 1.78 * self.ax / max(len(first), len(second))), .38 * self.ay, self.jitter()
         self.truth['words'] = [self.put_word(0, first, color, x, -y, width), self.put_word(1, second, other, x, y, width)]
         if other != color:
-            return self.named_background(f'{say.word(first, color)} above {say.word(second, other)}', True)
+            return self.named_background(f'{say.word(first, color)} above {say.word(second, other)}', color, other)
         if self.freely:
-            return self.named_background(self.free.lines(first, second, color if named else None), named)
-        q1, q2, tint = say.quoted(first), say.quoted(second), f' in {say.color(color)}' if named else ''
+            return self.named_background(self.free.lines(first, second, named), named)
+        q1, q2, tint = say.quoted(first), say.quoted(second), '' if named is None else f' in {say.color(color)}'
         if say.style == 'plain' or r.random() < .35:
             caption = f'the words {q1} and {q2}{tint}'
         elif say.style == 'loose':
@@ -269,10 +312,11 @@ class Scenes:
                                 f'the words {q1} and {q2}{tint} on two lines', f'the text {q1} and {q2}{tint}'])
         return self.named_background(caption, named)
 
-    def named_background(self, caption, text_color_named):
-        """A text without a colour takes its colour from the background, which is then named unless text on the default one is black"""
-        default = plain_background(*[COLOR[x['color']] for x in self.truth['words'] + self.truth['shapes']])
-        return self.ground(caption, default if text_color_named or default in LIGHT else -1)
+    def named_background(self, caption, *named):
+        """named: the colours that the caption names, None for one that it leaves out. What has no colour takes it from the background, which is
+        then named unless it is a light default"""
+        default = plain_background(*named)
+        return self.ground(caption, default if None not in named or default in LIGHT else -1)
 
     def outside(self):
         r, say = self.r, self.say

@@ -3,10 +3,9 @@
     python train_dit.py SECONDS OUT_DIR TOKENIZER_JSON --vae MODEL_DIR [--gpus N] [--init MODEL_DIR] [--wait VAE_PT] ...
 
 Takes the VAE from MODEL_DIR (a diffusers folder), fills a pool of latents on every GPU (drawn, encoded and tokenised while training goes on) and writes
-OUT_DIR/ckpt.pt (averaged weights) every 45 s. --init continues from a model folder; its embedding is carried over to the new tokenizer. --wait: a vae.pt
-that another process is still training; everything is compiled meanwhile with the VAE of MODEL_DIR.
-A unix time in the file OUT_DIR/deadline, read again and again, takes the place of SECONDS. With OUT_DIR/checker.safetensors the held-out lists are
-scored at the end. Works on a CPU too (slowly; for tests)."""
+OUT_DIR/ckpt.pt (averaged weights) every 45 s and, unless another is waited for, that VAE as OUT_DIR/vae.pt. --init continues from a model folder; its
+embedding is carried over to the new tokenizer. --wait: a vae.pt that another process is still training; everything is compiled meanwhile with the VAE of
+MODEL_DIR. A unix time in the file OUT_DIR/deadline, read again and again, takes the place of SECONDS. Works on a CPU too (slowly; for tests)."""
 import argparse
 import json
 import math
@@ -221,6 +220,8 @@ def wait_for(path):
 def train(arguments):
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     vae, mean, std = load_vae(arguments.vae)
+    if RANK == 0 and not arguments.wait:
+        torch.save(dict(sd=vae.state_dict(), mean=mean, std=std), arguments.out + '/vae.pt')
     vae = vae.to(memory_format=torch.channels_last).eval().requires_grad_(False)
     pool = open_pool(arguments, vae, mean, std)
     pool.fill(1 if arguments.wait else arguments.start)
