@@ -15,6 +15,12 @@ size_t largest_fit(size_t size) { return size + size / 4; }
 
 }  // namespace
 
+/// Those in use and those returned count as in use of the pool.
+struct PoolReserve::Blocks {
+  std::multimap<size_t, void*> returned;
+  bool has_ended = false;
+};
+
 struct MemoryPool::State {
   struct Returned {
     void* data;
@@ -58,6 +64,17 @@ struct MemoryPool::State {
     return data;
   }
 
+  /// The same of the open reserve.
+  void* reuse_reserved(size_t& size) const {
+    if (!open) return nullptr;
+    const auto block = open->returned.lower_bound(size);
+    if (block == open->returned.end() || block->first > largest_fit(size)) return nullptr;
+    void* data = block->second;
+    size = block->first;
+    open->returned.erase(block);
+    return data;
+  }
+
   void count_as_used(size_t size) {
     in_use += size;
     most = std::max(most, in_use);
@@ -65,11 +82,27 @@ struct MemoryPool::State {
     most_held = std::max(most_held, in_use + kept);
   }
 
-  void put_back(void* data, size_t size) {
+  void put_back(void* data, size_t size, PoolReserve::Blocks* reserve) {
     const std::lock_guard lock(mutex);
+    if (reserve != nullptr && !reserve->has_ended) {
+      reserve->returned.emplace(size, data);
+      return;
+    }
+    keep(data, size);
+    make_room(0);
+  }
+
+  void keep(void* data, size_t size) {
     in_use -= size;
     kept += size;
     returned.emplace(size, Returned{data, ++clock});
+  }
+
+  void end(PoolReserve::Blocks& reserve) {
+    const std::lock_guard lock(mutex);
+    reserve.has_ended = true;
+    for (const auto& [size, data] : reserve.returned) keep(data, size);
+    reserve.returned.clear();
     make_room(0);
   }
 
@@ -80,6 +113,7 @@ struct MemoryPool::State {
   size_t kept = 0;  // in returned blocks
   std::multimap<size_t, Returned> returned;
   uint64_t clock = 0;
+  std::shared_ptr<PoolReserve::Blocks> open;
 };
 
 namespace {
@@ -88,10 +122,11 @@ namespace {
 template <class Pool>
 struct PooledBuffer final : Buffer {
   PooledBuffer(std::shared_ptr<Pool> owner, void* block, size_t size, size_t bytes_wanted)
-      : Buffer(block, bytes_wanted), pool(std::move(owner)), block_bytes(size) {}
-  ~PooledBuffer() override { pool->put_back(data, block_bytes); }
+      : Buffer(block, bytes_wanted), pool(std::move(owner)), reserve(pool->open), block_bytes(size) {}
+  ~PooledBuffer() override { pool->put_back(data, block_bytes, reserve.get()); }
 
   std::shared_ptr<Pool> pool;
+  std::shared_ptr<PoolReserve::Blocks> reserve;  // that was open; null: none
   size_t block_bytes;
 };
 
@@ -103,8 +138,10 @@ MemoryPool::MemoryPool(std::unique_ptr<BlockSource> source, size_t limit_bytes)
 std::shared_ptr<Buffer> MemoryPool::allocate(size_t bytes) {
   State& s = *state_;
   const std::lock_guard lock(s.mutex);
-  check(bytes <= s.room(), "out of memory: {} bytes are wanted, {} of {} are in use", bytes, s.in_use, s.limit);
   size_t size = s.source->block_size(bytes);
+  if (void* const reserved = s.reuse_reserved(size))
+    return std::make_shared<PooledBuffer<State>>(state_, reserved, size, bytes);
+  check(bytes <= s.room(), "out of memory: {} bytes are wanted, {} of {} are in use", bytes, s.in_use, s.limit);
   void* data = s.reuse(size);
   if (data == nullptr) {
     s.most_ever = std::max(s.most_ever, s.in_use + size);  // so that room can be made for it
@@ -161,6 +198,21 @@ void MemoryPool::release_unused() {
   const std::lock_guard lock(state_->mutex);
   state_->make_room_within(0, 0);
   state_->most_ever = state_->in_use;
+}
+
+PoolReserve::PoolReserve(MemoryPool& pool) : pool_(pool.state_), blocks_(std::make_shared<Blocks>()) {
+  const std::lock_guard lock(pool_->mutex);
+  pool_->open = blocks_;
+}
+
+PoolReserve::~PoolReserve() {
+  close();
+  pool_->end(*blocks_);
+}
+
+void PoolReserve::close() {
+  const std::lock_guard lock(pool_->mutex);
+  if (pool_->open == blocks_) pool_->open = nullptr;
 }
 
 }  // namespace inkstone

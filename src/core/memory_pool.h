@@ -39,8 +39,28 @@ class MemoryPool {
   void release_unused();
 
  private:
+  friend class PoolReserve;
   struct State;
   std::shared_ptr<State> state_;
+};
+
+/// Memory for work that will be done again in the very same places: what is allocated while it is open comes back to it
+/// alone, and nobody else gets it until it ends. One at a time is open.
+class PoolReserve {
+ public:
+  explicit PoolReserve(MemoryPool& pool);
+  /// What is still in use goes back to the pool when it is returned.
+  ~PoolReserve();
+  PoolReserve(const PoolReserve&) = delete;
+  PoolReserve& operator=(const PoolReserve&) = delete;
+
+  void close();
+
+  struct Blocks;
+
+ private:
+  std::shared_ptr<MemoryPool::State> pool_;
+  std::shared_ptr<Blocks> blocks_;
 };
 
 }  // namespace inkstone

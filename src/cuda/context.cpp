@@ -123,6 +123,19 @@ CudaContext::Fork::~Fork() {
   context_.held_.clear();
 }
 
+void CudaContext::begin_capture(std::vector<Tensor>& used) {
+  // Relaxed: the pool may still have to ask the driver for memory.
+  check_cuda(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeRelaxed), "recording work");
+  used_tables_ = &used;
+}
+
+cudaGraph_t CudaContext::end_capture() {
+  used_tables_ = nullptr;
+  cudaGraph_t graph = nullptr;
+  const bool whole = cudaStreamEndCapture(stream_, &graph) == cudaSuccess;
+  return whole ? graph : nullptr;
+}
+
 Tensor CudaContext::empty(const Shape& shape, DType type) {
   const Tensor made = {memory_.allocate(static_cast<size_t>(shape.count()) * size_of(type)), 0, shape, type};
   if (is_aside_) held_.push_back(made);
@@ -134,6 +147,7 @@ const int32_t* CudaContext::table(const std::vector<int32_t>& values) {
   if (known != tables_.end()) {
     tables_.splice(tables_.begin(), tables_, known);
   } else {
+    check(used_tables_ == nullptr, "recording work: a table that was not needed before");
     const Tensor copy = empty({static_cast<int64_t>(values.size())}, DType::i32);
     tables_.push_front({values, copy});
     if (tables_.size() > kTables) tables_.pop_back();
@@ -142,6 +156,7 @@ const int32_t* CudaContext::table(const std::vector<int32_t>& values) {
                "copying to the device");
     if (is_forked_) check_cuda(cudaStreamSynchronize(stream()), "copying to the device");  // the other may read it too
   }
+  if (used_tables_ != nullptr) used_tables_->push_back(tables_.front().copy);
   return tables_.front().copy.data<const int32_t>();
 }
 

@@ -45,6 +45,11 @@ class CudaContext {
     CudaContext& context_;
   };
 
+  /// From here on what is put into the stream is recorded instead of done, the tables that it uses go to `used`.
+  void begin_capture(std::vector<Tensor>& used);
+  /// The record, which is the caller's; null if the driver could not record something.
+  cudaGraph_t end_capture();
+
   MemoryPool& memory() { return memory_; }
   const MemoryPool& memory() const { return memory_; }
   Tensor empty(const Shape& shape, DType type);
@@ -52,6 +57,7 @@ class CudaContext {
   void multiply(const Product& product) { cublas_.multiply(product, stream(), workspaces_[is_aside_ ? 1 : 0]->data); }
 
   /// A copy of `values` on the device, kept for the next call with the same: sequences differ little between steps.
+  /// Throws Error while work with values of its own is recorded.
   const int32_t* table(const std::vector<int32_t>& values);
 
   bool narrow() const { return arithmetic_ != CudaArithmetic::f32; }
@@ -84,6 +90,7 @@ class CudaContext {
   Cublas cublas_;
   std::array<std::shared_ptr<Buffer>, 2> workspaces_;  // of products, for each stream
   std::list<Table> tables_;                            // the last used first
+  std::vector<Tensor>* used_tables_ = nullptr;         // while work is recorded
 };
 
 }  // namespace inkstone

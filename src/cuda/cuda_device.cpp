@@ -3,6 +3,7 @@
 #include "cuda/cuda_kernels.h"
 #include "cuda/fp8_layer.h"
 #include "cuda/joined_layer.h"
+#include "cuda/recording.h"
 #include "cuda/upload_slab.h"
 #include "cuda/views.h"
 
@@ -75,6 +76,10 @@ class CudaDevice final : public Device {
     return pinned_memory(context_, std::move(host));
   }
   std::unique_ptr<UploadSlab> upload_slab(size_t bytes) override { return make_upload_slab(context_, bytes); }
+
+  std::unique_ptr<Recording> record(std::span<const Tensor> inputs, const RecordedWork& work) override {
+    return record_work(context_, inputs, work);
+  }
 
   void wait() override { check_cuda(cudaStreamSynchronize(context_.stream()), "computing"); }
 

@@ -128,7 +128,8 @@ struct Machine::Parts {
       kernels = decorator.get();
     }
     if (options.profile) kernels = &profiler.emplace(*kernels, [this] { device->wait(); });
-    ops.emplace(*device, stop.emplace(*kernels));
+    const bool sees_all = decorator || options.profile || options.compare;
+    ops.emplace(*device, stop.emplace(*kernels), sees_all ? Ops::Replays::no : Ops::Replays::yes);
   }
 
   std::shared_ptr<HostMemory> memory = std::make_shared<HostMemory>();

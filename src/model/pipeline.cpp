@@ -1,5 +1,7 @@
 #include "model/pipeline.h"
 
+#include "ops/repeated.h"
+
 namespace inkstone {
 namespace {
 
@@ -30,12 +32,16 @@ Tensor Sampler::run(const Batch& batch, Tensor tokens, const std::function<void(
   const Conditioning condition = condition_batch(ops_, transformer_, batch);
   const int64_t drawn = batch.pictures() * batch.grid.tokens();
   const bool guided = !batch.negatives.empty();
+  const RecordedWork velocity_at = [&](std::span<const Tensor> in) {
+    const Tensor& at = in[0];
+    const Tensor x = guided ? ops_.concat_rows({at, at}) : at;  // both branches see the same latents
+    const Tensor velocity = transformer_.forward(ops_, x, condition, tables_, {.block = in[1], .head = in[2]});
+    return guided ? ops_.guide(velocity.rows(0, drawn), velocity.rows(drawn, 2 * drawn), scale_) : velocity;
+  };
+  Repeated velocity(ops_, velocity_at, transformer_.stays_in_place() ? steps() : 1);
   for (int64_t step = 0; step < steps(); ++step) {
     const StepRows rows = Transformer::rows_of_step(ops_, step, condition.txt_rows.count());
-    const Tensor x = guided ? ops_.concat_rows({tokens, tokens}) : tokens;  // both branches see the same latents
-    Tensor velocity = transformer_.forward(ops_, x, condition, tables_, rows);
-    if (guided) velocity = ops_.guide(velocity.rows(0, drawn), velocity.rows(drawn, 2 * drawn), scale_);
-    tokens = ops_.add_scaled(tokens, velocity, differences_.rows(step, step + 1));
+    tokens = ops_.add_scaled(tokens, velocity({tokens, rows.block, rows.head}), differences_.rows(step, step + 1));
     step_done();
   }
   return tokens;

@@ -116,6 +116,9 @@ class Transformer {
   Tensor forward(Ops& ops, const Tensor& tokens, const Conditioning& condition, const ModulationTables& tables,
                  const StepRows& rows) const;
 
+  /// Whether all calls of forward() read the same weights in the same places.
+  bool stays_in_place() const { return !weights_.block_source; }
+
   /// img_in, one block (text first; only the image after the last), and the output head: the parts of forward().
   Tensor embed_image(Ops& ops, const Tensor& tokens) const;
   struct Streams {

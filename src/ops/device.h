@@ -6,6 +6,7 @@
 #include <string>
 
 #include "ops/kernels.h"
+#include "ops/recording.h"
 #include "ops/upload_slab.h"
 
 namespace inkstone {
@@ -63,6 +64,10 @@ class Device : public WeightPlace {
   virtual std::shared_ptr<Buffer> pinned(std::shared_ptr<Buffer> host) { return host; }
   /// Memory to fill beside the work; nothing where the device reads host memory.
   virtual std::unique_ptr<UploadSlab> upload_slab(size_t /*bytes*/) { return nullptr; }
+
+  /// Work that was done once before on inputs of the same shapes, to be replayed; nothing where that is not possible or
+  /// there is too little memory for it. Tensors that it uses beside its inputs must stay where they are.
+  virtual std::unique_ptr<Recording> record(std::span<const Tensor> /*inputs*/, const RecordedWork&) { return nullptr; }
 
   /// Waits for all work, then gives a host tensor. The only call of a model that synchronises.
   virtual Tensor download(const Tensor& tensor) = 0;

@@ -17,9 +17,13 @@ struct Heads {
 /// are those of the method of the same name in Kernels.
 class Ops {
  public:
-  explicit Ops(Device& device) : Ops(device, device.kernels()) {}
+  /// Whether the device may replay work that it was told of before: then kernels do not see it again.
+  enum class Replays : uint8_t { no, yes };
+
+  explicit Ops(Device& device) : Ops(device, device.kernels(), Replays::yes) {}
   /// Runs `kernels`, usually a decorator of the device's own.
-  Ops(Device& device, Kernels& kernels) : device_(device), kernels_(kernels) {}
+  Ops(Device& device, Kernels& kernels, Replays replays = Replays::no)
+      : device_(device), kernels_(kernels), replays_(replays) {}
 
   Tensor embed(const Weight& table, const Tensor& ids);
   std::vector<Tensor> linear(const std::vector<LinearPart>& parts);
@@ -45,12 +49,18 @@ class Ops {
   Tensor upload(const Tensor& host) { return device_.upload(host); }
   Tensor download(const Tensor& tensor) { return device_.download(tensor); }
 
+  /// See Device::record().
+  std::unique_ptr<Recording> record(std::span<const Tensor> inputs, const RecordedWork& work) {
+    return replays_ == Replays::yes ? device_.record(inputs, work) : nullptr;
+  }
+
  private:
   Tensor empty(const Shape& shape);
   Tensor empty(const Shape& shape, DType dtype);
 
   Device& device_;
   Kernels& kernels_;
+  Replays replays_;
 };
 
 }  // namespace inkstone

@@ -50,5 +50,51 @@ TEST(MemoryPool, KnowsItsLimit) {
   EXPECT_EQ(MemoryPool(std::make_unique<FewBlocks>(kKilo), 5 * kKilo).limit(), 5 * kKilo);
 }
 
+TEST(PoolReserve, KeepsWhatCameFromItUntilItEnds) {
+  MemoryPool pool(std::make_unique<FewBlocks>(10 * kKilo), kNoLimit);
+  const void* first = nullptr;
+  {
+    PoolReserve reserve(pool);
+    auto buffer = pool.allocate(4 * kKilo);
+    first = buffer->data;
+    buffer.reset();
+    EXPECT_EQ(pool.allocate(4 * kKilo)->data, first) << "while it is open";
+    reserve.close();
+    EXPECT_NE(pool.allocate(4 * kKilo)->data, first);
+    EXPECT_EQ(pool.current(), 4 * kKilo) << "what it keeps is in use";
+  }
+  EXPECT_EQ(pool.current(), 0);
+  const auto a = pool.allocate(4 * kKilo), b = pool.allocate(4 * kKilo);
+  EXPECT_TRUE(a->data == first || b->data == first);
+}
+
+TEST(PoolReserve, TakesNothingBackThatCameFromElsewhere) {
+  MemoryPool pool(std::make_unique<FewBlocks>(10 * kKilo), kNoLimit);
+  auto before = pool.allocate(4 * kKilo);
+  const PoolReserve reserve(pool);
+  before.reset();
+  EXPECT_EQ(pool.current(), 0);
+}
+
+TEST(PoolReserve, ItsBuffersMayOutliveIt) {
+  MemoryPool pool(std::make_unique<FewBlocks>(10 * kKilo), kNoLimit);
+  std::shared_ptr<Buffer> buffer;
+  {
+    const PoolReserve reserve(pool);
+    buffer = pool.allocate(4 * kKilo);
+  }
+  EXPECT_EQ(pool.current(), 4 * kKilo);
+  buffer.reset();
+  EXPECT_EQ(pool.current(), 0);
+}
+
+TEST(PoolReserve, TheLimitCountsWhatItKeeps) {
+  MemoryPool pool(std::make_unique<FewBlocks>(10 * kKilo), 5 * kKilo);
+  PoolReserve reserve(pool);
+  pool.allocate(4 * kKilo).reset();
+  reserve.close();
+  EXPECT_THAT([&] { pool.allocate(2 * kKilo); }, ThrowsMessage<Error>(HasSubstr("out of memory")));
+}
+
 }  // namespace
 }  // namespace inkstone

@@ -4,10 +4,12 @@
 #include <gmock/gmock.h>
 
 #include "cuda/cuda_device.h"
+#include "engine/generation.h"
 #include "engine/job.h"
 #include "engine/session.h"
 #include "engine/tiny_model.h"
 #include "model/pipeline.h"
+#include "ops/interceptor.h"
 #include "why_no_fp8.h"
 
 namespace inkstone {
@@ -153,6 +155,41 @@ void expect_same_picture_streamed(EngineOptions options) {
 
 TEST_F(OnCudaTest, WhereverItsBlocksAreTheTransformerGivesTheSame) {
   expect_same_latents_wherever_blocks_are(options());
+}
+
+/// Lets no work be replayed.
+class SeesEveryOp final : public Interceptor {
+ public:
+  explicit SeesEveryOp(Kernels& next) : next_(next) {}
+
+ private:
+  void intercept(const Call& call) override { call.run(next_, call.out); }
+
+  Kernels& next_;
+};
+
+TEST_F(OnCudaTest, ReplayedStepsDrawTheSamePicture) {
+  Request request = small_request();
+  request.steps = 6;
+  request.negative_prompt = "a square";
+  request.cfg = 3;
+  Session replayed(options()), told(options(), [](Kernels&next) { return std::make_unique<SeesEveryOp>(next); });
+  const Result expected = generate(told, request, 0);
+  for (int call = 0; call < 2; ++call)
+    EXPECT_EQ(generate(replayed, request, 0).pictures[0].rgb, expected.pictures[0].rgb) << call;
+}
+
+TEST_F(OnCudaTest, AStopRequestIsHeardBetweenReplays) {
+  Engine engine = Engine::open(options());
+  Request request = small_request();
+  request.steps = 50;
+  std::stop_source stop;
+  request.stop = stop.get_token();
+  request.progress = [&](const Progress& progress) {
+    if (progress.stage == Stage::denoise && progress.step == 10) stop.request_stop();
+  };
+  EXPECT_THROW(engine.generate(request), Cancelled);
+  EXPECT_EQ(engine.generate(small_request()).pictures.size(), 1);
 }
 
 TEST_F(OnCudaTest, TheStreamedTextEncoderGivesTheSame) {

@@ -1,0 +1,89 @@
+#include "cuda/recording.h"
+
+#include <array>
+
+#include "cuda/cuda_error.h"
+
+namespace inkstone {
+namespace {
+
+/// Ends whatever way the work ends.
+class Capture {
+ public:
+  Capture(CudaContext& context, std::vector<Tensor>& used) : context_(context) { context.begin_capture(used); }
+  ~Capture() {
+    if (is_open_) take();
+    if (graph_ != nullptr) cudaGraphDestroy(graph_);
+  }
+  Capture(const Capture&) = delete;
+  Capture& operator=(const Capture&) = delete;
+
+  /// Null if the driver could not record it.
+  cudaGraph_t take() {
+    is_open_ = false;
+    return graph_ = context_.end_capture();
+  }
+
+ private:
+  CudaContext& context_;
+  bool is_open_ = true;
+  cudaGraph_t graph_ = nullptr;
+};
+
+class CudaRecording final : public Recording {
+ public:
+  CudaRecording(CudaContext& context, std::span<const Tensor> inputs) : context_(context), memory_(context.memory()) {
+    for (cudaEvent_t& e : done_) check_cuda(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "making an event");
+    for (const Tensor& input : inputs) inputs_.push_back(context.empty(input.shape(), input.dtype()));
+  }
+  ~CudaRecording() override {
+    cudaStreamSynchronize(context_.stream());
+    if (launch_ != nullptr) cudaGraphExecDestroy(launch_);
+    for (const cudaEvent_t e : done_) cudaEventDestroy(e);
+  }
+
+  bool record(const RecordedWork& work) {
+    Capture capture(context_, used_);
+    result_ = work(inputs_);
+    memory_.close();
+    const cudaGraph_t graph = capture.take();
+    return graph != nullptr && cudaGraphInstantiate(&launch_, graph, 0) == cudaSuccess;
+  }
+
+  Tensor replay(std::span<const Tensor> inputs) override {
+    // One replay is queued behind the one that runs: a stop request would not be heard behind more.
+    const cudaEvent_t done = done_[replays_++ % done_.size()];
+    check_cuda(cudaEventSynchronize(done), "computing");
+    const cudaStream_t stream = context_.stream();
+    for (size_t i = 0; i < inputs.size(); ++i)
+      check_cuda(cudaMemcpyAsync(inputs_[i].data<void>(), inputs[i].data<const void>(), inputs_[i].bytes(),
+                                 cudaMemcpyDeviceToDevice, stream),
+                 "replaying work");
+    check_cuda(cudaGraphLaunch(launch_, stream), "replaying work");
+    check_cuda(cudaEventRecord(done, stream), "replaying work");
+    return result_;
+  }
+
+ private:
+  CudaContext& context_;
+  PoolReserve memory_;
+  std::vector<Tensor> inputs_, used_;
+  Tensor result_;
+  cudaGraphExec_t launch_ = nullptr;
+  std::array<cudaEvent_t, 2> done_ = {};
+  size_t replays_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Recording> record_work(CudaContext& context, std::span<const Tensor> inputs, const RecordedWork& work) {
+  try {
+    auto recording = std::make_unique<CudaRecording>(context, inputs);
+    if (recording->record(work)) return recording;
+  } catch (const Error&) {  // queued op by op the work may need less memory; if not, it says so itself
+  }
+  cudaGetLastError();
+  return nullptr;
+}
+
+}  // namespace inkstone
