@@ -3,6 +3,7 @@
 #include "cuda/cuda_kernels.h"
 #include "cuda/fp8_layer.h"
 #include "cuda/joined_layer.h"
+#include "cuda/merged_layer.h"
 #include "cuda/recording.h"
 #include "cuda/upload_slab.h"
 #include "cuda/views.h"
@@ -17,7 +18,7 @@ size_t low_rank_bytes(std::span<const LinearPart> parts) {
   int64_t numbers = 0;
   for (const LinearPart& part : parts)
     for (const Slab& slab : part.layer->slabs)
-      for (const SideBranch& branch : slab.branches) numbers += part.x.dim(0) * (branch.rank() + cuda::kRoundedUnit);
+      for (const SideBranch& branch : slab.branches) numbers += part.x.dim(0) * branch.rank();
   return static_cast<size_t>(numbers) * sizeof(float);
 }
 
@@ -65,11 +66,16 @@ class CudaDevice final : public Device {
   void arrange_weights(Linear& layer) override { join_slabs(context_, layer); }
 
   void round_weights(Linear& layer) override {
-    if (context_.rounds() && suits_fp8(layer)) keep_in_fp8(context_, layer);
+    if (in_fp8(layer)) {
+      keep_in_fp8(context_, layer);
+    } else if (context_.narrow()) {
+      merge_branches(context_, layer);
+    }
   }
   std::optional<size_t> rounded_bytes(const Linear& layer) const override {
-    if (!context_.rounds() || !suits_fp8(layer)) return std::nullopt;
-    return fp8_bytes(layer);
+    if (in_fp8(layer)) return fp8_bytes(layer);
+    if (!context_.narrow() || !can_merge(layer)) return std::nullopt;
+    return merged_bytes(layer);
   }
 
   std::shared_ptr<Buffer> pinned(std::shared_ptr<Buffer> host) override {
@@ -84,6 +90,8 @@ class CudaDevice final : public Device {
   void wait() override { check_cuda(cudaStreamSynchronize(context_.stream()), "computing"); }
 
  private:
+  bool in_fp8(const Linear& layer) const { return context_.rounds() && suits_fp8(layer); }
+
   CudaContext context_;
   CudaKernels kernels_;
 };

@@ -1,9 +1,7 @@
 #include "cuda/fp8_layer.h"
 
-#include <algorithm>
-
-#include "core/rounding.h"
 #include "cuda/joined_layer.h"
+#include "cuda/merged_layer.h"
 #include "cuda/views.h"
 
 namespace inkstone {
@@ -32,37 +30,23 @@ bool is_plain(WeightFormat format) {
 
 bool has_row_scales(const Weight& w) { return w.format == WeightFormat::f8_e4m3 && (!w.scales || w.group == w.in); }
 
-/// Rows of codes and scales for a weight of any format.
-void round_weight(CudaContext& context, const Weight& w, const Tensor& codes, const Tensor& scales) {
-  if (has_row_scales(w)) {
+/// Rows of codes and scales for weights of any format.
+void round_slab(CudaContext& context, const Slab& slab, const Tensor& codes, const Tensor& scales) {
+  const Weight& w = slab.weight;
+  const bool changes = !slab.branches.empty();
+  if (has_row_scales(w) && !changes) {
     copy(context, codes, w.data);
     put_scales(context, scales, w);
     return;
   }
   Tensor dense = w.data;
-  if (!is_plain(w.format)) {
+  if (!is_plain(w.format) || changes) {
     dense = context.empty({w.out, w.in}, DType::f32);
     cuda::expand(output(dense), matrix(w), w.out, context.stream());
+    add_branches(context, dense, slab);
   }
   cuda::round_rows({codes.data<uint8_t>(), scales.data<float>()}, numbers(dense), Activation::none, w.out, w.in,
                    context.stream());
-}
-
-Tensor zeros(CudaContext& context, const Shape& shape, DType type) {
-  const Tensor made = context.empty(shape, type);
-  check_cuda(cudaMemsetAsync(made.data<void>(), 0, made.bytes(), context.stream()), "clearing weights");
-  return made;
-}
-
-Fp8Branch rounded_branch(CudaContext& context, const SideBranch& branch, int64_t column) {
-  const int64_t rank = branch.rank(), rows = round_up(rank, cuda::kRoundedUnit);
-  Fp8Branch made = {.codes = zeros(context, {rows, branch.down.in}, DType::f8_e4m3),
-                    .scales = zeros(context, {rows}, DType::f32),
-                    .up = dense(context, branch.up),
-                    .factor = branch.factor,
-                    .column = column};
-  round_weight(context, branch.down, made.codes.rows(0, rank), made.scales.rows(0, rank));
-  return made;
 }
 
 /// A weight that views rows of codes.
@@ -89,9 +73,6 @@ size_t fp8_bytes(const Linear& layer) {
   for (const Slab& slab : layer.slabs) {
     const int64_t out = slab.weight.out, in = slab.weight.in;
     bytes += out * (in + kBesideRow);
-    for (const SideBranch& branch : slab.branches)
-      bytes += round_up(branch.rank(), cuda::kRoundedUnit) * (in + static_cast<int64_t>(sizeof(float))) +
-               out * branch.rank() * static_cast<int64_t>(sizeof(bf16_t));
   }
   return static_cast<size_t>(bytes);
 }
@@ -106,8 +87,7 @@ const Fp8Layer& fp8_layer(CudaContext& context, const Linear& layer) {
     int64_t first = 0;
     for (const Slab& slab : layer.slabs) {
       const int64_t end = first + slab.weight.out;
-      round_weight(context, slab.weight, made->codes.rows(first, end), made->scales.rows(first, end));
-      for (const SideBranch& branch : slab.branches) made->branches.push_back(rounded_branch(context, branch, first));
+      round_slab(context, slab, made->codes.rows(first, end), made->scales.rows(first, end));
       first = end;
     }
     check_launch("rounding weights");
@@ -119,15 +99,10 @@ const Fp8Layer& fp8_layer(CudaContext& context, const Linear& layer) {
 void keep_in_fp8(CudaContext& context, Linear& layer) {
   const Fp8Layer& form = fp8_layer(context, layer);
   int64_t first = 0;
-  auto kept = form.branches.begin();
   for (Slab& slab : layer.slabs) {
     const int64_t end = first + slab.weight.out;
     slab.weight = view_of(form.codes, form.scales, first, end);
-    for (SideBranch& branch : slab.branches) {
-      branch.down = view_of(kept->codes, kept->scales, 0, branch.rank());
-      branch.up = dense_weight(kept->up);
-      ++kept;
-    }
+    slab.branches.clear();
     first = end;
   }
 }

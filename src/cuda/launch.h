@@ -59,6 +59,8 @@ void embed(float* out, const Matrix& table, const int32_t* ids, int64_t n, cudaS
 /// out (rows, in): the whole matrix.
 void expand(const Output& out, const Matrix& matrix, int64_t rows, cudaStream_t stream);
 void convert(const Output& out, const Numbers& x, int64_t count, cudaStream_t stream);
+/// out (bf16): each number rounded up or down with the chance that makes it right on average; the same on every run.
+void round_by_chance(void* out, const float* x, int64_t count, cudaStream_t stream);
 
 // Rows (norm.cu, rows.cu, round.cu).
 

@@ -25,29 +25,9 @@ Product product_of(const Tensor& x, const Tensor& codes, const Tensor& scales, c
           .d_stride = outs};
 }
 
-/// d (bf16) += what the side branches make of x in 8 bits. Rows of low rank are bf16.
-void add_branches(CudaContext& context, const Tensor& d, const Tensor& x, const Fp8Layer& layer) {
-  for (const Fp8Branch& branch : layer.branches) {
-    const Tensor low = context.empty({x.dim(0), branch.codes.dim(0)}, DType::bf16);
-    context.multiply(product_of(x, branch.codes, branch.scales, low));
-    const int64_t rank = branch.up.dim(1);
-    void* const columns = d.data<bf16_t>() + branch.column;
-    context.multiply({.type = DType::bf16,
-                      .rows = x.dim(0),
-                      .outs = branch.up.dim(0),
-                      .depth = rank,
-                      .x = {low.data<void>(), low.dim(1)},
-                      .w = {branch.up.data<void>(), rank},
-                      .d = {columns, DType::bf16},
-                      .d_stride = d.dim(1),
-                      .added = columns,
-                      .factor = branch.factor});
-  }
-}
-
 /// Whether gate and residual can be part of one product for each sequence, and gain by it.
-bool gates_inside(const Tensor& out, const Epilogue& e, const Fp8Layer& layer) {
-  if (!e.gate || !e.residual || e.activation != Activation::none || !layer.branches.empty()) return false;
+bool gates_inside(const Tensor& out, const Epilogue& e) {
+  if (!e.gate || !e.residual || e.activation != Activation::none) return false;
   if (out.dtype() != DType::f32 || e.residual.dtype() != DType::f32) return false;
   const Sequences& sequences = *e.gate.sequences;
   for (int64_t s = 0; s < sequences.count(); ++s)
@@ -89,7 +69,7 @@ void CudaKernels::linear_fp8(Tensor& out, const LinearPart& part) {
   const Epilogue& epilogue = part.epilogue;
   const Fp8Layer& layer = fp8_layer(context_, *part.layer);
   const Tensor x = part.x.dtype() == DType::f8_e4m3 ? part.x : rounded_copy(context_, part.x);
-  if (gates_inside(out, epilogue, layer)) return multiply_gated(context_, out, x, epilogue, layer);
+  if (gates_inside(out, epilogue)) return multiply_gated(context_, out, x, epilogue, layer);
   const bool changes = epilogue.activation != Activation::none || epilogue.gate || epilogue.residual;
   const bool rounds = uses_fp8(epilogue.feeds) && !epilogue.gate && !epilogue.residual;
   const bool narrow = epilogue.feeds != nullptr || part.layer->slabs.size() > 1;
@@ -97,12 +77,10 @@ void CudaKernels::linear_fp8(Tensor& out, const LinearPart& part) {
                          : narrow && !changes ? retyped(out, DType::bf16)
                                               : context_.empty(out.shape(), DType::bf16);
   Product main = product_of(x, layer.codes, layer.scales, product);
-  // GELU costs next to nothing inside the product; side branches are added to what comes before it.
-  const bool gelu = epilogue.activation == Activation::gelu_tanh && layer.branches.empty();
+  const bool gelu = epilogue.activation == Activation::gelu_tanh;  // costs next to nothing inside the product
   main.gelu = gelu;
   if (layer.bias) main.bias = layer.bias.data<void>();
   context_.multiply(main);
-  add_branches(context_, product, x, layer);
   const Activation activation = gelu ? Activation::none : epilogue.activation;
   const int64_t rows = out.dim(0), width = out.dim(1);
   if (rounds) {

@@ -54,6 +54,16 @@ TEST_F(CudaFp8Test, EveryFormatEqualsProductsOfRoundedNumbers) {
     }
 }
 
+TEST_F(CudaFp8Test, SideBranchesAreTakenInBeforeWeightsAreRounded) {
+  for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::affine4, WeightFormat::f8_e4m3}) {
+    Linear layer = tolerant(format, {48, 32}, 192, 3);
+    add_branches(layer, 2);
+    layer.slabs.back().branches.resize(1);
+    expect_as_rounded({{random_normal({20, 192}, 1), &layer}}, layout_of(format).name);
+    for (const Slab& slab : placed(layer).slabs) EXPECT_TRUE(slab.branches.empty());
+  }
+}
+
 TEST_F(CudaFp8Test, RoundingCostsWhatItMust) {
   for (const WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::affine4, WeightFormat::q4_k}) {
     const Linear layer = tolerant(format, {160}, 768, 3);

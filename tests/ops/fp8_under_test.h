@@ -2,6 +2,7 @@
 #pragma once
 #include <deque>
 
+#include "model/block_source.h"
 #include "ops/device_under_test.h"
 #include "why_no_fp8.h"
 
@@ -38,11 +39,27 @@ inline Tensor dense(const Weight& w) {
   return all;
 }
 
+/// A slab's matrix with its side branches added.
+inline Tensor merged(const Slab& slab) {
+  Tensor all = dense(slab.weight);
+  for (const SideBranch& branch : slab.branches) {
+    const Tensor up = dense(branch.up), down = dense(branch.down);
+    for (int64_t o = 0; o < up.dim(0); ++o)
+      for (int64_t i = 0; i < down.dim(1); ++i) {
+        double sum = 0;
+        for (int64_t r = 0; r < branch.rank(); ++r)
+          sum += double{up.data<float>()[o * branch.rank() + r]} * down.data<float>()[r * down.dim(1) + i];
+        all.data<float>()[o * down.dim(1) + i] += static_cast<float>(branch.factor * sum);
+      }
+  }
+  return all;
+}
+
 inline Linear as_rounded(const Linear& layer) {
   Linear rounded;
   for (const Slab& slab : layer.slabs) {
-    const bool stays = slab.weight.format == WeightFormat::f8_e4m3;
-    const Tensor numbers = dense(slab.weight);
+    const bool stays = slab.weight.format == WeightFormat::f8_e4m3 && slab.branches.empty();
+    const Tensor numbers = merged(slab);
     rounded.slabs.push_back({dense_weight(stays ? numbers : as_rounded(numbers)), slab.bias});
   }
   return rounded;
@@ -76,12 +93,8 @@ class Fp8Test : public testing::Test {
 
   /// A layer as a loader of models leaves it on the device.
   Linear placed(const Linear& host) {
-    Linear layer;
-    for (const Slab& slab : host.slabs) {
-      Weight w = slab.weight;
-      for (Tensor* t : {&w.data, &w.scales, &w.offsets}) *t = upload(*t);
-      layer.slabs.push_back({w, upload(slab.bias)});
-    }
+    Linear layer = host;
+    for_each_tensor(layer, [&](Tensor& tensor) { tensor = upload(tensor); });
     if (host.tolerance == nullptr) return layer;
     layer.tolerance = std::make_shared<Tolerance>();
     cuda_->round_weights(layer);

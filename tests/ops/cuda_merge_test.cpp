@@ -1,0 +1,88 @@
+// Side branches that the cuda device takes into bf16 weights.
+#include <gtest/gtest.h>
+
+#include "model/block_source.h"
+#include "ops/fp8_under_test.h"
+
+namespace inkstone {
+namespace {
+
+class CudaMergeTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (const std::string reason = why_no_cuda(); !reason.empty()) GTEST_SKIP() << reason;
+  }
+
+  static Linear placed(Device& device, const Linear& host) {
+    Linear layer = host;
+    for_each_tensor(layer, [&](Tensor& tensor) { tensor = device.upload(tensor); });
+    layer.tolerance = std::make_shared<Tolerance>();
+    device.arrange_weights(layer);
+    device.round_weights(layer);
+    return layer;
+  }
+
+  static Linear changed_layer(WeightFormat format, size_t branches) {
+    Linear layer = tolerant(format, {70, 42}, 256, 3);
+    add_branches(layer, branches);
+    return layer;
+  }
+};
+
+TEST_F(CudaMergeTest, TheLayerComputesWhatItDidWithBranches) {
+  const auto device = make_cuda_device();
+  Ops ops(*device);
+  for (const size_t branches : {1u, 3u}) {
+    const Linear layer = changed_layer(WeightFormat::bf16, branches), there = placed(*device, layer);
+    for (const Slab& slab : there.slabs) EXPECT_TRUE(slab.branches.empty());
+    const Tensor x = random_normal({50, 256}, 1);
+    const auto host = make_reference_device();
+    const Tensor expected = Ops(*host).linear(x, layer);
+    const Tensor got = to_f32(device->download(ops.linear(device->upload(x), there)));
+    EXPECT_LT(relative_l2(got, expected), 3 * kNarrowRounding) << branches;
+  }
+}
+
+TEST_F(CudaMergeTest, ChangesBelowTheLastDigitAreNotLost) {
+  const auto device = make_cuda_device();
+  Linear layer = {{{random_weight(WeightFormat::bf16, 512, 256, 3), {}}}};
+  layer.slabs[0].branches.push_back({random_weight(WeightFormat::f32, 1, 256, 4),
+                                     random_weight(WeightFormat::f32, 512, 1, 5), 1e-3f});  // weights are about 1/16
+  const Tensor before = dense(layer.slabs[0].weight), wanted = merged(layer.slabs[0]);
+  const Linear there = placed(*device, layer);
+  const Tensor after = to_f32(device->download(there.slabs[0].weight.data));
+  double along = 0, size = 0;
+  for (int64_t i = 0; i < before.count(); ++i) {
+    const double change = wanted.data<float>()[i] - before.data<float>()[i];
+    along += change * (after.data<float>()[i] - before.data<float>()[i]);
+    size += change * change;
+  }
+  EXPECT_NEAR(along / size, 1, 0.1);
+  EXPECT_LT(relative_l2(after, wanted), kNarrowRounding);
+}
+
+TEST_F(CudaMergeTest, GivesTheSameWeightsTwice) {
+  const auto device = make_cuda_device();
+  const Linear layer = changed_layer(WeightFormat::bf16, 2);
+  const auto weights = [&] { return values_of(to_f32(device->download(placed(*device, layer).slabs[0].weight.data))); };
+  EXPECT_EQ(weights(), weights());
+}
+
+TEST_F(CudaMergeTest, ExactArithmeticAndPackedWeightsKeepBranchesBeside) {
+  const auto count = [](Device& device, WeightFormat format) {
+    return placed(device, changed_layer(format, 2)).slabs[0].branches.size();
+  };
+  EXPECT_EQ(count(*make_cuda_device({.arithmetic = CudaArithmetic::f32}), WeightFormat::bf16), 2);
+  EXPECT_EQ(count(*make_cuda_device(), WeightFormat::affine4), 2);
+  EXPECT_EQ(count(*make_cuda_device(), WeightFormat::f32), 2);
+}
+
+TEST_F(CudaMergeTest, ThePlanKnowsWhatIsLeft) {
+  const auto device = make_cuda_device();
+  const Linear layer = changed_layer(WeightFormat::bf16, 1);
+  EXPECT_EQ(device->rounded_bytes(layer), bytes_of(layer.slabs[0].weight) + bytes_of(layer.slabs[1].weight));
+  EXPECT_EQ(device->rounded_bytes(tolerant(WeightFormat::bf16, {16}, 16, 1)), std::nullopt);
+}
+
+}  // namespace
+}  // namespace inkstone
