@@ -13,6 +13,7 @@ constexpr size_t kReserve = size_t{512} << 20;  // for what the driver and cuBLA
 constexpr size_t kSmall = size_t{1} << 20;      // up to here in units of kAlignment, from here on of kUnit
 constexpr size_t kAlignment = 512, kUnit = size_t{2} << 20;
 constexpr size_t kTables = 64;
+constexpr size_t kMostHeld = size_t{64} << 20;  // by work aside, such as expanded weights of a text's layers
 
 class CudaBlocks final : public BlockSource {
  public:
@@ -85,8 +86,10 @@ CudaContext::CudaContext(const CudaOptions& options)
       has_wgmma_(cuda::has_wgmma()),
       memory_(std::make_unique<CudaBlocks>(index_), options.memory_limit > 0 ? options.memory_limit : default_limit()),
       workspaces_{memory_.allocate(Cublas::kWorkspaceBytes), memory_.allocate(Cublas::kWorkspaceBytes)} {
-  for (cudaStream_t* s : {&stream_, &side_stream_, &copy_stream_})
-    check_cuda(cudaStreamCreateWithFlags(s, cudaStreamNonBlocking), "making a stream");
+  int least = 0, greatest = 0;  // what is aside fills what the rest leaves idle
+  check_cuda(cudaDeviceGetStreamPriorityRange(&least, &greatest), "asking for priorities");
+  for (const auto& [s, priority] : {std::pair(&stream_, greatest), {&side_stream_, least}, {&copy_stream_, greatest}})
+    check_cuda(cudaStreamCreateWithPriority(s, cudaStreamNonBlocking, priority), "making a stream");
   for (cudaEvent_t* e : {&forked_, &done_aside_})
     check_cuda(cudaEventCreateWithFlags(e, cudaEventDisableTiming), "making an event");
   check(!rounds() || cublas_.has_row_scales(workspaces_[0]->data),
@@ -104,23 +107,39 @@ CudaContext::~CudaContext() {
   for (const cudaEvent_t e : {forked_, done_aside_}) cudaEventDestroy(e);
 }
 
-cudaStream_t CudaContext::stream() const {
+cudaStream_t CudaContext::stream() {
   check_cuda(cudaSetDevice(index_), "choosing a device");
-  return is_aside_ ? side_stream_ : stream_;
+  if (is_aside_) return side_stream_;
+  if (is_forked_ && !stays_apart_) meet();
+  return stream_;
 }
 
-CudaContext::Fork::Fork(CudaContext& context) : context_(context) {
+CudaContext::Apart::Apart(CudaContext& context) : context_(context) {
+  if (context.held_bytes_ > kMostHeld) context.meet();
+  context.stays_apart_ = true;
   check_cuda(cudaEventRecord(context.forked_, context.stream()), "forking");
   check_cuda(cudaStreamWaitEvent(context.side_stream_, context.forked_), "forking");
   context.is_forked_ = true;
 }
 
-CudaContext::Fork::~Fork() {
-  context_.is_aside_ = context_.is_forked_ = false;
-  const bool joined = cudaEventRecord(context_.done_aside_, context_.side_stream_) == cudaSuccess &&
-                      cudaStreamWaitEvent(context_.stream_, context_.done_aside_) == cudaSuccess;
-  if (!joined) cudaDeviceSynchronize();  // whatever is wrong, the next op says it
-  context_.held_.clear();
+void CudaContext::meet() {
+  is_forked_ = false;
+  check_cuda(cudaEventRecord(done_aside_, side_stream_), "joining streams");
+  check_cuda(cudaStreamWaitEvent(stream_, done_aside_), "joining streams");
+  held_.clear();
+  made_aside_.clear();
+  held_bytes_ = 0;
+}
+
+void CudaContext::hold(const Tensor& made) {
+  held_.push_back(made.buffer());
+  made_aside_.insert(made.buffer().get());
+  held_bytes_ += made.bytes();
+}
+
+void CudaContext::meet_for(const std::vector<Tensor>& tensors) {
+  const auto was_made_aside = [&](const Tensor& t) { return t && made_aside_.contains(t.buffer().get()); };
+  if (is_forked_ && std::ranges::any_of(tensors, was_made_aside)) meet();
 }
 
 void CudaContext::begin_capture(std::vector<Tensor>& used) {
@@ -131,6 +150,10 @@ void CudaContext::begin_capture(std::vector<Tensor>& used) {
 
 cudaGraph_t CudaContext::end_capture() {
   used_tables_ = nullptr;
+  try {
+    stream();               // where all meets
+  } catch (const Error&) {  // the record is broken already
+  }
   cudaGraph_t graph = nullptr;
   const bool whole = cudaStreamEndCapture(stream_, &graph) == cudaSuccess;
   return whole ? graph : nullptr;
@@ -138,7 +161,7 @@ cudaGraph_t CudaContext::end_capture() {
 
 Tensor CudaContext::empty(const Shape& shape, DType type) {
   const Tensor made = {memory_.allocate(static_cast<size_t>(shape.count()) * size_of(type)), 0, shape, type};
-  if (is_aside_) held_.push_back(made);
+  if (is_aside_) hold(made);
   return made;
 }
 
@@ -157,6 +180,7 @@ const int32_t* CudaContext::table(const std::vector<int32_t>& values) {
     if (is_forked_) check_cuda(cudaStreamSynchronize(stream()), "copying to the device");  // the other may read it too
   }
   if (used_tables_ != nullptr) used_tables_->push_back(tables_.front().copy);
+  if (is_aside_) held_.push_back(tables_.front().copy.buffer());
   return tables_.front().copy.data<const int32_t>();
 }
 

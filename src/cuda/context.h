@@ -2,6 +2,7 @@
 #pragma once
 #include <array>
 #include <list>
+#include <set>
 #include <vector>
 
 #include "core/memory_pool.h"
@@ -21,21 +22,26 @@ class CudaContext {
 
   /// Where kernels go: what is put into it runs in order, so memory may be given back while kernels still use it. Makes
   /// the device this thread's current one.
-  cudaStream_t stream() const;
+  cudaStream_t stream();
   /// Where copies go that run beside it.
   cudaStream_t copy_stream() const { return copy_stream_; }
 
-  /// While it lives, what is put into the stream inside aside() runs beside what is put there otherwise; then all goes
-  /// on in order.
-  class Fork {
+  /// While it lives, what is put into the stream inside aside() runs beside what is put there otherwise, but after all
+  /// that was there before. The two meet when anything else is put into the stream, or what was made aside is wanted
+  /// there.
+  class Apart {
    public:
-    explicit Fork(CudaContext& context);
-    ~Fork();
-    Fork(const Fork&) = delete;
-    Fork& operator=(const Fork&) = delete;
+    explicit Apart(CudaContext& context);
+    ~Apart() { context_.stays_apart_ = context_.is_aside_ = false; }
+    Apart(const Apart&) = delete;
+    Apart& operator=(const Apart&) = delete;
 
+    /// Work that reads and makes these tensors. Nobody else gets their memory, or what it allocates, until both meet.
     template <class Work>
-    void aside(const Work& work) {
+    void aside(const Work& work, const std::vector<Tensor>& reads, const std::vector<Tensor>& makes) {
+      for (const Tensor& tensor : reads)
+        if (tensor) context_.held_.push_back(tensor.buffer());
+      for (const Tensor& tensor : makes) context_.hold(tensor);
       context_.is_aside_ = true;
       work();
       context_.is_aside_ = false;
@@ -44,6 +50,10 @@ class CudaContext {
    private:
     CudaContext& context_;
   };
+  /// Whether there is work aside that nobody has waited for.
+  bool is_forked() const { return is_forked_; }
+  /// Both meet now if one of the tensors was made aside.
+  void meet_for(const std::vector<Tensor>& tensors);
 
   /// From here on what is put into the stream is recorded instead of done, the tables that it uses go to `used`.
   void begin_capture(std::vector<Tensor>& used);
@@ -85,8 +95,13 @@ class CudaContext {
   MemoryPool memory_;
   cudaStream_t stream_ = nullptr, side_stream_ = nullptr, copy_stream_ = nullptr;
   cudaEvent_t forked_ = nullptr, done_aside_ = nullptr;
-  bool is_aside_ = false, is_forked_ = false;
-  std::vector<Tensor> held_;  // by work aside, until the streams meet again
+  void meet();
+  void hold(const Tensor& made);
+
+  bool is_aside_ = false, is_forked_ = false, stays_apart_ = false;
+  std::vector<std::shared_ptr<Buffer>> held_;  // by work aside, until the streams meet
+  size_t held_bytes_ = 0;                      // of what was made there
+  std::set<const Buffer*> made_aside_;
   Cublas cublas_;
   std::array<std::shared_ptr<Buffer>, 2> workspaces_;  // of products, for each stream
   std::list<Table> tables_;                            // the last used first

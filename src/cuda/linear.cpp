@@ -1,6 +1,6 @@
 #include <algorithm>
-#include <optional>
 
+#include "cuda/apart.h"
 #include "cuda/cuda_kernels.h"
 #include "cuda/joined_layer.h"
 #include "cuda/views.h"
@@ -127,15 +127,12 @@ void CudaKernels::linear(Tensor& out, const LinearPart& part) {
 
 void CudaKernels::linear(std::span<Tensor> out, std::span<const LinearPart> parts) {
   if (parts.empty()) return;
-  const auto rows = [](const LinearPart& part) { return part.x.dim(0); };
-  const auto largest = static_cast<size_t>(std::ranges::max_element(parts, {}, rows) - parts.begin());
-  std::optional<CudaContext::Fork> fork;
-  if (parts.size() > 1) fork.emplace(context_);
-  // The few rows of a text read as many weights as a picture's: that costs little beside the picture's arithmetic.
-  for (size_t p = 0; p < parts.size(); ++p)
-    if (p != largest) fork->aside([&] { linear(out[p], parts[p]); });
-  linear(out[largest], parts[largest]);
-  fork.reset();
+  std::vector<PartWork> works;
+  for (size_t p = 0; p < parts.size(); ++p) {
+    const Epilogue& e = parts[p].epilogue;
+    works.push_back({parts[p].x.dim(0), {parts[p].x, e.residual, e.gate.table, e.gate.row}, {out[p]}});
+  }
+  run_apart(context_, works, [&](size_t p) { linear(out[p], parts[p]); });
   check_launch("linear");
 }
 

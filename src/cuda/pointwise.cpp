@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "cuda/apart.h"
 #include "cuda/cuda_kernels.h"
 #include "cuda/views.h"
 
@@ -22,22 +23,35 @@ void CudaKernels::rms_norm(Tensor& out, const Tensor& x, const Tensor& weight, c
 }
 
 void CudaKernels::layer_norm_modulate(std::span<Tensor> out, std::span<const ModulatePart> parts, float eps) {
-  std::vector<cuda::ModulatedNorm> norms;
+  std::vector<cuda::ModulatedNorm> norms(parts.size());
+  std::vector<PartWork> works;
   for (size_t p = 0; p < parts.size(); ++p) {
     const ModulatePart& part = parts[p];
     const int64_t width = part.x.dim(1);
     const bool rounds = uses_fp8(part.feeds) && width <= cuda::kMaxRoundedNorm;
     out[p] = retyped(out[p], rounds ? DType::f8_e4m3 : context_.operand_or(out[p].dtype()));
-    norms.push_back({.rows = part.x.dim(0),
-                     .width = width,
-                     .out = output(out[p]),
-                     .rounded = rounds ? rounded(out[p]) : cuda::Rounded{},
-                     .x = numbers(part.x),
-                     .shift = row_vectors(context_, part.shift),
-                     .scale = row_vectors(context_, part.scale),
-                     .eps = eps});
+    norms[p] = {.rows = part.x.dim(0),
+                .width = width,
+                .out = output(out[p]),
+                .rounded = rounds ? rounded(out[p]) : cuda::Rounded{},
+                .x = numbers(part.x),
+                .eps = eps};
+    works.push_back(
+        {norms[p].rows, {part.x, part.shift.table, part.shift.row, part.scale.table, part.scale.row}, {out[p]}});
   }
-  cuda::layer_norm_modulate(norms.data(), static_cast<int>(norms.size()), context_.stream());
+  const auto place_vectors = [&](size_t p) {
+    norms[p].shift = row_vectors(context_, parts[p].shift);
+    norms[p].scale = row_vectors(context_, parts[p].scale);
+  };
+  if (context_.is_forked()) {
+    run_apart(context_, works, [&](size_t p) {
+      place_vectors(p);
+      cuda::layer_norm_modulate(&norms[p], 1, context_.stream());
+    });
+  } else {
+    for (size_t p = 0; p < parts.size(); ++p) place_vectors(p);
+    cuda::layer_norm_modulate(norms.data(), static_cast<int>(norms.size()), context_.stream());
+  }
   check_launch("layer_norm_modulate");
 }
 
