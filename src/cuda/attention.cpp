@@ -73,6 +73,7 @@ void CudaKernels::flash_attention(std::span<Tensor> out, const Qkv& in, bool cau
   cuda::FlashAttention a = {.q = in.q.data<void>(),
                             .k = in.k.data<void>(),
                             .v = in.v.data<void>(),
+                            .rows = in.q.dim(0),
                             .tiles = reinterpret_cast<const cuda::Tile*>(context_.table(as_words(tiles))),
                             .tile_count = static_cast<int32_t>(tiles.size()),
                             .heads = static_cast<int32_t>(in.q.dim(1)),

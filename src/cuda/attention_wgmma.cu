@@ -1,8 +1,9 @@
-// Flash attention with Hopper's instructions, for heads of 128. One warpgroup copies keys and values, two multiply,
-// each 64 queries. A warpgroup's next scores and its last weights times values run while it computes weights; the ideas
-// are FlashAttention-3's (Shah et al. 2024).
+// Flash attention with Hopper's instructions, for heads of 128. One thread copies keys and values, two warpgroups
+// multiply, each 64 queries that it holds in registers. A warpgroup's next scores and its last weights times values run
+// while it computes weights; the ideas are FlashAttention-3's (Shah et al. 2024).
 #include "cuda/numbers.cuh"
 #include "cuda/tensor_core.cuh"
+#include "cuda/tensor_map.h"
 #include "cuda/wgmma.cuh"
 
 namespace inkstone::cuda {
@@ -12,42 +13,29 @@ constexpr int kWidth = 128;
 constexpr int kGroup = 128;  // threads of a warpgroup
 constexpr int kAttendThreads = 3 * kGroup;
 constexpr int kStages = 3;
-constexpr uint32_t kPanel = 128 * 128;  // bytes of 64 columns of a block; blocks of queries and keys have 128 rows
+constexpr int kPanelWidth = 64, kKeys = 128;  // of a block; there are as many queries
+constexpr uint32_t kPanel = kKeys * kPanelWidth * 2;
 constexpr uint32_t kBlockBytes = 2 * kPanel;
 constexpr int kSharedBytes = (1 + 2 * kStages) * kBlockBytes + 1024;  // and room to align
 
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+struct Maps {
+  CUtensorMap q, k, v;
+};
 
-constexpr int kKeys = 128;  // of a block
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 /// A block of 128 rows as `describe` wants it.
 struct Block {
   uint32_t base;
 
-  /// By one warpgroup: rows from global memory, zeros behind the last. Attention waits for these copies, so whole
-  /// blocks take few instructions.
-  __device__ void fill(const __nv_bfloat16* from, int64_t stride, int present) const {
-    constexpr int kChunks = kWidth / 8, kRows = kGroup / kChunks;
-    static_assert(kRows == 8, "rows of a thread are alike in the places of their chunks");
-    const int chunk = threadIdx.x % kChunks, first = threadIdx.x % kGroup / kChunks;
-    const __nv_bfloat16* source = from + first * stride + chunk * 8;
-    uint32_t to = base + chunk / 8 * kPanel + first * 128 + (chunk % 8 ^ first) * 16;
-    const int64_t step = kRows * stride;
-    if (present >= kKeys) {
-#pragma unroll
-      for (int i = 0; i < kKeys / kRows; ++i, source += step) copy_async(to + i * kRows * 128, source, true);
-    } else {
-#pragma unroll 4
-      for (int i = 0; i < kKeys / kRows; ++i, source += step) {
-        const bool inside = first + i * kRows < present;
-        copy_async(to + i * kRows * 128, inside ? source : from, inside);
-      }
-    }
+  /// Rows of a head's columns. Behind the last key lie others' numbers or zeros.
+  __device__ void fill(const CUtensorMap& from, int column, int row, const Barrier& full) const {
+    full.arrive_expecting(kBlockBytes);
+    for (uint32_t panel = 0; panel < 2; ++panel)
+      copy_box(base + panel * kPanel, from, full, column + static_cast<int>(panel) * kPanelWidth, row);
   }
   /// For a product over 16 columns from `step` * 16 on.
-  __device__ uint64_t columns(int step, int first_row) const {
-    return describe(base + step / 4 * kPanel + first_row * 128 + step % 4 * 32, 16);
-  }
+  __device__ uint64_t columns(int step) const { return describe(base + step / 4 * kPanel + step % 4 * 32, 16); }
   /// For a product over 16 rows from `step` * 16 on.
   __device__ uint64_t rows(int step) const { return describe(base + step * 16 * 128, kPanel); }
 };
@@ -81,24 +69,17 @@ struct Span {
         blocks((end - begin + kKeys - 1) / kKeys) {}
 };
 
-__device__ void copy_blocks(const FlashAttention& a, const Tile& tile, const Stage& stage, int head) {
+__device__ void copy_blocks(const FlashAttention& a, const Maps& maps, const Tile& tile, const Stage& stage, int head) {
   const Span span(a, tile);
-  const int64_t q_stride = int64_t{a.heads} * kWidth, stride = int64_t{a.kv_heads} * kWidth;
-  const int64_t column = int64_t{head / (a.heads / a.kv_heads)} * kWidth;
-  stage.q().fill(static_cast<const __nv_bfloat16*>(a.q) + tile.query * q_stride + head * kWidth, q_stride,
-                 tile.queries);
-  stage.full_q().arrive_after_copies();
+  const int column = head / (a.heads / a.kv_heads) * kWidth;
+  stage.q().fill(maps.q, head * kWidth, tile.query, stage.full_q());
   for (int i = 0; i < span.blocks; ++i) {
     const int first = span.begin + i * kKeys;
-    const auto copy = [&](const void* from, const Block& to, const Barrier& free, const Barrier& full) {
-      free.wait(1 - phase(i));
-      to.fill(static_cast<const __nv_bfloat16*>(from) + first * stride + column, stride, span.end - first);
-      full.arrive_after_copies();
-    };
-    copy(a.k, stage.k(i), stage.free_k(i), stage.full_k(i));
-    copy(a.v, stage.v(i), stage.free_v(i), stage.full_v(i));
+    stage.free_k(i).wait(1 - phase(i));
+    stage.k(i).fill(maps.k, column, first, stage.full_k(i));
+    stage.free_v(i).wait(1 - phase(i));
+    stage.v(i).fill(maps.v, column, first, stage.full_v(i));
   }
-  wait_copies<0>();
 }
 
 /// Scores become weights; what was summed before must be weakened by `weaken`. A lane has rows g and g + 8.
@@ -135,20 +116,35 @@ __device__ void pack(uint32_t (&weights)[32], const Accumulator& scores) {
   for (int i = 0; i < 32; ++i) weights[i] = pack_bf16(scores[2 * i], scores[2 * i + 1]);
 }
 
-__device__ void begin_scores(Accumulator& scores, const Stage& stage, int i, int first_row) {
+/// A warpgroup's queries as the left operand of products.
+struct Queries {
+  uint32_t held[32];
+
+  __device__ Queries(const Block& block, int first_row) {
+    const int row = first_row + threadIdx.x % kGroup / kWarp * 16 + threadIdx.x % 16;
+#pragma unroll
+    for (int step = 0; step < kWidth / 16; ++step) {
+      const int chunk = step % 4 * 2 + threadIdx.x % kWarp / 16;
+      uint32_t part[4];
+      load_matrices(part, block.base + step / 4 * kPanel + row * 128 + (chunk ^ row % 8) * 16);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) held[4 * step + i] = part[i];
+    }
+  }
+};
+
+__device__ void begin_scores(Accumulator& scores, const Queries& queries, const Stage& stage, int i) {
   stage.full_k(i).wait(phase(i));
-  publish_to_products();
   pin(scores);
   begin_products();
 #pragma unroll
   for (int step = 0; step < kWidth / 16; ++step)
-    multiply_async(scores, stage.q().columns(step, first_row), stage.k(i).columns(step, 0), step > 0);
+    multiply_async(scores, queries.held + 4 * step, stage.k(i).columns(step), step > 0);
   commit_products();
 }
 
 __device__ void begin_sum(Accumulator& out, const uint32_t (&weights)[32], const Stage& stage, int i) {
   stage.full_v(i).wait(phase(i));
-  publish_to_products();
   pin(out);
   begin_products();
 #pragma unroll
@@ -213,16 +209,17 @@ __device__ void multiply_blocks(const FlashAttention& a, const Tile& tile, const
   };
 
   stage.full_q().wait(0);
+  const Queries queries(stage.q(), first_row);
   Turns turns(threadIdx.x / kGroup, span.blocks);
   turns.wait();
-  begin_scores(scores, stage, 0, first_row);
+  begin_scores(scores, queries, stage, 0);
   turns.end();
   wait_products<0>();
   finish_scores(0);
   pack(weights, scores);
   for (int i = 1; i < span.blocks; ++i) {
     turns.wait();
-    begin_scores(scores, stage, i, first_row);
+    begin_scores(scores, queries, stage, i);
     begin_sum(out, weights, stage, i - 1);
     turns.end();
     wait_products<1>();
@@ -243,7 +240,7 @@ __device__ void multiply_blocks(const FlashAttention& a, const Tile& tile, const
 #endif
 
 __global__ void __launch_bounds__(kAttendThreads, 1)
-    attend_hopper(const __grid_constant__ FlashAttention a, float factor) {
+    attend_hopper(const __grid_constant__ FlashAttention a, const __grid_constant__ Maps maps, float factor) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ uint8_t memory[];
   __shared__ uint64_t barriers[kBarriers];
@@ -252,17 +249,18 @@ __global__ void __launch_bounds__(kAttendThreads, 1)
   if (threadIdx.x == 0) {
     constexpr int kReaders = 2 * kGroup / kWarp;
     for (int i = 0; i < kStages; ++i) {
-      stage.full_k(i).init(kGroup);
-      stage.full_v(i).init(kGroup);
+      stage.full_k(i).init(1);
+      stage.full_v(i).init(1);
       stage.free_k(i).init(kReaders);
       stage.free_v(i).init(kReaders);
     }
-    stage.full_q().init(kGroup);
+    stage.full_q().init(1);
+    publish_barriers();
   }
   __syncthreads();
   if (threadIdx.x < kGroup) {
     leave_registers<40>();
-    copy_blocks(a, tile, stage, blockIdx.y);
+    if (threadIdx.x == 0) copy_blocks(a, maps, tile, stage, blockIdx.y);
   } else {
     take_registers<232>();
     multiply_blocks(a, tile, stage, blockIdx.y, factor);
@@ -278,7 +276,12 @@ void attention_wgmma(const FlashAttention& a, cudaStream_t stream) {
   constexpr float kLog2E = 1.4426950408889634f;
   const float factor = kLog2E / sqrtf(static_cast<float>(kWidth));
   const dim3 grid(static_cast<unsigned>(a.tile_count), static_cast<unsigned>(a.heads));
-  attend_hopper<<<grid, kAttendThreads, kSharedBytes, stream>>>(a, factor);
+  const auto map = [&](const void* data, int64_t width) {
+    return tensor_map({data, {width, a.rows, 1, 1}, {kPanelWidth, kKeys, 1, 1}});
+  };
+  const int64_t q_width = int64_t{a.heads} * kWidth, kv_width = int64_t{a.kv_heads} * kWidth;
+  const Maps maps = {map(a.q, q_width), map(a.k, kv_width), map(a.v, kv_width)};
+  attend_hopper<<<grid, kAttendThreads, kSharedBytes, stream>>>(a, maps, factor);
 }
 
 bool has_wgmma() {

@@ -164,6 +164,7 @@ constexpr int kTileQueries = 128;
 constexpr int kMaxFlashWidth = 128;
 struct FlashAttention {
   const void *q = nullptr, *k = nullptr, *v = nullptr;  // (n, heads, c), (n, kv_heads, c) twice
+  int64_t rows = 0;                                     // n
   void* out[kMaxStreams] = {};                          // bf16 (rows, heads * c) each
   const Tile* tiles = nullptr;
   int32_t tile_count = 0;

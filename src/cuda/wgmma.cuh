@@ -1,6 +1,7 @@
 // Hopper's products of a warpgroup (PTX ISA: wgmma.mma_async, mbarrier), for bf16 operands and 128 columns.
 #pragma once
 #include <cstdint>
+#include <cuda.h>
 
 namespace inkstone::cuda {
 
@@ -31,21 +32,22 @@ __device__ inline uint64_t describe(uint32_t address, uint32_t panels) {
   "%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58," \
   "%59,%60,%61,%62,%63}"
 
-/// d = a bᵀ (+ d if `add`), both operands in shared memory, 16 numbers of each row.
-__device__ inline void multiply_async(Accumulator& d, uint64_t a, uint64_t b, bool add) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " INKSTONE_REGISTERS ", %64, %65, p, 1, 1, 0, 0;\n}"
-      : INKSTONE_SIXTY_FOUR(d)
-      : "l"(a), "l"(b), "r"(static_cast<int>(add)));
-}
-
 /// d += a b, with a in registers and 16 rows of b in shared memory.
 __device__ inline void multiply_async(Accumulator& d, const uint32_t* a, uint64_t b) {
   asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " INKSTONE_REGISTERS
                ", {%64,%65,%66,%67}, %68, 1, 1, 1, 1;"
                : INKSTONE_SIXTY_FOUR(d)
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+/// d = a bᵀ (+ d if `add`), with a in registers.
+__device__ inline void multiply_async(Accumulator& d, const uint32_t* a, uint64_t b, bool add) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " INKSTONE_REGISTERS
+      ", {%64,%65,%66,%67}, %68, p, 1, 1, 0;\n}"
+      : INKSTONE_SIXTY_FOUR(d)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)));
 }
 
 /// d += a bᵀ over 96 columns, both operands in shared memory, 16 numbers of each row.
@@ -83,9 +85,11 @@ struct Barrier {
   __device__ void arrive() const {
     asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(address) : "memory");
   }
-  /// Arrives when all copies that this thread began are done.
-  __device__ void arrive_after_copies() const {
-    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(address) : "memory");
+  /// Arrives; the phase ends when so many bytes have been copied as well.
+  __device__ void arrive_expecting(uint32_t bytes) const {
+    asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.expect_tx.shared.b64 state, [%0], %1;\n}" ::"r"(address),
+                 "r"(bytes)
+                 : "memory");
   }
   /// Until the phase of this parity has ended.
   __device__ void wait(int parity) const {
@@ -99,6 +103,19 @@ struct Barrier {
 
 /// Orders ordinary writes to shared memory before the products that read it.
 __device__ inline void publish_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+/// Lets copies see barriers that this thread made.
+__device__ inline void publish_barriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+
+/// Copies the box of a tensor that begins at these coordinates into shared memory (PTX ISA: cp.async.bulk.tensor).
+__device__ inline void copy_box(uint32_t to, const CUtensorMap& map, const Barrier& full, int x0, int x1, int x2 = 0,
+                                int x3 = 0) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5}], "
+      "[%6];" ::"r"(to),
+      "l"(&map), "r"(x0), "r"(x1), "r"(x2), "r"(x3), "r"(full.address)
+      : "memory");
+}
 
 template <int kRegisters>
 __device__ void take_registers() {

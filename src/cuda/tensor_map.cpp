@@ -1,0 +1,47 @@
+#include "cuda/tensor_map.h"
+
+#include <cuda_runtime_api.h>
+
+#include "core/error.h"
+
+namespace inkstone::cuda {
+namespace {
+
+/// The driver's function; a program that links the driver would not start without it.
+auto encoder() {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found = {};
+#if CUDART_VERSION >= 12050
+  constexpr unsigned kSince = 12000;
+  const cudaError_t status =
+      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, kSince, cudaEnableDefault, &found);
+#else
+  const cudaError_t status = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found);
+#endif
+  check(status == cudaSuccess && function != nullptr, "device cuda: the driver has no cuTensorMapEncodeTiled");
+  return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
+}
+
+}  // namespace
+
+CUtensorMap tensor_map(const BoxedTensor& tensor) {
+  static const auto encode = encoder();
+  constexpr cuuint32_t kRank = 4;
+  std::array<cuuint64_t, kRank> sizes = {}, strides = {};
+  std::array<cuuint32_t, kRank> box = {}, every = {1, 1, 1, 1};
+  cuuint64_t stride = 2;
+  for (size_t i = 0; i < kRank; ++i) {
+    sizes[i] = static_cast<cuuint64_t>(tensor.sizes[i]);
+    box[i] = static_cast<cuuint32_t>(tensor.box[i]);
+    strides[i] = stride *= sizes[i];  // in bytes, of the next dimension
+  }
+  CUtensorMap map = {};
+  const CUresult status =
+      encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, kRank, const_cast<void*>(tensor.data), sizes.data(),
+             strides.data(), box.data(), every.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  check(status == CUDA_SUCCESS, "device cuda: the driver describes no tensor: status {}", static_cast<int>(status));
+  return map;
+}
+
+}  // namespace inkstone::cuda

@@ -1,0 +1,17 @@
+// Descriptions of tensors for Hopper's copies of boxes (CUDA driver API: cuTensorMapEncodeTiled).
+#pragma once
+#include <array>
+#include <cuda.h>
+
+namespace inkstone::cuda {
+
+/// bf16 numbers of up to four dimensions, the fastest first and without gaps, copied in boxes whose rows of 64 numbers
+/// lie as `describe` of wgmma.cuh wants them. What lies outside of the tensor reads as zeros.
+struct BoxedTensor {
+  const void* data = nullptr;
+  std::array<int64_t, 4> sizes = {1, 1, 1, 1};
+  std::array<int32_t, 4> box = {1, 1, 1, 1};
+};
+CUtensorMap tensor_map(const BoxedTensor& tensor);
+
+}  // namespace inkstone::cuda
