@@ -153,13 +153,15 @@ void block(benchmark::State& state, RandomFormat format, bool int8) {
 BlockRun with_lora(BlockRun run, RandomWeights& random, int64_t rank) {
   BlockWeights& block = run.weights.blocks[0];
   for (StreamWeights* stream : {&block.txt, &block.img})
-    for (Linear* layer : {&stream->qkv, &stream->out, &stream->up, &stream->down})
+    for (Linear* layer : {&stream->qkv, &stream->out, &stream->up, &stream->down}) {
+      layer->tolerance = std::make_shared<Tolerance>();  // of its own: the other's would lack the branches
       for (Slab& slab : layer->slabs) {
         const auto half = [&](int64_t out, int64_t in) {
           return random.linear({{"half", out}}, in, Bias::absent).slabs.front().weight;
         };
         slab.branches.push_back({half(rank, slab.weight.in), half(slab.weight.out, rank)});
       }
+    }
   return run;
 }
 

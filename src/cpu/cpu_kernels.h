@@ -65,9 +65,9 @@ class CpuKernels final : public Kernels {
                                          LowRank& low);
   /// (rows, rank) of a branch beside a layer that multiplies x, still to be multiplied.
   static Tensor add_low_rank(const LeftMatrix& x, int64_t rows, const SideBranch& branch, LowRank& low);
-  /// The same in 8 bits, in `memory` that it makes.
-  static Int8Rows add_low_rank(const Int8Term& layer, int64_t rows, const SideBranch& branch, Tensor& memory,
-                               LowRank& low);
+  /// The same in 8 bits, in `memory` that it makes: the term to add to the layer's. `kept` may be null.
+  static Int8Term add_low_rank(const Int8Term& layer, int64_t rows, const SideBranch& branch,
+                               const Int8Slab::Branch* kept, Tensor& memory, LowRank& low);
   void multiply(const LowRank& low);
   /// Whether a result that feeds `layer` is written in 8 bits.
   bool rounds_for(const Linear* layer, const Tensor& out) const;

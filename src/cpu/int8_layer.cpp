@@ -19,11 +19,16 @@ const Int8Layer& Int8Layers::of(const Linear& layer) {
 }
 
 /// As much again as may be kept must stay available, for what other parts of the program have yet to allocate.
-std::vector<Int8Packed> Int8Layers::pack(const Linear& layer, const Int8Factors& factors) {
+std::vector<Int8Slab> Int8Layers::pack(const Linear& layer, const Int8Factors& factors) {
   const size_t bytes = packed_bytes(layer);
-  std::vector<Int8Packed> packed;
+  std::vector<Int8Slab> packed;
   if (memory_.current() + bytes > keep_bytes_ || available_memory() < keep_bytes_ + bytes) return packed;
-  for (const Slab& slab : layer.slabs) packed.push_back(pack(slab.weight, factors));
+  for (const Slab& slab : layer.slabs) {
+    Int8Slab& kept = packed.emplace_back();
+    kept.weight = pack(slab.weight, &factors);
+    for (const SideBranch& branch : slab.branches)
+      kept.branches.push_back({pack(branch.down, &factors), pack(branch.up, nullptr)});
+  }
   return packed;
 }
 
@@ -38,7 +43,10 @@ size_t Int8Layers::bytes_of(std::span<const Linear* const> layers, size_t room) 
 
 size_t Int8Layers::packed_bytes(const Linear& layer) const {
   size_t bytes = 0;
-  for (const Slab& slab : layer.slabs) bytes += packed_bytes(slab.weight);
+  for (const Slab& slab : layer.slabs) {
+    bytes += packed_bytes(slab.weight);
+    for (const SideBranch& branch : slab.branches) bytes += packed_bytes(branch.down) + packed_bytes(branch.up);
+  }
   return bytes;
 }
 
@@ -50,7 +58,7 @@ size_t Int8Layers::packed_bytes(const Weight& w) const {
   return static_cast<size_t>(bytes);
 }
 
-Int8Packed Int8Layers::pack(const Weight& w, const Int8Factors& factors) {
+Int8Packed Int8Layers::pack(const Weight& w, const Int8Factors* factors) {
   const Int8Ops& int8 = functions_.int8;
   const int64_t depth = panel_depth(int8, w.in);
   Int8Packed packed = {.memory = memory_.allocate(packed_bytes(w))};
@@ -59,7 +67,7 @@ Int8Packed Int8Layers::pack(const Weight& w, const Int8Factors& factors) {
     packed.panels.emplace_back(int8, PanelRange{0, w.out, begin, std::min(begin + depth, w.in)}, to);
     to += Int8Panel::bytes(int8, w.out, packed.panels.back().range().depth());
   }
-  const Int8Packer packer(functions_, w, &factors);
+  const Int8Packer packer(functions_, w, factors);
   WorkerScratch rooms(pool_.threads());
   const int64_t strips = divide_up(w.out, strip_width(int8));
   pool_.run(strips * static_cast<int64_t>(packed.panels.size()), [&](int64_t task, int worker) {

@@ -13,9 +13,18 @@ struct Int8Packed {
   std::vector<Int8Panel> panels;  ///< of all outputs, one for each panel_depth() inputs
 };
 
+/// A slab rounded with its side branches: they are small, but rounding them takes as long as multiplying with them.
+struct Int8Slab {
+  struct Branch {
+    Int8Packed down, up;
+  };
+  Int8Packed weight;
+  std::vector<Branch> branches;
+};
+
 struct Int8Layer final : DeviceForm {
   Int8Factors factors;
-  std::vector<Int8Packed> packed;  ///< of each slab; none: they are rounded again in every product
+  std::vector<Int8Slab> packed;  ///< none: they are rounded again in every product
 };
 
 /// Makes layers, and keeps their rounded weights while there is memory for it. Results do not depend on that.
@@ -32,8 +41,8 @@ class Int8Layers {
   size_t bytes_of(std::span<const Linear* const> layers, size_t room) const;
 
  private:
-  std::vector<Int8Packed> pack(const Linear& layer, const Int8Factors& factors);
-  Int8Packed pack(const Weight& weight, const Int8Factors& factors);
+  std::vector<Int8Slab> pack(const Linear& layer, const Int8Factors& factors);
+  Int8Packed pack(const Weight& weight, const Int8Factors* factors);
   size_t packed_bytes(const Linear& layer) const;
   size_t packed_bytes(const Weight& weight) const;
 

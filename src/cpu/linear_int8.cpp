@@ -44,8 +44,8 @@ Int8Rows CpuKernels::rounded(const Tensor& x, const Int8Factors& factors, Tensor
 }
 
 /// Rounded again, for the branch's second matrix: what that costs is small beside the sums that the branch adds to.
-Int8Rows CpuKernels::add_low_rank(const Int8Term& layer, int64_t rows, const SideBranch& branch, Tensor& memory,
-                                  LowRank& low) {
+Int8Term CpuKernels::add_low_rank(const Int8Term& layer, int64_t rows, const SideBranch& branch,
+                                  const Int8Slab::Branch* kept, Tensor& memory, LowRank& low) {
   memory = host_tensor({int8_bytes(rows, branch.rank())}, DType::u8);
   Int8Product& down = low.rounded.emplace_back();
   down.product = {.rows = rows, .weight = &branch.down, .epilogue = &low.nothing, .result = {.rows_of_line = rows}};
@@ -53,7 +53,12 @@ Int8Rows CpuKernels::add_low_rank(const Int8Term& layer, int64_t rows, const Sid
   down.rounded = int8_rows(memory.data<void>(), rows, branch.rank());
   low.numbers.emplace_back(std::span(down.rounded.scales, static_cast<size_t>(rows * down.rounded.groups())),
                            branch.factor);
-  return down.rounded;
+  Int8Term up = {.left = down.rounded, .weight = &branch.up};
+  if (kept != nullptr) {
+    down.main.packed = &kept->down;
+    up.packed = &kept->up;
+  }
+  return up;
 }
 
 std::vector<Int8Product> CpuKernels::int8_products(const LinearPart& part, Tensor& out, std::vector<Tensor>& memory,
@@ -73,10 +78,13 @@ std::vector<Int8Product> CpuKernels::int8_products(const LinearPart& part, Tenso
   for (size_t i = 0; i < slabs.size(); ++i) {
     products[i].product = slabs[i];
     products[i].main.weight = slabs[i].weight;
-    if (!layer.packed.empty()) products[i].main.packed = &layer.packed[i];
-    for (const SideBranch& branch : part.layer->slabs[i].branches)
-      products[i].added.push_back(
-          {add_low_rank(all.main, part.x.dim(0), branch, memory.emplace_back(), low), &branch.up});
+    const Int8Slab* kept = layer.packed.empty() ? nullptr : &layer.packed[i];
+    if (kept != nullptr) products[i].main.packed = &kept->weight;
+    const std::vector<SideBranch>& branches = part.layer->slabs[i].branches;
+    for (size_t b = 0; b < branches.size(); ++b)
+      products[i].added.push_back(add_low_rank(all.main, part.x.dim(0), branches[b],
+                                               kept == nullptr ? nullptr : &kept->branches[b], memory.emplace_back(),
+                                               low));
   }
   return products;
 }

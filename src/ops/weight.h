@@ -73,7 +73,7 @@ struct Tolerance {
 /// hold three matrices, without copying them.
 struct Linear {
   std::vector<Slab> slabs;
-  /// Null: none. Copies of a layer share it, wherever the weights lie, so that a device need not look at them again.
+  /// Null: none. Copies of a layer, side branches and all, share it, so that a device looks at their weights once.
   std::shared_ptr<Tolerance> tolerance;
 
   int64_t in() const { return slabs.front().weight.in; }

@@ -241,7 +241,9 @@ TEST_P(CpuInt8Test, KeptWeightsGiveTheSameNumbers) {
   for (const LinearSize& size : kSizes)
     for (const WeightFormat format : {WeightFormat::f32, WeightFormat::affine4}) {
       if (size.in % random_unit(format) != 0) continue;
-      const Linear layer = tolerant(format, size.outs, size.in, 3), again = tolerant(format, size.outs, size.in, 3);
+      Linear layer = tolerant(format, size.outs, size.in, 3), again = tolerant(format, size.outs, size.in, 3);
+      add_branches(layer, 2);
+      add_branches(again, 2);
       CpuKernels kernels(pool, vector_ops(GetParam()), &int8_ops(GetParam()), kKept);
       const std::unique_ptr<Device> memory = make_reference_device();
       Ops keeping(*memory, kernels);
@@ -249,7 +251,9 @@ TEST_P(CpuInt8Test, KeptWeightsGiveTheSameNumbers) {
       const auto expected = values_of(cpu().linear(x, again));
       EXPECT_EQ(values_of(keeping.linear(x, layer)), expected);
       EXPECT_GT(kernels.kept_bytes(), 0u);
-      std::memset(layer.slabs[0].weight.data.data<void>(), 0, layer.slabs[0].weight.data.bytes());
+      Slab& slab = layer.slabs[0];
+      for (const Weight* weight : {&slab.weight, &slab.branches[0].down, &slab.branches[1].up})
+        std::memset(weight->data.data<void>(), 0, weight->data.bytes());
       EXPECT_EQ(values_of(keeping.linear(x, layer)), expected) << "not read again";
     }
 }
