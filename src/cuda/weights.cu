@@ -81,34 +81,12 @@ __global__ void expand_packed(Output out, Matrix matrix, const int32_t* rows, in
 
 using PackedExpander = void (*)(Output out, Matrix matrix, const int32_t* rows, int64_t blocks);
 
-PackedExpander packed_expander(WeightFormat format) {
-  switch (format) {
-    case WeightFormat::q4_0:
-      return expand_packed<WeightFormat::q4_0, expand_q4_0>;
-    case WeightFormat::q4_1:
-      return expand_packed<WeightFormat::q4_1, expand_q4_1>;
-    case WeightFormat::q5_0:
-      return expand_packed<WeightFormat::q5_0, expand_q5_0>;
-    case WeightFormat::q5_1:
-      return expand_packed<WeightFormat::q5_1, expand_q5_1>;
-    case WeightFormat::q8_0:
-      return expand_packed<WeightFormat::q8_0, expand_q8_0>;
-    case WeightFormat::q2_k:
-      return expand_packed<WeightFormat::q2_k, expand_q2_k>;
-    case WeightFormat::q3_k:
-      return expand_packed<WeightFormat::q3_k, expand_q3_k>;
-    case WeightFormat::q4_k:
-      return expand_packed<WeightFormat::q4_k, expand_q4_k>;
-    case WeightFormat::q5_k:
-      return expand_packed<WeightFormat::q5_k, expand_q5_k>;
-    case WeightFormat::q6_k:
-      return expand_packed<WeightFormat::q6_k, expand_q6_k>;
-    case WeightFormat::iq4_nl:
-      return expand_packed<WeightFormat::iq4_nl, expand_iq4_nl>;
-    default:
-      return expand_packed<WeightFormat::iq4_xs, expand_iq4_xs>;
+struct PackedForm {
+  template <WeightFormat format, void (*expand_block)(const uint8_t* block, float* out)>
+  static PackedExpander of() {
+    return expand_packed<format, expand_block>;
   }
-}
+};
 
 void expand_rows(const Output& out, const Matrix& matrix, const int32_t* rows, int64_t n, cudaStream_t stream) {
   const int64_t count = n * matrix.in;
@@ -118,8 +96,8 @@ void expand_rows(const Output& out, const Matrix& matrix, const int32_t* rows, i
     return;
   }
   const int64_t blocks = count / layout_of(matrix.format).numbers;
-  packed_expander(matrix.format)<<<blocks_for(blocks, kPackedThreads), kPackedThreads, 0, stream>>>(out, matrix, rows,
-                                                                                                    blocks);
+  form_of_blocks<PackedForm>(matrix.format)<<<blocks_for(blocks, kPackedThreads), kPackedThreads, 0, stream>>>(
+      out, matrix, rows, blocks);
 }
 
 __global__ void convert_fours(Output out, Numbers x, int64_t count) {

@@ -60,6 +60,13 @@ void expand_blocks(const PackedRow& row, int64_t n, float* out) {
   for (int64_t i = 0; i < n; i += kLayout.numbers, block += kLayout.bytes) expand_block(block, out + i);
 }
 
+struct RowOfBlocks {
+  template <WeightFormat format, void (*expand_block)(const uint8_t* __restrict block, float* __restrict out)>
+  static Expand of() {
+    return expand_blocks<format, expand_block>;
+  }
+};
+
 inline Expand plain_expander(WeightFormat format) {
   switch (format) {
     case WeightFormat::f32:
@@ -76,32 +83,9 @@ inline Expand plain_expander(WeightFormat format) {
       return expand_plain_fp8<e4m3_of>;
     case WeightFormat::f8_e5m2:
       return expand_plain_fp8<e5m2_of>;
-    case WeightFormat::q4_0:
-      return expand_blocks<WeightFormat::q4_0, expand_q4_0>;
-    case WeightFormat::q4_1:
-      return expand_blocks<WeightFormat::q4_1, expand_q4_1>;
-    case WeightFormat::q5_0:
-      return expand_blocks<WeightFormat::q5_0, expand_q5_0>;
-    case WeightFormat::q5_1:
-      return expand_blocks<WeightFormat::q5_1, expand_q5_1>;
-    case WeightFormat::q8_0:
-      return expand_blocks<WeightFormat::q8_0, expand_q8_0>;
-    case WeightFormat::q2_k:
-      return expand_blocks<WeightFormat::q2_k, expand_q2_k>;
-    case WeightFormat::q3_k:
-      return expand_blocks<WeightFormat::q3_k, expand_q3_k>;
-    case WeightFormat::q4_k:
-      return expand_blocks<WeightFormat::q4_k, expand_q4_k>;
-    case WeightFormat::q5_k:
-      return expand_blocks<WeightFormat::q5_k, expand_q5_k>;
-    case WeightFormat::q6_k:
-      return expand_blocks<WeightFormat::q6_k, expand_q6_k>;
-    case WeightFormat::iq4_nl:
-      return expand_blocks<WeightFormat::iq4_nl, expand_iq4_nl>;
-    case WeightFormat::iq4_xs:
-      return expand_blocks<WeightFormat::iq4_xs, expand_iq4_xs>;
+    default:
+      return form_of_blocks<RowOfBlocks>(format);
   }
-  return nullptr;
 }
 
 }  // namespace

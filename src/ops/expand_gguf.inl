@@ -2,6 +2,7 @@
 // gguf (gguf/quants.py of https://github.com/ggml-org/llama.cpp), which the tests compare with bit by bit.
 #pragma once
 #include "ops/number_bits.inl"
+#include "ops/weight_format.h"
 
 namespace inkstone {
 namespace {
@@ -169,6 +170,40 @@ INKSTONE_ANYWHERE void expand_iq4_xs(const uint8_t* __restrict block, float* __r
     const float scale = d * static_cast<float>((low_scale | high_scale << 4) - 32);
     expand_nibbles(codes + group * kHalfBlock, out + group * kSmallBlock,
                    [=](int code, int) { return scale * uneven_step(code); });
+  }
+}
+
+/// What Form::of<format, loop over a block>() gives for a format of blocks; null for another one. So the loops' only
+/// list serves every device.
+template <class Form>
+auto form_of_blocks(WeightFormat format) -> decltype(Form::template of<WeightFormat::q4_0, expand_q4_0>()) {
+  switch (format) {
+    case WeightFormat::q4_0:
+      return Form::template of<WeightFormat::q4_0, expand_q4_0>();
+    case WeightFormat::q4_1:
+      return Form::template of<WeightFormat::q4_1, expand_q4_1>();
+    case WeightFormat::q5_0:
+      return Form::template of<WeightFormat::q5_0, expand_q5_0>();
+    case WeightFormat::q5_1:
+      return Form::template of<WeightFormat::q5_1, expand_q5_1>();
+    case WeightFormat::q8_0:
+      return Form::template of<WeightFormat::q8_0, expand_q8_0>();
+    case WeightFormat::q2_k:
+      return Form::template of<WeightFormat::q2_k, expand_q2_k>();
+    case WeightFormat::q3_k:
+      return Form::template of<WeightFormat::q3_k, expand_q3_k>();
+    case WeightFormat::q4_k:
+      return Form::template of<WeightFormat::q4_k, expand_q4_k>();
+    case WeightFormat::q5_k:
+      return Form::template of<WeightFormat::q5_k, expand_q5_k>();
+    case WeightFormat::q6_k:
+      return Form::template of<WeightFormat::q6_k, expand_q6_k>();
+    case WeightFormat::iq4_nl:
+      return Form::template of<WeightFormat::iq4_nl, expand_iq4_nl>();
+    case WeightFormat::iq4_xs:
+      return Form::template of<WeightFormat::iq4_xs, expand_iq4_xs>();
+    default:
+      return nullptr;
   }
 }
 
