@@ -1,8 +1,11 @@
 // A model's folder of random weights: of a real model's sizes and formats, for rehearsals of memory, disks and time.
 #include <algorithm>
 #include <array>
+#include <fcntl.h>
 #include <nlohmann/json.hpp>
 #include <ranges>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include "inkstone/inkstone.h"
 
@@ -197,17 +200,24 @@ class RandomModel {
   std::unique_ptr<Device> device_ = make_dry_device();  // leaves tensors on the host
 };
 
-/// A folder that is gone unless it was kept.
+/// A hidden folder that is gone unless it was kept. What a run that was killed left is removed by the next one for the
+/// same target.
 class PartialFolder {
  public:
-  explicit PartialFolder(const fs::path& target) : target_(target), path_(target) {
-    path_ += ".partial";
-    check(fs::create_directory(path_), "{}: is there already, left by a run that was killed or still works",
-          path_.string());
+  explicit PartialFolder(const fs::path& target)
+      : target_(target), path_(target.parent_path() / fmt::format(".inkstone-{}.partial", target.filename().string())) {
+    fs::create_directory(path_);
+    lock_ = open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (lock_ < 0 || flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+      if (lock_ >= 0) close(lock_);
+      fail("{}: another run is writing there", path_.string());
+    }
+    for (const fs::path& left : fs::directory_iterator(path_)) fs::remove_all(left);
   }
   ~PartialFolder() {
     std::error_code ignored;
     fs::remove_all(path_, ignored);
+    close(lock_);
   }
   PartialFolder(const PartialFolder&) = delete;
   PartialFolder& operator=(const PartialFolder&) = delete;
@@ -217,6 +227,7 @@ class PartialFolder {
 
  private:
   fs::path target_, path_;
+  int lock_ = -1;
 };
 
 }  // namespace

@@ -1,5 +1,7 @@
 """Tests of inkstone random-model: a folder that opens and draws, in every format."""
+import fcntl
 import json
+import os
 import unittest
 
 from program import QUICK, ProgramTest, png_size
@@ -30,6 +32,19 @@ class RandomModelTest(ProgramTest):
         self.assertIn("layers 9", self.error_of("random-model", "--preset", "tiny", "--layers", "9", "-o", "new"))
         self.error_of("random-model", "--preset", "tiny", "-o", "none/new")
         self.assertIn("--output", self.error_of("random-model", "--preset", "tiny", code=2))
+
+    def test_removes_what_a_killed_run_left_and_nothing_of_one_that_works(self):
+        partial = self.folder / ".inkstone-new.partial"
+        (partial / "transformer").mkdir(parents=True)
+        (partial / "transformer" / "model-00001.safetensors").write_text("half")
+        other_run = os.open(partial, os.O_RDONLY)
+        fcntl.flock(other_run, fcntl.LOCK_EX)
+        command = ("random-model", "--preset", "tiny", "--layers", "1", "-o", "new")
+        self.assertIn("another run is writing there", self.error_of(*command))
+        self.assertTrue((partial / "transformer").exists())
+        os.close(other_run)
+        self.run_program(*command)
+        self.assertEqual(self.files(), ["new"])
 
 
 if __name__ == "__main__":
