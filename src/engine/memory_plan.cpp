@@ -40,7 +40,7 @@ WeightBytes weight_bytes(const Checkpoint& files, const MemoryState& memory) {
   const HeldType held = memory.held;
   WeightBytes bytes;
   for (const auto& [name, stored] : files.tensors) {
-    if (is_unused_text_tensor(name)) continue;
+    if (is_unused_text_tensor(files, name)) continue;
     const auto elements = static_cast<size_t>(copied_elements(files, name, stored.data, held));
     const bool vector = stored.data.shape().rank() == 1;
     if (elements > 0)

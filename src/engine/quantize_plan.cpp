@@ -27,10 +27,6 @@ Target target_named(const std::string& name, const char* option) {
   return static_cast<Target>(found - kTargetNames.begin());
 }
 
-bool is_unused(const Checkpoint& files, const std::string& name) {
-  return files.component == Component::text_encoder && is_unused_text_tensor(name);
-}
-
 bool is_dense_matrix(const std::string& name, const Tensor& data) {
   return name.ends_with(kWeightSuffix) && data.shape().rank() == 2 && data.count() > 0 && dense_format(data.dtype());
 }
@@ -81,7 +77,7 @@ std::vector<TensorPlan> plan_tensors(const Checkpoint& files, const TargetRules&
   std::set<std::string> parts;  // of packed matrices
   int64_t unused = 0, ungrouped = 0;
   for (const auto& [name, tensor] : files.tensors) {
-    if (is_unused(files, name)) {
+    if (is_unused_text_tensor(files, name)) {
       ++unused;
       continue;
     }
@@ -94,7 +90,7 @@ std::vector<TensorPlan> plan_tensors(const Checkpoint& files, const TargetRules&
     if (packed) parts.insert(packed->parts.begin(), packed->parts.end());
   }
   for (const auto& [name, tensor] : files.tensors) {
-    if (parts.contains(name) || is_unused(files, name)) continue;
+    if (parts.contains(name) || is_unused_text_tensor(files, name)) continue;
     TensorPlan plan = {.name = name, .stored = tensor.data};
     plan.outputs = outputs_of(plan);
     plans.push_back(std::move(plan));

@@ -1,9 +1,13 @@
 #include "model/text_encoder.h"
 
+#include <algorithm>
+
 #include "model/rope.h"
 
 namespace inkstone {
 namespace {
+
+constexpr const char *kVisionTower = "visual.", *kLogits = "lm_head";
 
 EncoderLayer load_layer(const TextEncoderConfig& c, WeightLoader& load, const std::string& name) {
   const int64_t q = c.heads * c.head_width;
@@ -22,6 +26,14 @@ EncoderLayer load_layer(const TextEncoderConfig& c, WeightLoader& load, const st
 }
 
 }  // namespace
+
+bool is_unused_text_tensor(const Checkpoint& files, const std::string& name) {
+  if (files.component != Component::text_encoder) return false;
+  if (name.starts_with(kVisionTower) || name == kLogits + std::string(kWeightSuffix)) return true;
+  if (!name.starts_with(kLogits)) return false;
+  const auto packed = files.packed(kLogits);
+  return packed && std::ranges::find(packed->parts, name) != packed->parts.end();
+}
 
 TextEncoderWeights load_text_encoder(const TextEncoderConfig& config, WeightLoader& loader) {
   TextEncoderWeights w;

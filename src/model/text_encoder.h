@@ -2,7 +2,6 @@
 #pragma once
 #include <functional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "io/weight_loader.h"
@@ -12,11 +11,9 @@
 
 namespace inkstone {
 
-/// Tensors of a text encoder that no prompt needs: the vision tower and the logits.
-inline constexpr const char *kVisionTower = "visual.", *kLogits = "lm_head";
-inline bool is_unused_text_tensor(std::string_view name) {
-  return name.starts_with(kVisionTower) || name.starts_with(std::string(kLogits) + ".");
-}
+/// Whether a tensor is one of a text encoder that no prompt needs: of the vision tower or the logits. Throws Error for
+/// logits that are packed and incomplete.
+bool is_unused_text_tensor(const Checkpoint& files, const std::string& name);
 
 struct EncoderLayer {
   Tensor input_norm;      // (d)

@@ -272,6 +272,20 @@ TEST_F(QuantizeTest, WhatNoPromptNeedsIsLeftOut) {
   EXPECT_EQ(open_checkpoint(at("out"), Component::text_encoder).find("lm_head.weight"), nullptr);
 }
 
+/// So that the copy is refused as the source is.
+TEST_F(QuantizeTest, WhatNobodyKnowsIsKept) {
+  const fs::path model = linked_model();
+  change_tensors(own(model, "text_encoder"), [](auto& tensors) {
+    for (const char* name : {"lm_head.weight", "lm_head.strange", "lm_head_of_another.weight"})
+      tensors[name] = counting({4, 64});
+  });
+  quantize(options("int4", model / "text_encoder"));
+  const Checkpoint made = open_checkpoint(at("out"), Component::text_encoder);
+  EXPECT_EQ(made.find("lm_head.weight"), nullptr);
+  EXPECT_NE(made.find("lm_head.strange"), nullptr);
+  EXPECT_NE(made.find("lm_head_of_another.weight"), nullptr);
+}
+
 TEST_F(QuantizeTest, AStoppedRunGoesOnAndGivesTheSameFiles) {
   QuantizeOptions whole = options("int4", kTiny);
   whole.output = at("whole");
