@@ -14,6 +14,7 @@ namespace {
 constexpr int64_t kLeastBand = 4;                   // rows of latents; below, work at the edges outgrows the rest
 constexpr int kCausalFrames = 3;                    // of a kernel of the VAE, of which the last is kept
 constexpr size_t kWorkerScratch = size_t{1} << 20;  // tiles of products and attention, see WorkerScratch
+constexpr size_t kSlack = 50;                       // a part more would do: runs differ, and texts are rounded
 constexpr size_t kPagesOfARow = size_t{64} << 10;   // that the system maps around the row of a table
 
 std::string text(size_t bytes) { return quantity(static_cast<double>(bytes), "B"); }
@@ -150,9 +151,10 @@ class Planner {
     told.transformer_streamed = streamed_ == Streamed::blocks;
     told.transformer_on_host = plan.block_place == BlockPlace::on_host;
     told.modulation_streamed = streamed_ != Streamed::nothing;
-    if (!memory_.transformer) keep_forms(draw);
+    if (!memory_.transformer && !refused_) keep_forms(draw);
     const StageNeed decode = first_that_fits(std::span<const int64_t>(bands), told.band_rows,
                                              [&](int64_t rows, size_t limit) { return decoding(rows, limit); });
+    if (refused_) refuse(*refused_);
     for (const StageNeed& need : {encode, draw, decode}) {
       told.stages.push_back({need.stage, need.own, need.mapped});
       told.needed_bytes = std::max(told.needed_bytes, need.bytes());
@@ -234,7 +236,7 @@ class Planner {
   };
 
   /// Beside the transformer if both fit, streamed only if it does not fit otherwise.
-  StageNeed choose_encoding(Plan& told) const {
+  StageNeed choose_encoding(Plan& told) {
     std::vector<EncodingWay> ways = {{.beside = true}, {}};
     if (streams()) ways.push_back({.streamed = true});
     EncodingWay way;
@@ -341,16 +343,19 @@ class Planner {
     return chosen;
   }
 
-  /// Ways are in order of preference. Throws Error if none fits.
+  /// Ways are in order of preference. If none fits, the last one, and the plan is to be refused: only the other stages
+  /// tell what would do for all.
   template <class Way>
-  StageNeed first_that_fits(std::span<const Way> ways, Way& chosen, const auto& need_of) const {
+  StageNeed first_that_fits(std::span<const Way> ways, Way& chosen, const auto& need_of) {
     StageNeed need;
     for (const Way& way : ways) {
       chosen = way;
       need = need_of(way, memory_.available_bytes);
       if (need.bytes() <= memory_.available_bytes) return need;
     }
-    refuse(need);
+    if (!refused_) refused_ = need;
+    enough_ = std::max(enough_, need.bytes());
+    return need;
   }
 
   [[noreturn]] void refuse(const StageNeed& need) const {
@@ -359,7 +364,7 @@ class Planner {
                                                       : "decoding a picture";
     const size_t pool = need.bytes() - std::min(need.bytes(), transformer_.own + memory_.own_bytes);
     fail("size {}x{}: {} needs {} of memory, {} are available; {} would do{}", job_.width, job_.height, work,
-         text(need.bytes()), text(memory_.available_bytes), text(need.bytes()),
+         text(need.bytes()), text(memory_.available_bytes), text(enough_ + enough_ / kSlack),
          memory_.held                     ? ", or weights used as they are stored"
          : memory_.weights_copied         ? ", or weights of fewer bits"
          : need.stage == Stage::encode    ? ", or a shorter prompt"
@@ -377,6 +382,8 @@ class Planner {
   UploadBytes uploads_;
   Streamed streamed_ = Streamed::nothing;  // of the transformer, as chosen
   size_t kept_ = 0;                        // of the transformer, by the device
+  std::optional<StageNeed> refused_;       // the first stage that does not fit
+  size_t enough_ = 0;                      // for all stages
 };
 
 }  // namespace

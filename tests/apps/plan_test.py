@@ -3,6 +3,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import struct
 import subprocess
 import unittest
@@ -115,6 +116,14 @@ class PlanTest(ProgramTest):
         for command in ("plan", "generate"):
             error = self.error_of(command, "--prompt", "a red star", "--size", "512x512", "--memory", "4M")
             self.assertRegex(error, r"size 512x512: .* needs .* of memory, 4\.19 MB are available; .* would do")
+
+    def test_what_would_do_does(self):
+        for arguments in ((), ("--arithmetic", "int8"), ("--size", "256x256", "--count", "3"), ("--dtype", "f32")):
+            with self.subTest(arguments):
+                error = self.error_of("plan", "--size", "128x128", *arguments, "--memory", "4M")
+                enough = float(re.search(r"; ([\d.]+) MB would do", error)[1]) * 1e6
+                self.run_program("plan", "--size", "128x128", *arguments, "--memory", str(int(enough)))
+                self.error_of("plan", "--size", "128x128", *arguments, "--memory", str(int(0.9 * enough)))
 
     def test_a_bound_is_a_size(self):
         for text in ("", "G", "-1G", "0", "nan", "1e30T", "6X"):
