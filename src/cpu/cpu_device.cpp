@@ -37,6 +37,8 @@ class CpuDevice final : public Device {
   size_t kept_bytes(std::span<const Linear* const> layers, size_t room) const override {
     return kernels_.kept_bytes(layers, room);
   }
+  size_t kept_bytes() const override { return kernels_.kept_bytes(); }
+  void keep_at_most(size_t bytes) override { kernels_.keep_at_most(bytes); }
   void reset_peak() override { memory_->reset_peak(); }
 
   void watch(std::stop_token stop) override { pool_.watch(std::move(stop)); }

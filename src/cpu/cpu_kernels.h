@@ -42,8 +42,11 @@ class CpuKernels final : public Kernels {
   void to_rgb8(Tensor& out, const Tensor& x) override;
   void from_rgb8(Tensor& out, const Tensor& x) override;
 
-  size_t kept_bytes() const { return layers_ ? layers_->bytes() : 0; }  ///< of rounded weights
   /// As those of Device.
+  size_t kept_bytes() const { return layers_ ? layers_->bytes() : 0; }
+  void keep_at_most(size_t bytes) {
+    if (layers_) layers_->keep_at_most(bytes);
+  }
   size_t step_bytes(std::span<const LinearPart> parts) const;
   size_t conv_bytes(const Shape& x, const Conv2d& conv) const;
   size_t attention_bytes(const Qkv& tolerant) const;

@@ -18,11 +18,16 @@ const Int8Layer& Int8Layers::of(const Linear& layer) {
   return static_cast<const Int8Layer&>(*form);
 }
 
-/// As much again as may be kept must stay available, for what other parts of the program have yet to allocate.
+void Int8Layers::keep_at_most(size_t bytes) {
+  now_ = std::min(bytes, keep_bytes_);
+  left_for_others_ = 0;
+  memory_.release_unused();
+}
+
 std::vector<Int8Slab> Int8Layers::pack(const Linear& layer, const Int8Factors& factors) {
   const size_t bytes = packed_bytes(layer);
   std::vector<Int8Slab> packed;
-  if (memory_.current() + bytes > keep_bytes_ || available_memory() < keep_bytes_ + bytes) return packed;
+  if (memory_.current() + bytes > now_ || available_memory() < left_for_others_ + bytes) return packed;
   for (const Slab& slab : layer.slabs) {
     Int8Slab& kept = packed.emplace_back();
     kept.weight = pack(slab.weight, &factors);

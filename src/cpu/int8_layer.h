@@ -32,11 +32,18 @@ class Int8Layers {
  public:
   /// `keep_bytes`: what rounded weights may take at most. The pool and the functions must outlive this.
   Int8Layers(ThreadPool& pool, const Int8Functions& functions, size_t keep_bytes)
-      : pool_(pool), functions_(functions), memory_(keep_bytes), keep_bytes_(keep_bytes) {}
+      : pool_(pool),
+        functions_(functions),
+        memory_(keep_bytes),
+        keep_bytes_(keep_bytes),
+        now_(keep_bytes),
+        left_for_others_(keep_bytes) {}
 
   const Int8Layer& of(const Linear& layer);
 
   size_t bytes() const { return memory_.current(); }
+  /// From here on, by someone who knows what the rest of the program will take.
+  void keep_at_most(size_t bytes);
   /// Of what would be made of these layers, one after the other, if none was made yet and rounded weights had `room`.
   size_t bytes_of(std::span<const Linear* const> layers, size_t room) const;
 
@@ -50,6 +57,8 @@ class Int8Layers {
   Int8Functions functions_;
   HostMemory memory_;
   size_t keep_bytes_;
+  size_t now_;              // of those
+  size_t left_for_others_;  // must stay available: as much again, for what the program has yet to allocate
 };
 
 }  // namespace inkstone

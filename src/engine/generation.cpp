@@ -43,7 +43,8 @@ MemoryState memory_state(Session& session, const std::vector<PromptTokens>& prom
   }
   const size_t limit = session.options().memory_limit;
   state.available_bytes = limit > 0 ? limit : state.machine_bytes;
-  state.own_bytes = own - std::min(own, pool.held() - pool.current());
+  const size_t counted_anew = pool.held() - pool.current() + session.machine().device().kept_bytes();
+  state.own_bytes = own - std::min(own, counted_anew);
   state.mapped_bytes = mapped_memory();
   return state;
 }
@@ -112,6 +113,8 @@ class Generation {
     job_ = make_job(model_, request_);
     plan_ = plan_job(session_, job_);
     noise_ = starting_noise(job_);
+    if (plan_.round_again) session_.forget_forms();
+    if (session_.options().memory_limit > 0) session_.machine().device().keep_at_most(plan_.kept);
   }
 
   /// What the first step needs comes while the text encoder runs.

@@ -21,14 +21,15 @@ constexpr double kTolerance = 2e-5;
 constexpr double kNarrowTolerance = 1e-2;
 
 std::unique_ptr<Device> make_cpu(const EngineOptions& options, std::shared_ptr<HostMemory> pool) {
-  // Under a limit every byte is counted beforehand, and rounding weights again costs little.
-  const size_t keep_rounded = options.memory_limit == 0 ? available_memory() / 2 : 0;
-  return make_cpu_device({.threads = options.threads,
-                          .memory_limit = options.memory_limit,
-                          .isa = isa_of(options.isa),
-                          .int8 = options.arithmetic == Arithmetic::int8,
-                          .keep_rounded = keep_rounded,
-                          .pool = std::move(pool)});
+  const bool is_bounded = options.memory_limit != 0;
+  auto device = make_cpu_device({.threads = options.threads,
+                                 .memory_limit = options.memory_limit,
+                                 .isa = isa_of(options.isa),
+                                 .int8 = options.arithmetic == Arithmetic::int8,
+                                 .keep_rounded = is_bounded ? options.memory_limit : available_memory() / 2,
+                                 .pool = std::move(pool)});
+  if (is_bounded) device->keep_at_most(0);  // until a plan says how much there is room for
+  return device;
 }
 
 CudaArithmetic cuda_arithmetic(const EngineOptions& options) {

@@ -138,7 +138,7 @@ class Planner {
     MemoryPlan plan;
     Plan& told = plan.told;
     told.available_bytes = memory_.available_bytes;
-    const StageNeed encode = choose_encoding(told);
+    StageNeed encode = choose_encoding(told);
     std::vector<int64_t> bands = {0};
     for (int64_t rows = job_.latents[2] / 2; rows >= kLeastBand; rows /= 2) bands.push_back(rows);
     StageNeed draw = choose_drawing(told, Streamed::nothing);
@@ -151,10 +151,11 @@ class Planner {
     told.transformer_streamed = streamed_ == Streamed::blocks;
     told.transformer_on_host = plan.block_place == BlockPlace::on_host;
     told.modulation_streamed = streamed_ != Streamed::nothing;
-    if (!memory_.transformer && !refused_) keep_forms(draw);
-    const StageNeed decode = first_that_fits(std::span<const int64_t>(bands), told.band_rows,
-                                             [&](int64_t rows, size_t limit) { return decoding(rows, limit); });
+    if (!memory_.transformer) beside_steps_ = draw.beside;
+    StageNeed decode = first_that_fits(std::span<const int64_t>(bands), told.band_rows,
+                                       [&](int64_t rows, size_t limit) { return decoding(rows, limit); });
     if (refused_) refuse(*refused_);
+    keep_forms(plan, encode, draw, decode);
     for (const StageNeed& need : {encode, draw, decode}) {
       told.stages.push_back({need.stage, need.own, need.mapped});
       told.needed_bytes = std::max(told.needed_bytes, need.bytes());
@@ -281,13 +282,17 @@ class Planner {
     return bytes <= memory_.machine_bytes ? parts : std::vector<FilePart>();
   }
 
-  /// What the device keeps of layers while there is room stays until the end, and so may what it had for steps.
-  void keep_forms(StageNeed& draw) {
-    const size_t room = memory_.available_bytes - draw.bytes();
+  /// What the device keeps of layers while there is room stays until the end; an earlier call's is there at the
+  /// beginning, if there is room for it.
+  void keep_forms(MemoryPlan& plan, StageNeed& encode, StageNeed& draw, StageNeed& decode) const {
     const Device& device = *memory_.device;
-    const size_t more = device.kept_bytes(draw.layers, room) - device.kept_bytes(draw.layers, 0);
-    draw.own += more;
-    kept_ = draw.beside + more;
+    const auto room_beside = [&](const StageNeed& need) { return memory_.available_bytes - need.bytes(); };
+    const size_t room = std::min(room_beside(draw), room_beside(decode));
+    plan.kept = device.kept_bytes(draw.layers, room) - device.kept_bytes(draw.layers, 0);
+    plan.round_again = device.kept_bytes() > std::min(plan.kept, room_beside(encode));
+    if (!plan.round_again) encode.own += device.kept_bytes();
+    draw.own += plan.kept;
+    decode.own += plan.kept;
   }
 
   /// Modulation layers are read before the others, and are gone by then.
@@ -317,7 +322,7 @@ class Planner {
   StageNeed decoding(int64_t band_rows, size_t limit) const {
     const size_t transformer = memory_.weights_copied ? on_device(streamed_) : transformer_copies();
     const auto pictures = static_cast<size_t>(job_.count * job_.width * job_.height * model_.vae.image_channels);
-    return need(Stage::decode, {.own = transformer + kept_ + noise() + pictures}, limit,
+    return need(Stage::decode, {.own = transformer + beside_steps_ + noise() + pictures}, limit,
                 [&](size_t pool) { return dry_.decode(job_, band_rows, pool); });
   }
 
@@ -381,7 +386,7 @@ class Planner {
   std::vector<FileBlock> layers_, blocks_, modulations_;
   UploadBytes uploads_;
   Streamed streamed_ = Streamed::nothing;  // of the transformer, as chosen
-  size_t kept_ = 0;                        // of the transformer, by the device
+  size_t beside_steps_ = 0;                // what the device took beside the pool for steps; it may stay
   std::optional<StageNeed> refused_;       // the first stage that does not fit
   size_t enough_ = 0;                      // for all stages
 };

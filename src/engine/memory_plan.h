@@ -20,13 +20,15 @@ struct MemoryPlan {
   size_t encode_pool = 0, denoise_pool = 0, decode_pool = 0;
   Caching caching = Caching::cached;  ///< of streamed weights
   BlockPlace block_place = BlockPlace::bound;
+  size_t kept = 0;                   ///< of layers by the device, because there is room
+  bool round_again = false;          ///< what it keeps by now is more than that
   std::vector<FilePart> read_ahead;  ///< in the order of their use; none if the system's cache has no room for all
 };
 
 /// What a process may use and holds already, and how it holds weights.
 struct MemoryState {
   size_t available_bytes = 0;      ///< for this process in all
-  size_t own_bytes = 0;            ///< held now, without what the device's pool holds
+  size_t own_bytes = 0;            ///< held now, without what the device's pool holds and what it keeps of layers
   size_t mapped_bytes = 0;         ///< pages of files held now: the program itself
   size_t machine_bytes = 0;        ///< that the machine has left; the page cache may take them
   const Device* device = nullptr;  ///< that will run the job

@@ -220,6 +220,14 @@ void Session::keep_transformer(TransformerWeights weights) {
   block_place_ = BlockPlace::bound;
 }
 
+void Session::forget_forms() {
+  if (!transformer_) return;
+  for (BlockWeights& block : transformer_->blocks)
+    for_each_block_layer(block, [](Linear& layer) {
+      if (layer.tolerance) layer.tolerance->form.reset();
+    });
+}
+
 const TransformerWeights& Session::transformer(BlockPlace place) {
   if (transformer_place() == place) return *transformer_;
   transformer_.reset();  // there may be no room for both

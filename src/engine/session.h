@@ -70,6 +70,8 @@ class Session {
   /// Binds the transformer for keep_transformer(). Where the device reads host memory, another thread may do so.
   TransformerWeights bind_transformer(const std::stop_token& stop);
   void keep_transformer(TransformerWeights weights);
+  /// What the device made of the transformer's layers, if anything: it is made again when it is needed.
+  void forget_forms();
   /// Both stay bound once they are, the transformer until it is wanted with its blocks elsewhere. Weights of the VAE
   /// that are no finite numbers are an Error.
   const TransformerWeights& transformer(BlockPlace place = BlockPlace::bound);

@@ -52,6 +52,9 @@ class Device : public WeightPlace {
   virtual size_t conv_bytes(const Shape& /*x*/, const Conv2d&) const { return 0; }
   virtual size_t attention_bytes(const Qkv& /*tolerant*/) const { return 0; }
   virtual size_t kept_bytes(std::span<const Linear* const>, size_t /*room*/) const { return 0; }
+  /// Of what is kept of layers only because there was room: what it takes now, and what it may take from here on.
+  virtual size_t kept_bytes() const { return 0; }
+  virtual void keep_at_most(size_t /*bytes*/) {}
   /// Bytes that the pool of a device with memory of its own may hand out in all, weights included; nothing where the
   /// device reads host memory.
   virtual std::optional<size_t> own_memory() const { return std::nullopt; }

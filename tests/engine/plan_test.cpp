@@ -75,6 +75,30 @@ TEST_F(PlanTest, StreamedBlocksAreNotTakenForEachOtherInEightBits) {
   EXPECT_TRUE(streamed);
 }
 
+size_t denoising(const Plan& plan) { return plan.stages[1].own_bytes + plan.stages[1].mapped_bytes; }
+
+TEST_F(PlanTest, RoundedWeightsAreKeptAsFarAsThereIsRoom) {
+  INKSTONE_BOUND_MEMORY();
+  EngineOptions options = {.model = kTiny, .arithmetic = Arithmetic::int8, .threads = 2};
+  const Request small = request_of(64, 64), large = request_of(320, 320);
+  auto ample = std::make_unique<Engine>(Engine::open(options));
+  const std::vector<uint8_t> expected = ample->generate(small).pictures[0].rgb;
+  const std::vector<uint8_t> expected_large = ample->generate(large).pictures[0].rgb;
+  ample.reset();
+  const Plan free = Engine::open(options).plan(small);
+  const auto engine = engine_with_less_memory(options, small, free.needed_bytes / 20);
+  ASSERT_TRUE(engine);
+  const Plan less = engine->plan(small);
+  EXPECT_FALSE(less.transformer_streamed);
+  EXPECT_LT(denoising(less), denoising(free));
+  EXPECT_EQ(engine->generate(small).pictures[0].rgb, expected);
+  EXPECT_NEAR(static_cast<double>(denoising(engine->plan(small))), static_cast<double>(denoising(less)),
+              0.05 * static_cast<double>(denoising(less)));
+  // Another size takes the room of what the first call kept.
+  EXPECT_EQ(engine->generate(large).pictures[0].rgb, expected_large);
+  EXPECT_EQ(engine->generate(small).pictures[0].rgb, expected);
+}
+
 TEST_F(PlanTest, SaysWhatWouldFit) {
   Engine engine = tiny(size_t{8} << 20);
   const std::string error = error_of([&] { engine.plan(request_of(512, 512)); });
