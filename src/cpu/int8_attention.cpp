@@ -54,6 +54,7 @@ class RoundedKeys {
   RoundedKeys(const Qkv& in, const RoundedShape& shape) : in_(in), shape_(shape) {
     for (int64_t s = 0; s < in.sequences.count(); ++s)
       first_.push_back(first_.back() + divide_up(length(s), kInt8Keys) * shape.kv_heads);
+    means_.resize(static_cast<size_t>(2 * in.sequences.count() * shape.kv_heads * shape.width));
   }
 
   int64_t bytes() const { return first_.back() * shape_.block_bytes(); }
@@ -77,7 +78,13 @@ class RoundedKeys {
     return b;
   }
 
-  void round(const Int8AttentionOps& ops, const Int8Workers& w) const {
+  const float* k_mean(int64_t sequence, int64_t head) const {
+    return means_.data() + 2 * (sequence * shape_.kv_heads + head) * shape_.width;
+  }
+  const float* v_mean(int64_t sequence, int64_t head) const { return k_mean(sequence, head) + shape_.width; }
+
+  void round(const Int8AttentionOps& ops, const Int8Workers& w) {
+    w.pool.run(in_.sequences.count() * shape_.kv_heads, [&](int64_t index, int) { find_means(index); });
     struct Part {
       int64_t sequence, head, block;
     };
@@ -89,16 +96,36 @@ class RoundedKeys {
       const Part& p = parts[static_cast<size_t>(index)];
       const int64_t row = in_.sequences.begin(p.sequence) + p.block * kInt8Keys;
       const int64_t first = (row * shape_.kv_heads + p.head) * shape_.width;
-      ops.round_keys(
-          {in_.k.data<const float>() + first, in_.v.data<const float>() + first, shape_.kv_heads * shape_.width},
-          at(p.sequence, p.head, p.block), w.scratch.floats(worker, shape_.rounding_room()));
+      ops.round_keys({.k = in_.k.data<const float>() + first,
+                      .v = in_.v.data<const float>() + first,
+                      .stride = shape_.kv_heads * shape_.width,
+                      .k_mean = k_mean(p.sequence, p.head),
+                      .v_mean = v_mean(p.sequence, p.head)},
+                     at(p.sequence, p.head, p.block), w.scratch.floats(worker, shape_.rounding_room()));
     });
   }
 
  private:
+  /// Of one sequence and head.
+  void find_means(int64_t index) {
+    const int64_t sequence = index / shape_.kv_heads, head = index % shape_.kv_heads, width = shape_.width;
+    const int64_t begin = in_.sequences.begin(sequence), end = in_.sequences.end(sequence);
+    const int64_t step = std::max<int64_t>(1, length(sequence) / kInt8MeanRows);
+    float* mean = means_.data() + 2 * index * width;
+    for (const Tensor* t : {&in_.k, &in_.v}) {
+      for (int64_t row = begin; row < end; row += step) {
+        const float* from = t->data<const float>() + (row * shape_.kv_heads + head) * width;
+        for (int64_t i = 0; i < width; ++i) mean[i] += from[i];
+      }
+      for (int64_t i = 0; i < width; ++i) mean[i] /= static_cast<float>(divide_up(length(sequence), step));
+      mean += width;
+    }
+  }
+
   const Qkv& in_;
   const RoundedShape& shape_;
   std::vector<int64_t> first_ = {0};  // block of each sequence
+  std::vector<float> means_;          // (sequences, heads, 2, width)
   std::byte* memory_ = nullptr;
 };
 
@@ -137,12 +164,21 @@ class RoundedTask {
       const Int8KeyBlock block = call_.keys.at(task_.sequence, head, i);
       for (const RoundedQueries& q : panels) call_.ops.attend(q.panel, block);
     }
-    for (const RoundedQueries& q : panels)
+    for (const RoundedQueries& q : panels) {
+      add_mean(q.panel, call_.keys.v_mean(task_.sequence, head));
       write_attention(call_.out, call_.in, task_,
                       {q.begin, q.end, q.panel.vectors * int8_.lanes, q.panel.out, q.panel.sum});
+    }
   }
 
  private:
+  /// To sums that are still to be divided by that of the weights.
+  void add_mean(const Int8QueryPanel& panel, const float* mean) const {
+    const int64_t queries = panel.vectors * int8_.lanes;
+    for (int64_t channel = 0; channel < shape_.width; ++channel)
+      for (int64_t i = 0; i < queries; ++i) panel.out[channel * queries + i] += mean[channel] * panel.sum[i];
+  }
+
   float* take(int64_t count) { return std::exchange(next_, next_ + count); }
 
   RoundedQueries round_queries(int64_t begin, int64_t end) {

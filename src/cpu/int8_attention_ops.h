@@ -1,8 +1,10 @@
 // Attention in 8 bits, for processors whose 8-bit products are at least twice as fast as those of f32.
 //
-// Queries and keys share a scale each, a block's values one for each channel. Weights of the softmax are whole numbers
-// in [0, 255] beside the greatest of a query's block, and their sum is that of the whole numbers. Sums over a block are
-// exact; between blocks they are f32.
+// Queries and keys share a scale each, a block's values one for each channel. Keys and values are rounded as what is
+// left of them without a mean over some rows of the sequence: no weight depends on the keys', and the values' is added
+// to a result (the keys' as Zhang et al., SageAttention, 2024). Weights of the softmax are whole numbers in [0, 255]
+// beside the greatest of a query's block, and their sum is that of the whole numbers. Sums over a block are exact;
+// between blocks they are f32.
 #pragma once
 #include "cpu/int8_ops.h"
 
@@ -11,14 +13,19 @@ namespace inkstone {
 /// Keys of a block: more of them follow the values' outliers less well, fewer cost more.
 constexpr int64_t kInt8Keys = 128;
 
+/// Rows of a sequence that its means are of, or up to twice as many: any vector would do, the mean leaves least.
+constexpr int64_t kInt8MeanRows = 64;
+
 /// What weights of the softmax are counted in.
 constexpr int kInt8GreatestWeight = 255;
 
-/// Keys and values of one head, f32, rows `stride` numbers apart.
+/// Keys and values of one head, f32, rows `stride` numbers apart, and what is subtracted from each of them (width).
 struct KeyRows {
   const float* k = nullptr;
   const float* v = nullptr;
   int64_t stride = 0;
+  const float* k_mean = nullptr;
+  const float* v_mean = nullptr;
 };
 
 /// The same as codes. Rows are rounded up to whole tiles: keys by the last key again, channels by zeros.

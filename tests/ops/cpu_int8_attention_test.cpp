@@ -80,14 +80,30 @@ std::vector<double> plain_weights(const std::vector<double>& scores) {
   return weights;
 }
 
+/// Takes the mean of some of the rows [begin, end) off them: (channels).
+std::vector<float> take_mean(const Tensor& t, int64_t begin, int64_t end) {
+  const int64_t channels = t.dim(1) * t.dim(2), step = std::max<int64_t>(1, (end - begin) / kInt8MeanRows);
+  std::vector<float> means;
+  for (int64_t channel = 0; channel < channels; ++channel) {
+    float* column = t.data<float>() + channel;
+    float sum = 0, rows = 0;
+    for (int64_t row = begin; row < end; row += step, ++rows) sum += column[row * channels];
+    means.push_back(sum / rows);
+    for (int64_t row = begin; row < end; ++row) column[row * channels] -= means.back();
+  }
+  return means;
+}
+
 /// Results in the order of the joined rows: (n, heads * c).
 std::vector<float> plain_attention(Qkv in) {
   const int64_t heads = in.q.dim(1), kv_heads = in.k.dim(1), width = in.q.dim(2);
+  for (int64_t s = 0; s < in.sequences.count(); ++s) take_mean(in.k, in.sequences.begin(s), in.sequences.end(s));
   round_rows(in.q);
   round_rows(in.k);
   std::vector<float> out;
   for (int64_t s = 0; s < in.sequences.count(); ++s) {
     const int64_t begin = in.sequences.begin(s), end = in.sequences.end(s);
+    const std::vector<float> mean = take_mean(in.v, begin, end);
     for (int64_t block = begin; block < end; block += kInt8Keys)
       round_channels(in.v, block, std::min(end, block + kInt8Keys));
     for (int64_t query = begin; query < end; ++query)
@@ -111,7 +127,7 @@ std::vector<float> plain_attention(Qkv in) {
             sum += weight * row_of(in.v, key)[i];
             all += weight;
           }
-          out.push_back(static_cast<float>(sum / all));
+          out.push_back(static_cast<float>(sum / all + mean[static_cast<size_t>(kv_head * width + i)]));
         }
       }
   }
@@ -148,6 +164,17 @@ TEST_P(CpuInt8AttentionTest, RoundingCostsWhatItMust) {
   EXPECT_GT(error, 1e-3);
   EXPECT_LT(error, 0.02);
   EXPECT_LT(relative_l2(joined(in, cpu().attention(in)), exact), 50 * kRounding) << "what is not tolerant";
+}
+
+TEST_P(CpuInt8AttentionTest, WhatAllKeysAndValuesShareCostsNothing) {
+  const Qkv in = random_qkv({"", {{60}, {500}}, {2, 2, 64}});
+  const Tensor exact = joined(in, reference().attention(in));
+  const auto shared = [](int64_t i) { return 64.0f * static_cast<float>(i % 64 % 5 - 2); };  // the same for each head
+  for (const Tensor* t : {&in.k, &in.v})
+    for (int64_t i = 0; i < t->count(); ++i) t->data<float>()[i] += shared(i);
+  const Tensor actual = joined(in, cpu().attention(in, kTolerant));
+  for (int64_t i = 0; i < actual.count(); ++i) actual.data<float>()[i] -= shared(i);
+  EXPECT_LT(relative_l2(actual, exact), 0.02) << "as without it";
 }
 
 TEST_P(CpuInt8AttentionTest, CausalOnesStayExact) {

@@ -16,8 +16,13 @@ inline Floats coarse_exp2(Floats x) {
   return times_power_of_two(fma(q, f, splat(1.0f)), n);
 }
 
-void round_key_rows(const KeyRows& rows, const Int8KeyBlock& to) {
-  quantize_pixels({rows.k, rows.stride, to.keys, to.width, to.k, to.depth, to.k_scales, to.k_sums});
+void round_key_rows(const KeyRows& rows, const Int8KeyBlock& to, float* room) {
+  for (int64_t key = 0; key < to.keys; ++key)
+    for_vectors(to.width, [&](int64_t i, int64_t width) {
+      store_some(room + key * to.width + i,
+                 load_some(rows.k + key * rows.stride + i, width) - load_some(rows.k_mean + i, width), width);
+    });
+  quantize_pixels({room, to.width, to.keys, to.width, to.k, to.depth, to.k_scales, to.k_sums});
   float fault = 0;
   for (int64_t key = 0; key < to.keys; ++key) {
     for (int64_t i = to.width; i < to.depth; ++i) to.k[key * to.depth + i] = 0;
@@ -32,13 +37,14 @@ void round_key_rows(const KeyRows& rows, const Int8KeyBlock& to) {
   }
 }
 
-/// room (width, kInt8Keys) = vᵀ, with zeros for keys that are missing.
+/// room (width, kInt8Keys) = vᵀ without its mean, with zeros for keys that are missing.
 void turn_values(const KeyRows& rows, const Int8KeyBlock& to, float* room) {
   for_vectors(to.width, [&](int64_t column, int64_t width) {
+    const Floats mean = load_some(rows.v_mean + column, width);
     for (int64_t key = 0; key < kInt8Keys; key += kLanes) {
       Floats square[kLanes];
       for (int64_t i = 0; i < kLanes; ++i)
-        square[i] = key + i < to.keys ? load_some(rows.v + (key + i) * rows.stride + column, width) : splat(0);
+        square[i] = key + i < to.keys ? load_some(rows.v + (key + i) * rows.stride + column, width) - mean : splat(0);
       transpose(square);
       for (int64_t i = 0; i < width; ++i) store(room + (column + i) * kInt8Keys + key, square[i]);
     }
@@ -46,7 +52,7 @@ void turn_values(const KeyRows& rows, const Int8KeyBlock& to, float* room) {
 }
 
 void round_keys(const KeyRows& rows, const Int8KeyBlock& to, float* room) {
-  round_key_rows(rows, to);
+  round_key_rows(rows, to, room);
   turn_values(rows, to, room);
   int32_t sums[kInt8MostGroup];  // nobody reads them: weights have no offset
   quantize_pixels({room, kInt8Keys, to.width, kInt8Keys, to.v, kInt8Keys, to.v_scales, sums});
