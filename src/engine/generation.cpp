@@ -31,6 +31,7 @@ MemoryState memory_state(Session& session, const std::vector<PromptTokens>& prom
   HostMemory& pool = session.machine().memory();
   MemoryState state = {.device = &session.machine().device(),
                        .held = session.held(),
+                       .halves_decoding = session.options().arithmetic == Arithmetic::int8,
                        .threads = session.threads(),
                        .prompts_encoded = session.encoding_steps(prompts) == 0,
                        .transformer = session.transformer_place()};

@@ -11,6 +11,7 @@
 namespace inkstone {
 namespace {
 
+constexpr size_t kSmallDecoder = size_t{64} << 20;  // of whose memory nobody wants half
 constexpr int64_t kLeastBand = 4;                   // rows of latents; below, work at the edges outgrows the rest
 constexpr int kCausalFrames = 3;                    // of a kernel of the VAE, of which the last is kept
 constexpr size_t kWorkerScratch = size_t{1} << 20;  // tiles of products and attention, see WorkerScratch
@@ -139,8 +140,7 @@ class Planner {
     Plan& told = plan.told;
     told.available_bytes = memory_.available_bytes;
     StageNeed encode = choose_encoding(told);
-    std::vector<int64_t> bands = {0};
-    for (int64_t rows = job_.latents[2] / 2; rows >= kLeastBand; rows /= 2) bands.push_back(rows);
+    const std::vector<int64_t> bands = decoding_bands();
     StageNeed draw = choose_drawing(told, Streamed::nothing);
     if (memory_.weights_copied && streams())  // what is on the device stays there until the end
       for (const Streamed least : {Streamed::modulation, Streamed::blocks})
@@ -317,6 +317,20 @@ class Planner {
   size_t on_device(Streamed streamed) const {
     if (streamed == Streamed::blocks) return uploads_.transformer_rest;
     return transformer_.own - (streamed == Streamed::modulation ? uploads_.all_modulations : 0);
+  }
+
+  /// Rows of latents at a time, in order of preference; 0 for all.
+  std::vector<int64_t> decoding_bands() const {
+    std::vector<int64_t> bands = {0};
+    for (int64_t rows = job_.latents[2] / 2; rows >= kLeastBand; rows /= 2) bands.push_back(rows);
+    if (!memory_.halves_decoding) return bands;
+    const size_t half = dry_.decode(job_, 0, kUnlimitedPool)->held / 2;
+    const auto takes_more = [&](int64_t rows) {
+      const std::optional<PoolUse> use = dry_.decode(job_, rows, kUnlimitedPool);
+      return use->held + use->beside > std::max(half, kSmallDecoder);
+    };
+    while (bands.size() > 1 && takes_more(bands.front())) bands.erase(bands.begin());
+    return bands;
   }
 
   StageNeed decoding(int64_t band_rows, size_t limit) const {

@@ -33,7 +33,8 @@ struct MemoryState {
   size_t machine_bytes = 0;        ///< that the machine has left; the page cache may take them
   const Device* device = nullptr;  ///< that will run the job
   HeldType held = std::nullopt;
-  bool weights_copied = false;  ///< all of them, to a device with memory of its own; else only converted ones
+  bool halves_decoding = false;  ///< the VAE is to take at most half of the memory that it takes in f32
+  bool weights_copied = false;   ///< all of them, to a device with memory of its own; else only converted ones
   int threads = 1;
   bool prompts_encoded = false;           ///< by an earlier call
   std::optional<BlockPlace> transformer;  ///< if an earlier call bound it

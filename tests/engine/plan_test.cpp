@@ -99,6 +99,19 @@ TEST_F(PlanTest, RoundedWeightsAreKeptAsFarAsThereIsRoom) {
   EXPECT_EQ(engine->generate(small).pictures[0].rgb, expected);
 }
 
+TEST_F(PlanTest, InEightBitsTheDecoderTakesHalfOfTheMemory) {
+  const Request request = request_of(768, 768);
+  const auto decoding = [&](Arithmetic arithmetic) {
+    Plan plan = Engine::open({.model = kTiny, .arithmetic = arithmetic, .threads = 2}).plan(request);
+    return std::pair(plan.stages[2].own_bytes, plan.band_rows);
+  };
+  const auto [whole, all_rows] = decoding(Arithmetic::f32);
+  const auto [half, rows] = decoding(Arithmetic::int8);
+  EXPECT_EQ(all_rows, 0);
+  EXPECT_GT(rows, 0);
+  EXPECT_LT(half, 0.6 * whole) << "the process itself is in both";
+}
+
 TEST_F(PlanTest, SaysWhatWouldFit) {
   Engine engine = tiny(size_t{8} << 20);
   const std::string error = error_of([&] { engine.plan(request_of(512, 512)); });
