@@ -72,15 +72,32 @@ std::optional<Key> key_of(std::string_view name) {
   return key;
 }
 
-/// The only number of a tensor.
+/// The only number of a tensor, whole ones and F64 too: some trainers save their settings as they were given.
+std::optional<double> only_number(const Tensor& tensor) {
+  if (tensor.count() != 1) return std::nullopt;
+  switch (tensor.dtype()) {
+    case DType::f64:
+      return *tensor.data<const double>();
+    case DType::i64:
+      return static_cast<double>(*tensor.data<const int64_t>());
+    case DType::i32:
+      return *tensor.data<const int32_t>();
+    default:
+      break;
+  }
+  if (!dense_format(tensor.dtype())) return std::nullopt;
+  float value = 0;
+  dequantize_rows(dense_weight(tensor.reshape({1, 1})), 0, 1, &value);
+  return value;
+}
+
 double number_of(const StoredTensor& tensor) {
   const std::string where = describe(tensor, tensor.name);
-  check(tensor.data.count() == 1 && dense_format(tensor.data.dtype()), "{}: is {} {}, one number is needed", where,
-        name_of(tensor.data.dtype()), tensor.data.shape());
-  float value = 0;
-  dequantize_rows(dense_weight(tensor.data.reshape({1, 1})), 0, 1, &value);
-  check(std::isfinite(value), "{}: is {}, a finite number is needed", where, value);
-  return value;
+  const auto value = only_number(tensor.data);
+  check(value.has_value(), "{}: is {} {}, one number is needed", where, name_of(tensor.data.dtype()),
+        tensor.data.shape());
+  check(std::isfinite(*value), "{}: is {}, a finite number is needed", where, *value);
+  return *value;
 }
 
 void check_matrix(const StoredTensor& tensor) {

@@ -175,11 +175,31 @@ TEST_F(LoraTest, BrokenPairsAreNamed) {
   EXPECT_THAT(error(tensors), AllOf(HasSubstr("lora_B.weight"), HasSubstr("I32 [3, 2]"), HasSubstr("a matrix of")));
 }
 
+template <class T>
+Tensor alpha_of(DType type, T value) {
+  const Tensor alpha = host_tensor(Shape{}, type);
+  *alpha.data<T>() = value;
+  return alpha;
+}
+
+TEST_F(LoraTest, AlphasMayBeWholeNumbersAndF64) {
+  const std::vector<Tensor> fours = {alpha_of<int64_t>(DType::i64, 4), alpha_of<int32_t>(DType::i32, 4),
+                                     alpha_of<double>(DType::f64, 4), alpha_of<float>(DType::f32, 4)};
+  for (const Tensor& four : fours) {
+    Tensors tensors = pair("img_in", 2);
+    tensors["transformer.img_in.alpha"] = four;
+    write_safetensors(at("lora.safetensors"), tensors);
+    EXPECT_EQ(read_lora(at("lora.safetensors")).alphas(), std::set<double>{4}) << name_of(four.dtype());
+  }
+}
+
 TEST_F(LoraTest, AlphasMustBeOneFiniteNumber) {
   Tensors tensors = pair("img_in", 2, NAN);
   EXPECT_THAT(error(tensors), AllOf(HasSubstr("img_in.alpha"), HasSubstr("is nan")));
   tensors["transformer.img_in.alpha"] = counting({2});
   EXPECT_THAT(error(tensors), AllOf(HasSubstr("img_in.alpha"), HasSubstr("F32 [2]"), HasSubstr("one number")));
+  tensors["transformer.img_in.alpha"] = alpha_of<uint8_t>(DType::boolean, 1);
+  EXPECT_THAT(error(tensors), AllOf(HasSubstr("img_in.alpha"), HasSubstr("BOOL []"), HasSubstr("one number")));
 }
 
 TEST_F(LoraTest, FilesWithoutPairsAreNone) {
