@@ -100,13 +100,15 @@ const Part& part_of(std::string_view name) {
   return *std::find_if(kParts.begin(), kParts.end(), [&](const Part& part) { return part.name == name; });
 }
 
-/// A component in the place of a model's borrows that one's config.json if it has none.
+/// A component in the place of a model's borrows that one's config.json if it has none: of the shipped model too, where
+/// the other components are.
 Checkpoint open_component(const EngineOptions& options, Component component) {
   const Part& part = part_of(name_of(component));
   Checkpoint checkpoint = open_checkpoint(component_path(options, part), component);
   check(checkpoint.find(telling_tensor(component)) != nullptr, "{}: holds no {}: none of its {} tensors is {}",
         checkpoint.path.string(), part.name, checkpoint.tensors.size(), telling_tensor(component));
-  if (is_replaced(part, options) && !options.model.empty()) checkpoint.lender = options.model / part.name;
+  const fs::path model = model_path(options);
+  if (is_replaced(part, options) && !model.empty()) checkpoint.lender = model / part.name;
   return checkpoint;
 }
 

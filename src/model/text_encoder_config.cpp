@@ -100,6 +100,13 @@ TextEncoderConfig from_file(const JsonFile& f) {
   return language_part(language);
 }
 
+/// Some converters write the architecture alone.
+bool tells_sizes(const JsonFile& metadata) {
+  const auto names = {kGgufNames.width, kGgufNames.intermediate, kGgufNames.layers,
+                      kGgufNames.heads, kGgufNames.kv_heads,     kGgufNames.norm_eps};
+  return std::ranges::any_of(names, [&](const char* name) { return metadata.has(name); });
+}
+
 /// GGUF's metadata have all but the vocabulary, which its tokens may exceed or not fill.
 TextEncoderConfig from_metadata(const JsonFile& f, const Checkpoint& checkpoint) {
   constexpr const char* kRopeTheta = "qwen2vl.rope.freq_base";
@@ -133,7 +140,8 @@ TextEncoderConfig from_shapes(const Checkpoint& checkpoint) {
 
 TextEncoderConfig read_text_encoder_config(const Checkpoint& checkpoint, ConfigOrigin& origin) {
   origin = {};
-  if (const auto metadata = find_metadata(checkpoint, kArchitecture)) return from_metadata(*metadata, checkpoint);
+  const auto metadata = find_metadata(checkpoint, kArchitecture);
+  if (metadata && tells_sizes(*metadata)) return from_metadata(*metadata, checkpoint);
   if (const auto file = find_config(checkpoint)) return from_file(*file);
   const TextEncoderConfig c = from_shapes(checkpoint);
   origin = inferred_from(checkpoint,

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -132,13 +133,18 @@ class FormatsTest : public TinyModelTest {
     return write("transformer.gguf", w.bytes());
   }
 
+  static void add_sizes(GgufWriter& w) {
+    w.u32("qwen2vl.block_count", 2).u32("qwen2vl.embedding_length", 64).u32("qwen2vl.feed_forward_length", 128);
+    w.u32("qwen2vl.attention.head_count", 4).u32("qwen2vl.attention.head_count_kv", 2);
+    w.f32("qwen2vl.attention.layer_norm_rms_epsilon", 1e-6f).f32("qwen2vl.rope.freq_base", 1e6f);
+  }
+
   /// random_mlx's text encoder, as llama.cpp has one.
-  fs::path write_text_encoder(const std::string& architecture = "qwen2vl") const {
+  fs::path write_text_encoder(const std::string& architecture = "qwen2vl",
+                              const std::function<void(GgufWriter&)>& add = add_sizes) const {
     GgufWriter w;
-    w.text("general.architecture", architecture).u32("qwen2vl.block_count", 2).u32("qwen2vl.embedding_length", 64);
-    w.u32("qwen2vl.feed_forward_length", 128).u32("qwen2vl.attention.head_count", 4);
-    w.u32("qwen2vl.attention.head_count_kv", 2).f32("qwen2vl.attention.layer_norm_rms_epsilon", 1e-6f);
-    w.f32("qwen2vl.rope.freq_base", 1e6f);
+    w.text("general.architecture", architecture);
+    add(w);
     add_tokenizer(w, kTiny / "tokenizer");
     for (const auto& [name, tensor] : dense_tensors(kData / "random_mlx", Component::text_encoder))
       if (!name.starts_with("visual.")) w.tensor(llama_name(name), tensor);
@@ -206,6 +212,21 @@ TEST_F(FormatsTest, ThreeFilesAreAModel) {
   const TextTokenizer folder = TextTokenizer::open(kTiny), gguf = TextTokenizer::open(files.text_encoder);
   for (const char* text : {"a red circle", "<|im_end|> 12\n\n é", "一个穿着T恤"})
     EXPECT_EQ(gguf.encode(text), folder.encode(text)) << text;
+}
+
+TEST_F(FormatsTest, ATextEncoderThatTellsNoSizesBorrowsTheModels) {
+  EngineOptions options = {.model = kData / "random_mlx", .tokenizer = kTiny / "tokenizer"};
+  const Tensor expected = latents(options);
+  options.text_encoder = write_text_encoder("qwen2vl", [](GgufWriter&) {});
+  EXPECT_LE(latents_error(latents(options), expected), kSameNumbers);
+  options.text_encoder = write_text_encoder("qwen2vl", [](GgufWriter& w) { w.u32("qwen2vl.block_count", 2); });
+  EXPECT_THAT(open_error(options), HasSubstr("qwen2vl.embedding_length is missing"));
+}
+
+TEST_F(FormatsTest, AComponentAloneBorrowsFromTheShippedModel) {
+  write_safetensors(at("alone.safetensors"), prefixed(kTiny, Component::transformer, ""));
+  const Tensor expected = latents({.model = kTiny});
+  EXPECT_EQ(values(latents({.transformer = at("alone.safetensors")})), values(expected));
 }
 
 TEST_F(FormatsTest, OneFileIsAModel) {
