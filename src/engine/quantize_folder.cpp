@@ -93,12 +93,14 @@ class Report {
   json tensors_ = json::object();
 };
 
-/// In pieces, so that a stop request need not wait for all of a large tensor.
-void write_stored(const TensorPlan& plan, ShardFile& shard, const PieceDone& done) {
+/// In pieces, so that a stop request need not wait for all of a large tensor, nor is all of it resident at once: a
+/// table of tokens in f32 alone is 2.2 GB.
+void write_stored(const ComponentJob& job, const TensorPlan& plan, ShardFile& shard, const PieceDone& done) {
   const auto bytes = std::as_bytes(std::span(plan.stored.data<char>(), plan.stored.bytes()));
   for (size_t begin = 0; begin < bytes.size(); begin += kPiece) {
     done(0);
     shard.write(plan.name, begin, bytes.subspan(begin, std::min(kPiece, bytes.size() - begin)));
+    job.files.release_pages();
   }
 }
 
@@ -110,7 +112,7 @@ void write_shard(const ComponentJob& job, size_t index, Report& report, ThreadPo
   for (const TensorPlan& plan : plans) {
     job.files.check_unchanged();
     if (plan.target == Target::stored) {
-      write_stored(plan, shard, done);
+      write_stored(job, plan, shard, done);
       continue;
     }
     const std::string where = describe(*job.files.find(plan.name), plan.name);
