@@ -40,8 +40,11 @@ std::vector<std::string> choices(const Plan& plan) {
 }  // namespace
 
 std::string plan_line(const Plan& plan) {
-  std::string line =
-      fmt::format("memory: {} needed, {} available", bytes_text(plan.needed_bytes), bytes_text(plan.available_bytes));
+  std::vector<std::string> stages;
+  for (const Plan::StageNeed& need : plan.stages)
+    stages.push_back(fmt::format("{} to {}", bytes_text(need.own_bytes + need.mapped_bytes), name_of(need.stage)));
+  std::string line = fmt::format("memory: {}; {} needed, {} available", fmt::join(stages, ", "),
+                                 bytes_text(plan.needed_bytes), bytes_text(plan.available_bytes));
   if (plan.text_encoder_streamed) line += "; " + source_text("text encoder", true);
   if (plan.transformer_streamed) line += "; " + source_text("transformer", true, plan.transformer_on_host);
   if (modulation_alone(plan)) line += "; " + source_text(kModulation, true);

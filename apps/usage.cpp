@@ -1,5 +1,7 @@
 #include "usage.h"
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <fmt/format.h>
@@ -38,15 +40,23 @@ std::optional<std::pair<int64_t, int64_t>> size_of(std::string_view text) {
   return std::pair(*width, *height);
 }
 
-/// A number, and one of K, M, G and T: powers of 1024.
+/// A number, and K, M, G or T: powers of 1024. So are KiB and the like, as plans print them; KB is a power of 1000, as
+/// in errors.
 std::optional<size_t> memory_of(std::string_view text) {
   constexpr std::string_view kUnits = "KMGT";
+  constexpr std::array<std::pair<std::string_view, double>, 3> kSuffixes = {{{"", 1024}, {"iB", 1024}, {"B", 1000}}};
   constexpr double kMost = 1e18;
-  const size_t unit = text.empty() ? std::string_view::npos : kUnits.find(text.back());
-  if (unit != std::string_view::npos) text.remove_suffix(1);
+  double factor = 1;
+  if (const size_t unit = text.find_first_of(kUnits); unit != std::string_view::npos) {
+    const auto* const suffix =
+        std::ranges::find(kSuffixes, text.substr(unit + 1), &std::pair<std::string_view, double>::first);
+    if (suffix == kSuffixes.end()) return std::nullopt;
+    factor = std::pow(suffix->second, static_cast<double>(kUnits.find(text[unit]) + 1));
+    text = text.substr(0, unit);
+  }
   const auto number = parse<double>(text);
   if (!number || !std::isfinite(*number) || *number <= 0) return std::nullopt;
-  const double bytes = *number * (unit == std::string_view::npos ? 1 : std::pow(1024, static_cast<double>(unit + 1)));
+  const double bytes = *number * factor;
   if (bytes < 1 || bytes > kMost) return std::nullopt;
   return static_cast<size_t>(bytes);
 }

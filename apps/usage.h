@@ -38,7 +38,7 @@ std::optional<int> cuda_index(std::string_view text);
 /// Bytes with an optional unit.
 CLI::Validator memory_size();
 
-/// Bytes of a text that memory_size() has accepted, such as 6G, 800M or 1.5G.
+/// Bytes of a text that memory_size() has accepted, such as 6G, 800M, 1.5GiB or 2GB.
 size_t parse_memory(const std::string& text);
 
 /// Width and height of a text that size_text() has accepted, such as 320x192.

@@ -124,21 +124,24 @@ class PlanTest(ProgramTest):
         for arguments in ((), ("--arithmetic", "int8"), ("--size", "256x256", "--count", "3"), ("--dtype", "f32")):
             with self.subTest(arguments):
                 error = self.error_of("plan", "--size", "128x128", *arguments, "--memory", "4M")
-                enough = float(re.search(r"; ([\d.]+) MB would do", error)[1]) * 1e6
-                self.run_program("plan", "--size", "128x128", *arguments, "--memory", str(int(enough)))
-                self.error_of("plan", "--size", "128x128", *arguments, "--memory", str(int(0.9 * enough)))
+                enough = float(re.search(r"; ([\d.]+) MB would do", error)[1])
+                self.run_program("plan", "--size", "128x128", *arguments, "--memory", f"{enough}MB")
+                self.error_of("plan", "--size", "128x128", *arguments, "--memory", f"{0.9 * enough}MB")
 
     def test_a_bound_is_a_size(self):
-        for text in ("", "G", "-1G", "0", "nan", "1e30T", "6X"):
+        for text in ("", "G", "-1G", "0", "nan", "1e30T", "6X", "6GX", "6iB", "GiB"):
             self.error_of("plan", "--memory", text, code=2)
-        for text in ("64M", "0.5G", "100000000", "65536K"):
+        for text in ("64M", "0.5G", "100000000", "65536K", "64MiB", "0.5GB"):
             self.run_program("plan", "--size", "64x64", "--memory", text)
+        for text, size in (("2G", 2 << 30), ("2GiB", 2 << 30), ("2GB", 2 * 10**9)):
+            self.assertEqual(self.plan("--memory", text)["available_bytes"], size)
 
     def test_generate_keeps_quiet_in_a_pipe_unless_asked(self):
         arguments = ("generate", "--prompt", "a red star", "--size", "64x64", "--steps", "2", "--output", "star.png")
         self.assertNotIn("memory:", self.run_program(*arguments)[1])
         messages = self.run_program(*arguments, "--verbose", "--memory", "200M")[1]
-        self.assertRegex(messages, r"(?m)^memory: .* needed, 200 MiB available; one picture at a time$")
+        self.assertRegex(messages, r"(?m)^memory: \S+ MiB to encode, \S+ MiB to denoise, \S+ MiB to decode; \S+ MiB needed, "
+                         r"200 MiB available; one picture at a time$")
 
 
 if __name__ == "__main__":
