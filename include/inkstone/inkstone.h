@@ -283,7 +283,7 @@ INKSTONE_API std::string inspect_json(const std::filesystem::path& path);
 
 struct RandomModelOptions {
   std::string preset = "qwen-image-2512";  ///< whose sizes: this one's, or "tiny"
-  std::string format = "bf16";             ///< of matrices: f32, f16, bf16, int8, int4; the VAE's are never packed
+  std::string format = "bf16";             ///< of matrices: f32, f16, bf16, fp8, int8, int4; the VAE's are never packed
   std::optional<int64_t> layers;           ///< at most so many blocks of transformer and text encoder; absent: all
   int threads = 0;                         ///< as in EngineOptions
   ProgressFunction progress;               ///< Stage::write, a step for each component

@@ -128,7 +128,7 @@ class RandomFiles final : public WeightLoader {
   void add(const std::string& name, Weight& weight) {
     const std::string layer = name.substr(0, name.size() - kWeightSuffix.size());
     add(name, weight.data);
-    add(layer + ".scales", weight.scales);
+    add(layer + (weight.format == WeightFormat::f8_e4m3 ? ".weight_scale" : ".scales"), weight.scales);  // as ComfyUI
     add(layer + ".biases", weight.offsets);
   }
 

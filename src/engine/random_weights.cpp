@@ -13,10 +13,11 @@ constexpr int kGroup = 64;                    // of packed matrices, as mflux pa
 constexpr int64_t kChunk = int64_t{1} << 18;  // numbers of one task
 constexpr double kMeanSquareRoot = 1.53;      // root of the mean square of numbers spread evenly over [1, 2)
 
-constexpr std::array<std::pair<std::string_view, RandomFormat>, 5> kFormats = {{
+constexpr std::array<std::pair<std::string_view, RandomFormat>, 6> kFormats = {{
     {"f32", RandomFormat::f32},
     {"f16", RandomFormat::f16},
     {"bf16", RandomFormat::bf16},
+    {"fp8", RandomFormat::fp8},
     {"int4", RandomFormat::int4},
     {"int8", RandomFormat::int8},
 }};
@@ -28,7 +29,7 @@ uint32_t scrambled(uint32_t x) {
   return x ^ (x >> 16);
 }
 
-/// An IEEE format in an integer type.
+/// A format of floats in an integer type.
 template <class T>
 struct FloatLayout {
   int mantissa_bits;
@@ -37,6 +38,7 @@ struct FloatLayout {
 constexpr FloatLayout<uint32_t> kF32 = {23, 127};
 constexpr FloatLayout<uint16_t> kF16 = {10, 15};
 constexpr FloatLayout<uint16_t> kBf16 = {7, 127};
+constexpr FloatLayout<uint8_t> kE4m3 = {3, 7};
 
 /// Numbers with random signs and magnitudes in [2^exponent, 2^(exponent + 1)).
 template <class T>
@@ -109,6 +111,8 @@ Tensor RandomWeights::numbers(const Shape& shape, DType type, int64_t inputs) {
         return fill_floats(host.data<uint16_t>(), begin, end, seed, kF16, exponent);
       case DType::bf16:
         return fill_floats(host.data<uint16_t>(), begin, end, seed, kBf16, exponent);
+      case DType::f8_e4m3:
+        return fill_floats(host.data<uint8_t>(), begin, end, seed, kE4m3, exponent);
       default:
         return fill_codes(host.data<uint32_t>(), begin, end, seed);
     }
@@ -122,7 +126,16 @@ Tensor RandomWeights::filled(const Shape& shape, float value) {
   return place(host);
 }
 
+/// E4M3 has too small a range for numbers of their right size.
+Weight RandomWeights::scaled_fp8(int64_t out, int64_t in) {
+  Weight weight = dense_weight(place(numbers({out, in}, DType::f8_e4m3, 1)));
+  weight.scales = filled({out, 1}, std::ldexp(1.0f, exponent_for(in) - exponent_for(1)));
+  weight.group = in;
+  return weight;
+}
+
 Weight RandomWeights::matrix(int64_t out, int64_t in) {
+  if (format_ == RandomFormat::fp8) return scaled_fp8(out, in);
   if (!is_packed(format_) || in % kGroup != 0) return dense_weight(place(numbers({out, in}, dense_type(format_), in)));
   const int bits = bits_of(format_);
   const WeightFormat packed = bits == 4 ? WeightFormat::affine4 : WeightFormat::affine8;

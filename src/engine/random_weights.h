@@ -9,14 +9,14 @@
 namespace inkstone {
 
 /// How RandomWeights holds matrices. Convolutions have no packed form: they are bf16 beside packed matrices.
-enum class RandomFormat : uint8_t { f32, f16, bf16, int4, int8 };
+enum class RandomFormat : uint8_t { f32, f16, bf16, fp8, int4, int8 };
 
-/// From "f32", "f16", "bf16", "int4", "int8"; Error names these.
+/// From "f32", "f16", "bf16", "fp8", "int4", "int8"; Error names these.
 RandomFormat random_format(std::string_view name);
 
 /// A WeightLoader of any names and shapes. Numbers are spread evenly over +-[s, 2s], with s so that a layer's outputs
 /// are about as large as its inputs; vectors are ones. Packed matrices have groups of 64 and bf16 scales; where the
-/// inputs do not divide into groups they are bf16.
+/// inputs do not divide into groups they are bf16. fp8 is E4M3 with a scale for each output.
 class RandomWeights final : public WeightLoader {
  public:
   RandomWeights(Device& device, RandomFormat format, int threads, std::stop_token stop = {});
@@ -34,6 +34,7 @@ class RandomWeights final : public WeightLoader {
 
  private:
   Weight matrix(int64_t out, int64_t in);
+  Weight scaled_fp8(int64_t out, int64_t in);
   Tensor numbers(const Shape& shape, DType type, int64_t inputs);  ///< on the host
   Tensor filled(const Shape& shape, float value);
   Tensor place(const Tensor& host);
