@@ -7,12 +7,18 @@
 
 namespace inkstone {
 
-/// Inputs that share a scale; the last group of a row may be shorter. Fewer follow outliers better, more cost less: a
-/// group ends with two multiply-adds for each sum, which take the place of 2 / (kInt8Group / 4) of the products.
-constexpr int64_t kInt8Group = 128;
+/// Inputs that share a scale; the last group of a row may be shorter. Fewer follow outliers better, more cost less: the
+/// end of a group takes the time of 5 products for each sum, a group of 128 has 32. Mixing makes up for more.
+constexpr int64_t kInt8Group = 384;
+
+/// Before they are rounded, inputs and weights of a group are mixed by the same rotation, which their products do not
+/// notice: blocks of the greatest of 16, 8 and 4 times kInt8MixSpacing numbers that still fit, each number with those
+/// whole spacings away, by a Hadamard matrix; the rest stays. So a large number becomes as many of a quarter of its
+/// size.
+constexpr int64_t kInt8MixSpacing = 16;
 
 /// Groups of a panel of weights whose numbers take a byte: a strip of it and the rows it meets fit the caches.
-constexpr int64_t kInt8Groups = 24;
+constexpr int64_t kInt8Groups = 8;
 
 /// Most numbers that can share a scale: their products' sums stay below 2^24, which f32 holds exactly.
 constexpr int64_t kInt8MostGroup = 384;
@@ -49,6 +55,7 @@ struct Int8Lanes {
   int64_t vectors = 0;      ///< of the panel's strip
   void* panel = nullptr;    ///< of the group: where the first lane's numbers go
   float* scales = nullptr;  ///< (lanes)
+  bool mixed = false;       ///< as quantize() mixes
 };
 
 /// A row of numbers and, unless null, what each is multiplied with before it is rounded.
@@ -88,11 +95,11 @@ struct Int8Ops {
   int64_t depth_unit;     ///< inputs side by side in a lane: a group's depth is rounded up to these
   bool reads_codes;       ///< tile_rows whole rows of codes need no preparing, if their depth is in whole units
 
-  /// A row of n numbers as codes and a scale per group: scale = greatest magnitude / 127, code = x / scale to nearest,
-  /// ties to even. A group with NaN or infinity has such a scale, and what it takes part in is not finite.
+  /// A row of n numbers, mixed, as codes and a scale per group: scale = greatest magnitude / 127, code = x / scale to
+  /// nearest, ties to even. A group with NaN or infinity has such a scale, and what it takes part in is not finite.
   void (*quantize)(const Int8Source& source, int64_t n, const Int8Target& to);
 
-  /// Rounds as quantize() does.
+  /// Rounds as quantize() does, without mixing.
   void (*quantize_pixels)(const Int8Pixels& pixels);
 
   /// Inputs of up to tile_rows rows of codes as the kernel reads them; missing rows are zeros. At most most_depth of

@@ -7,8 +7,8 @@
 namespace inkstone {
 namespace {
 
-constexpr int64_t kChunk = 2 * kInt8Group;  // inputs at a time: in f32 those of a vector of outputs fit the first cache
-constexpr int64_t kAlignment = 64;          // bytes
+constexpr int64_t kChunk = kInt8Group;  // inputs at a time: in f32 those of a vector of outputs fit the first cache
+constexpr int64_t kAlignment = 64;      // bytes
 constexpr int64_t kFloat = sizeof(float);
 
 /// Called some time before a range of a row is read.
@@ -90,7 +90,8 @@ void Int8Packer::pack_chunk(const Int8Panel& panel, const Chunk& c, float* room)
                       .depth = std::min(kInt8Group, c.end - at),
                       .vectors = width / int8_.lanes,
                       .panel = panel.codes(c.strip) + (before * width + c.lane * int8_.depth_unit) * int8_.code_bytes,
-                      .scales = panel.scales(c.strip) + before / kInt8Group * width + c.lane});
+                      .scales = panel.scales(c.strip) + before / kInt8Group * width + c.lane,
+                      .mixed = true});
   }
 }
 

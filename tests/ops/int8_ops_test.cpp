@@ -77,7 +77,8 @@ struct Panel {
                         .depth = std::min(kInt8Group, n - group),
                         .vectors = width / ops.lanes,
                         .panel = codes.data() + (group * width + i * ops.depth_unit) * ops.code_bytes,
-                        .scales = scales.data() + group / kInt8Group * width + i});
+                        .scales = scales.data() + group / kInt8Group * width + i,
+                        .mixed = true});
   }
 
   int64_t width;
@@ -144,8 +145,14 @@ TEST_P(Int8OpsTest, TheGreatestCodesDoNotOverflow) {
   for (const float sign : {1.0f, -1.0f}) {
     const Tensor x = host_tensor({size.rows, size.depth}, DType::f32),
                  w = host_tensor({size.columns, size.depth}, DType::f32);
-    std::fill_n(x.data<float>(), x.count(), 1.0f);
-    std::fill_n(w.data<float>(), w.count(), sign / kInt8Group);
+    std::vector<float> ones(static_cast<size_t>(size.depth), 1.0f);
+    mix(ones);  // becomes ones when it is mixed again
+    const std::vector<float> factors = some_factors(size.depth);
+    for (int64_t i = 0; i < x.count(); ++i) x.data<float>()[i] = ones[static_cast<size_t>(i % size.depth)];
+    for (int64_t i = 0; i < w.count(); ++i) {
+      const auto input = static_cast<size_t>(i % size.depth);
+      w.data<float>()[i] = sign / kInt8Group * ones[input] / factors[input];
+    }
     expect_product(*ops, size, x, w);
   }
 }

@@ -19,6 +19,25 @@ struct Codes {
   std::vector<int32_t> sums;
 };
 
+/// What is done to a group before it is rounded.
+inline void mix(std::vector<float>& x) {
+  const auto n = static_cast<int64_t>(x.size());
+  int64_t begin = 0;
+  for (const int64_t count : {16, 8, 4})
+    for (const int64_t block = count * kInt8MixSpacing; n - begin >= block; begin += block) {
+      for (int64_t apart = kInt8MixSpacing; apart < block; apart *= 2)
+        for (int64_t i = 0; i < block; ++i) {
+          if ((i & apart) != 0) continue;
+          float &a = x[static_cast<size_t>(begin + i)], &b = x[static_cast<size_t>(begin + i + apart)];
+          const float sum = a + b;
+          b = a - b;
+          a = sum;
+        }
+      for (int64_t i = 0; i < block; ++i)
+        x[static_cast<size_t>(begin + i)] *= static_cast<float>(1 / std::sqrt(static_cast<double>(count)));
+    }
+}
+
 inline Codes plain_codes(const Tensor& x, const std::vector<float>& factors = {}) {
   const int64_t n = x.dim(1);
   Codes all;
@@ -29,6 +48,7 @@ inline Codes plain_codes(const Tensor& x, const std::vector<float>& factors = {}
       std::vector<float> from(x_begin, x_begin + depth);
       for (int64_t i = 0; i < depth && !factors.empty(); ++i)
         from[static_cast<size_t>(i)] *= factors[static_cast<size_t>(begin + i)];
+      mix(from);
       float greatest = 0;
       for (const float v : from) greatest = std::max(greatest, std::abs(v));
       const float inverse = greatest > 0 ? 127 / greatest : 0;

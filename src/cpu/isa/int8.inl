@@ -33,6 +33,43 @@ struct Groups {
   }
 };
 
+/// Mixes `count` numbers, spacings apart, of a group from number i on.
+template <int count>
+inline void mix_block(const Groups& g, int64_t group, int64_t i, float* to) {
+  const Floats share = splat(count == 16 ? 0.25f : count == 8 ? 0.353553391f : 0.5f);  // 1 / sqrt(count)
+  for (int64_t lane = 0; lane < kInt8MixSpacing; lane += kLanes) {
+    Floats x[count];
+#pragma GCC unroll 16
+    for (int k = 0; k < count; ++k) x[k] = g.numbers(group, i + k * kInt8MixSpacing + lane, kLanes);
+#pragma GCC unroll 4
+    for (int apart = 1; apart < count; apart *= 2)
+#pragma GCC unroll 16
+      for (int k = 0; k < count; ++k)
+        if ((k & apart) == 0) {
+          const Floats a = x[k], b = x[k + apart];
+          x[k] = a + b;
+          x[k + apart] = a - b;
+        }
+#pragma GCC unroll 16
+    for (int k = 0; k < count; ++k) store(to + i + k * kInt8MixSpacing + lane, x[k] * share);
+  }
+}
+
+/// The same groups mixed, in `room` for kLanes of kInt8MostGroup numbers.
+inline Groups mixed(const Groups& g, float* room) {
+  static_assert(kInt8MixSpacing % kLanes == 0);
+  for (int64_t group = 0; group < g.count; ++group) {
+    float* to = room + group * kInt8MostGroup;
+    int64_t i = 0;
+    for (; g.depth - i >= 16 * kInt8MixSpacing; i += 16 * kInt8MixSpacing) mix_block<16>(g, group, i, to);
+    for (; g.depth - i >= 8 * kInt8MixSpacing; i += 8 * kInt8MixSpacing) mix_block<8>(g, group, i, to);
+    for (; g.depth - i >= 4 * kInt8MixSpacing; i += 4 * kInt8MixSpacing) mix_block<4>(g, group, i, to);
+    for_vectors(g.depth - i,
+                [&](int64_t k, int64_t width) { store_some(to + i + k, g.numbers(group, i + k, width), width); });
+  }
+  return {room, nullptr, kInt8MostGroup, 0, g.count, g.depth};
+}
+
 /// Lane i: the sum of the lanes of rows[i], where add(a, b) gives the sum of two numbers.
 template <class Add>
 inline Floats sums_of_rows(Floats (&rows)[kLanes], const Add& add) {
@@ -89,6 +126,7 @@ void quantize_groups(const Groups& g, const Int8Target& to, int64_t stride) {
 }
 
 void quantize(const Int8Source& source, int64_t n, const Int8Target& to) {
+  alignas(64) float room[kLanes * kInt8MostGroup];
   const int64_t whole = n / kInt8Group, rest = n % kInt8Group;
   const auto groups_at = [&](int64_t group) {
     const float* factors = source.factors == nullptr ? nullptr : source.factors + group * kInt8Group;
@@ -98,10 +136,11 @@ void quantize(const Int8Source& source, int64_t n, const Int8Target& to) {
     Groups g = groups_at(group);
     g.count = lesser_of(kLanes, whole - group);
     g.depth = kInt8Group;
-    quantize_groups(g, {to.codes + group * kInt8Group, to.scales + group, to.sums + group}, kInt8Group);
+    quantize_groups(mixed(g, room), {to.codes + group * kInt8Group, to.scales + group, to.sums + group}, kInt8Group);
   }
   if (rest > 0)
-    quantize_groups(groups_at(whole), {to.codes + whole * kInt8Group, to.scales + whole, to.sums + whole}, kInt8Group);
+    quantize_groups(mixed(groups_at(whole), room), {to.codes + whole * kInt8Group, to.scales + whole, to.sums + whole},
+                    kInt8Group);
 }
 
 void quantize_pixels(const Int8Pixels& p) {
@@ -126,9 +165,11 @@ void pack_lanes(const Int8Lanes& l) {
   alignas(64) Code rows[kLanes * kInt8MostGroup];
   if (l.outputs < kLanes || l.depth != kInt8Group)
     for (Code& code : rows) code = kOffset;
-  const Floats scales =
-      round_groups({l.w, l.factors, l.stride, 0, l.outputs, l.depth},
-                   [&](int64_t o, int64_t i, Floats whole) { store_codes(rows + o * kInt8MostGroup + i, whole); });
+  alignas(64) float room[kLanes * kInt8MostGroup];
+  const Groups g = {l.w, l.factors, l.stride, 0, l.outputs, l.depth};
+  const Floats scales = round_groups(l.mixed ? mixed(g, room) : g, [&](int64_t o, int64_t i, Floats whole) {
+    store_codes(rows + o * kInt8MostGroup + i, whole);
+  });
   store(l.scales, scales);
   const int64_t words = round_to(l.depth, kStep) / kStep;
   for (int64_t word = 0; word < words; word += kLanes) {
