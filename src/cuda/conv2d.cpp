@@ -61,7 +61,9 @@ void CudaKernels::conv2d(Tensor& out, const Tensor& x, const Conv2d& conv, const
                                             .bias = conv.bias.data<const float>(),
                                             .residual = numbers(added),
                                             .out = output(out)};
-  if (gathers && context_.has_wgmma()) {
+  if (gathers && context_.has_wgmma() && cuda::suits_boxes(product)) {
+    cuda::conv2d_boxes(product, context_.stream());
+  } else if (gathers && context_.has_wgmma()) {
     cuda::conv2d_wgmma(product, context_.stream());
   } else if (gathers) {
     cuda::conv2d_mma(product, context_.stream());

@@ -187,7 +187,7 @@ struct Softmax {
 };
 void softmax(const Softmax& s, cudaStream_t stream);
 
-// Convolutions (im2col.cu, conv.cu, conv_wgmma.cu).
+// Convolutions (im2col.cu, conv.cu, conv_wgmma.cu, conv_boxes.cu).
 
 /// x (count, height, width, in) channels last under a 3x3 kernel, output (count, out_height, out_width, ...).
 struct Convolution {
@@ -210,5 +210,8 @@ struct ConvolutionProduct {
 void conv2d_mma(const ConvolutionProduct& c, cudaStream_t stream);
 /// The same with Hopper's instructions.
 void conv2d_wgmma(const ConvolutionProduct& c, cudaStream_t stream);
+/// The same where pictures are not doubled or halved and channels are many.
+bool suits_boxes(const ConvolutionProduct& c);
+void conv2d_boxes(const ConvolutionProduct& c, cudaStream_t stream);
 
 }  // namespace inkstone::cuda

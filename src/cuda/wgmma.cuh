@@ -10,6 +10,8 @@ namespace inkstone::cuda {
 using Accumulator = float[64];
 /// The same with 96 columns.
 using NarrowAccumulator = float[48];
+/// With 192.
+using WideAccumulator = float[96];
 
 /// What wgmma is told of a matrix in shared memory: panels of 64 numbers (128 bytes) a row, chunks of 16 bytes placed
 /// at chunk ^ (row % 8), eight rows after eight rows. `panels`: bytes between panels, where the instruction spans two.
@@ -58,6 +60,20 @@ __device__ inline void multiply_async(NarrowAccumulator& d, uint64_t a, uint64_t
       "%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47}, %48, %49, 1, 1, 1, 0, 0;"
       : INKSTONE_EIGHT(d, 0), INKSTONE_EIGHT(d, 8), INKSTONE_EIGHT(d, 16), INKSTONE_EIGHT(d, 24), INKSTONE_EIGHT(d, 32),
         INKSTONE_EIGHT(d, 40)
+      : "l"(a), "l"(b));
+}
+
+/// The same over 192 columns.
+__device__ inline void multiply_async(WideAccumulator& d, uint64_t a, uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 {"
+      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,"
+      "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,"
+      "%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,"
+      "%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
+      "}, %96, %97, 1, 1, 1, 0, 0;"
+      : INKSTONE_SIXTY_FOUR(d), INKSTONE_EIGHT(d, 64), INKSTONE_EIGHT(d, 72), INKSTONE_EIGHT(d, 80),
+        INKSTONE_EIGHT(d, 88)
       : "l"(a), "l"(b));
 }
 

@@ -47,6 +47,16 @@ TEST_P(ConvTest, WidthsOfTheVae) {
   expect_equal(random_normal({2, 7, 6, 384}, 1), conv);
 }
 
+/// A GPU takes pictures in squares of 16 pixels, more of them than it has processors.
+TEST_P(ConvTest, PicturesOfManySquares) {
+  if (GetParam().isa) GTEST_SKIP() << "the processor knows no squares";
+  for (const auto& [in, out] : {std::pair<int64_t, int64_t>{64, 66}, {96, 96}, {160, 192}}) {
+    const int64_t side = out == 66 ? 150 : 35;
+    expect_equal(random_normal({2, 17, 33, in}, 1), random_conv(out, in), random_normal({2, 17, 33, out}, 2));
+    expect_equal(random_normal({1, side, side + 1, in}, 1), random_conv(out, in, WeightFormat::bf16));
+  }
+}
+
 TEST_P(ConvTest, BordersAreZerosOnTheRightSides) {
   Conv2d conv = random_conv(1, 1);
   conv.bias = random_normal({1}, 1, 0);
