@@ -277,7 +277,7 @@ void attention_wgmma(const FlashAttention& a, cudaStream_t stream) {
   const float factor = kLog2E / sqrtf(static_cast<float>(kWidth));
   const dim3 grid(static_cast<unsigned>(a.tile_count), static_cast<unsigned>(a.heads));
   const auto map = [&](const void* data, int64_t width) {
-    return tensor_map({data, {width, a.rows, 1, 1}, {kPanelWidth, kKeys, 1, 1}});
+    return tensor_map({{data, DType::bf16}, {width, a.rows, 1, 1}, {kPanelWidth, kKeys, 1, 1}});
   };
   const int64_t q_width = int64_t{a.heads} * kWidth, kv_width = int64_t{a.kv_heads} * kWidth;
   const Maps maps = {map(a.q, q_width), map(a.k, kv_width), map(a.v, kv_width)};

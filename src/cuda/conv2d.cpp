@@ -56,12 +56,19 @@ void CudaKernels::conv2d(Tensor& out, const Tensor& x, const Conv2d& conv, const
   const Tensor input = gathers ? as_type(context_, x, DType::bf16) : x;
   const Tensor added = residual ? as_type(context_, residual, DType::f32) : residual;
   const Tensor weight = as_type(context_, conv.weight, context_.operand_type());
-  const cuda::ConvolutionProduct product = {.shape = shape_of(out, input, conv),
-                                            .weight = weight.data<void>(),
-                                            .bias = conv.bias.data<const float>(),
-                                            .residual = numbers(added),
-                                            .out = output(out)};
+  cuda::ConvolutionProduct product = {.shape = shape_of(out, input, conv),
+                                      .weight = weight.data<void>(),
+                                      .bias = conv.bias.data<const float>(),
+                                      .residual = numbers(added),
+                                      .out = output(out)};
   if (gathers && context_.has_wgmma() && cuda::suits_boxes(product)) {
+    Tensor summed;
+    if (conv.upsampling > 1) {
+      constexpr int64_t kSummed = 16;  // 2x2 kernels of 2x2 taps
+      summed = context_.empty({kSummed, conv.out(), conv.in()}, DType::bf16);
+      cuda::sum_taps(summed.data<void>(), product.weight, conv.out(), conv.in(), context_.stream());
+      product.weight = summed.data<void>();
+    }
     cuda::conv2d_boxes(product, context_.stream());
   } else if (gathers && context_.has_wgmma()) {
     cuda::conv2d_wgmma(product, context_.stream());

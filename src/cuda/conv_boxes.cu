@@ -25,9 +25,12 @@ constexpr uint32_t kStageBytes = kPixelBytes + kOuts* kRowBytes;
 template <int kOuts>
 constexpr int kSharedBytes = kBoxStages* kStageBytes<kOuts> + 1024;  // and room to align
 
+/// A doubled picture is four pictures, of its even and odd rows and columns, each the small one under a kernel of 2x2
+/// taps: with 4/9 of the work. `parities` is 4 then, else 1.
 struct BoxConvolution {
   ConvolutionProduct product;
-  CUtensorMap pixels, weights;
+  CUtensorMap pixels, weights, residual;
+  int side, parities;
   int boxes_x, boxes_y, out_tiles, tiles;
 };
 
@@ -35,13 +38,20 @@ struct BoxConvolution {
 
 /// Where a tile lies.
 struct BoxTile {
-  int x, y, picture, out;
+  int x, y, picture, out, parity;
 
   template <int kOuts>
   __device__ static BoxTile at(const BoxConvolution& c, int index) {
-    const int box = index / c.out_tiles;
+    const int all = index / c.out_tiles, box = all / c.parities;
     return {box % c.boxes_x * kBox, box / c.boxes_x % c.boxes_y * kBox, box / (c.boxes_x * c.boxes_y),
-            index % c.out_tiles * kOuts};
+            index % c.out_tiles * kOuts, all % c.parities};
+  }
+  /// Rows and columns before the tile that its first pixel sees.
+  __device__ int before_y(const BoxConvolution& c) const {
+    return c.parities == 1 ? c.product.shape.before : 1 - parity / 2;
+  }
+  __device__ int before_x(const BoxConvolution& c) const {
+    return c.parities == 1 ? c.product.shape.before : 1 - parity % 2;
   }
 };
 
@@ -60,58 +70,66 @@ struct BoxStages {
 
 template <int kOuts>
 __device__ void copy_boxes(const BoxConvolution& c, BoxStages<kOuts> stages) {
-  const int in = static_cast<int>(c.product.shape.in), before = c.product.shape.before;
+  const Convolution& shape = c.product.shape;
+  const int in = static_cast<int>(shape.in), outs = static_cast<int>(shape.out);
   for (int index = blockIdx.x; index < c.tiles; index += gridDim.x) {
     const BoxTile tile = BoxTile::at<kOuts>(c, index);
-    for (int tap = 0; tap < kTaps; ++tap)
+    if (c.parities == 1 && c.product.residual.data != nullptr && index + gridDim.x < c.tiles) {
+      const BoxTile next = BoxTile::at<kOuts>(c, index + gridDim.x);
+      fetch_box(c.residual, next.out, next.x, next.y, next.picture);
+    }
+    const int x = tile.x - tile.before_x(c), y = tile.y - tile.before_y(c), first_out = tile.parity * outs + tile.out;
+    for (int tap = 0; tap < c.side * c.side; ++tap)
       for (int channel = 0; channel < in; channel += kDepth, ++stages.used) {
         stages.free().wait(1 - stages.phase());
         stages.full().arrive_expecting(kStageBytes<kOuts>);
-        copy_box(stages.pixels(), c.pixels, stages.full(), channel, tile.x + tap % kSide - before,
-                 tile.y + tap / kSide - before, tile.picture);
-        copy_box(stages.weights(), c.weights, stages.full(), tap * in + channel, tile.out);
+        copy_box(stages.pixels(), c.pixels, stages.full(), channel, x + tap % c.side, y + tap / c.side, tile.picture);
+        copy_box(stages.weights(), c.weights, stages.full(), tap * in + channel, first_out);
       }
   }
 }
 
-/// Sums of 64 pixels, with bias and residual. Several residuals are on their way before the first is used.
+/// Calls `use(place, channel, e)` for the pairs of channels, e and e + 1 of its registers, that a lane has of 64
+/// pixels.
 template <int kOuts>
-__device__ void write_sums(const BoxConvolution& c, const BoxTile& tile, int first_row,
-                           const float (&sums)[kOuts / 2]) {
-  constexpr int kAtOnce = 6;  // pairs of channels
-  static_assert(kOuts / 8 % kAtOnce == 0);
+__device__ void for_each_pair(const BoxConvolution& c, const BoxTile& tile, int first_row, const auto& use) {
   const Convolution& shape = c.product.shape;
-  const int lane = threadIdx.x % kWarp;
+  const int lane = threadIdx.x % kWarp, out = tile.out + lane % 4 * 2;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int row = first_row + threadIdx.x % kGroup / kWarp * 16 + lane / 4 + half * 8;
     const int64_t y = tile.y + row / kBox, x = tile.x + row % kBox;
-    if (y >= shape.out_height || x >= shape.out_width) continue;
-    const int out = tile.out + lane % 4 * 2;
-    const int64_t to = ((tile.picture * shape.out_height + y) * shape.out_width + x) * shape.out + out;
-    const auto* residual = static_cast<const float*>(c.product.residual.data);
+    const bool inside = y < shape.height && x < shape.width;
+    const int64_t out_y = y * shape.upsampling + tile.parity / 2, out_x = x * shape.upsampling + tile.parity % 2;
+    const int64_t place = ((tile.picture * shape.out_height + out_y) * shape.out_width + out_x) * shape.out + out;
 #pragma unroll
-    for (int first = 0; first < kOuts / 8; first += kAtOnce) {
-      float2 added[kAtOnce];
-#pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) {
-        const int o = 8 * (first + j);
-        added[j] = make_float2(0, 0);
-        if (out + o >= shape.out) continue;
-        if (residual != nullptr) added[j] = __ldg(reinterpret_cast<const float2*>(residual + to + o));
-        const float2 bias = __ldg(reinterpret_cast<const float2*>(c.product.bias + out + o));
-        added[j].x += bias.x;
-        added[j].y += bias.y;
-      }
-#pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) {
-        const int o = 8 * (first + j), e = 4 * (first + j) + 2 * half;
-        if (out + o < shape.out)
-          *reinterpret_cast<float2*>(static_cast<float*>(c.product.out.data) + to + o) =
-              make_float2(sums[e] + added[j].x, sums[e + 1] + added[j].y);
-      }
-    }
+    for (int j = 0; j < kOuts / 8; ++j)
+      if (inside && out + 8 * j < shape.out) use(place + 8 * j, out + 8 * j, 4 * j + 2 * half);
   }
+}
+
+/// Sums begin with the residual: all of that can be on its way at once, since the registers are free.
+template <int kOuts>
+__device__ void begin_sums(float (&sums)[kOuts / 2], const BoxConvolution& c, const BoxTile& tile, int first_row) {
+#pragma unroll
+  for (float& sum : sums) sum = 0;
+  const auto* residual = static_cast<const float*>(c.product.residual.data);
+  if (residual != nullptr)
+    for_each_pair<kOuts>(c, tile, first_row, [&](int64_t place, int, int e) {
+      const float2 pair = __ldg(reinterpret_cast<const float2*>(residual + place));
+      sums[e] = pair.x;
+      sums[e + 1] = pair.y;
+    });
+}
+
+template <int kOuts>
+__device__ void write_sums(const float (&sums)[kOuts / 2], const BoxConvolution& c, const BoxTile& tile,
+                           int first_row) {
+  auto* const to = static_cast<float*>(c.product.out.data);
+  for_each_pair<kOuts>(c, tile, first_row, [&](int64_t place, int channel, int e) {
+    const float2 bias = __ldg(reinterpret_cast<const float2*>(c.product.bias + channel));
+    *reinterpret_cast<float2*>(to + place) = make_float2(sums[e] + bias.x, sums[e + 1] + bias.y);
+  });
 }
 
 template <int kOuts>
@@ -120,11 +138,14 @@ __device__ void multiply_boxes(const BoxConvolution& c, BoxStages<kOuts> stages)
   const uint32_t first_row = (threadIdx.x / kGroup - 1) * kGroup;
   const bool speaks = threadIdx.x % kWarp == 0;
   for (int index = blockIdx.x; index < c.tiles; index += gridDim.x) {
-    float upper[kOuts / 2] = {}, lower[kOuts / 2] = {};
+    const BoxTile tile = BoxTile::at<kOuts>(c, index);
+    float upper[kOuts / 2], lower[kOuts / 2];
+    begin_sums<kOuts>(upper, c, tile, static_cast<int>(first_row));
+    begin_sums<kOuts>(lower, c, tile, static_cast<int>(first_row) + 64);
     pin(upper);
     pin(lower);
     int channel = 0;
-    for (int step = 0, steps = kTaps * ((in + kDepth - 1) / kDepth); step < steps; ++step, ++stages.used) {
+    for (int step = 0, steps = c.side * c.side * ((in + kDepth - 1) / kDepth); step < steps; ++step, ++stages.used) {
       stages.full().wait(stages.phase());
       const uint32_t pixels = stages.pixels() + first_row * kRowBytes, weights = stages.weights();
       const auto multiply = [&]<int kSteps>() {
@@ -146,9 +167,8 @@ __device__ void multiply_boxes(const BoxConvolution& c, BoxStages<kOuts> stages)
     pin(upper);
     pin(lower);
     if (speaks) stages.free(1).arrive();
-    const BoxTile tile = BoxTile::at<kOuts>(c, index);
-    write_sums<kOuts>(c, tile, static_cast<int>(first_row), upper);
-    write_sums<kOuts>(c, tile, static_cast<int>(first_row) + 64, lower);
+    write_sums<kOuts>(upper, c, tile, static_cast<int>(first_row));
+    write_sums<kOuts>(lower, c, tile, static_cast<int>(first_row) + 64);
   }
 }
 
@@ -179,12 +199,41 @@ __global__ void __launch_bounds__(kBoxThreads, 1) convolve_boxes(const __grid_co
 #endif
 }
 
+constexpr int kParities = 4, kHalfSide = 2;  // of the kernels of a doubled picture
+
+/// An even row or column sees the first weight one before, the other two where it is; an odd one the first two where it
+/// is, the last one behind.
+__device__ int first_of(int tap, int parity) { return tap == 0 ? 0 : 1 + parity; }
+__device__ int last_of(int tap, int parity) { return tap == 0 ? parity : 2; }
+
+__global__ void __launch_bounds__(kThreads)
+    sum_taps_of_elements(__nv_bfloat16* out, const __nv_bfloat16* weight, int64_t outs, int64_t in) {
+  int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const int64_t to = i, channel = i % in;
+  i /= in;
+  const int tap = static_cast<int>(i % (kHalfSide * kHalfSide));
+  i /= kHalfSide * kHalfSide;
+  const int64_t o = i % outs;
+  const int parity = static_cast<int>(i / outs);
+  if (parity >= kParities) return;
+  float sum = 0;
+  for (int y = first_of(tap / 2, parity / 2); y <= last_of(tap / 2, parity / 2); ++y)
+    for (int x = first_of(tap % 2, parity % 2); x <= last_of(tap % 2, parity % 2); ++x)
+      sum += __bfloat162float(weight[(o * kTaps + y * kSide + x) * in + channel]);
+  out[to] = __float2bfloat16(sum);
+}
+
 template <int kOuts>
 void launch(BoxConvolution c, cudaStream_t stream) {
   const Convolution& shape = c.product.shape;
-  c.weights = tensor_map({c.product.weight, {kTaps * shape.in, shape.out, 1, 1}, {kDepth, kOuts, 1, 1}});
+  if (c.product.residual.data != nullptr)
+    c.residual = tensor_map(
+        {c.product.residual, {shape.out, shape.out_width, shape.out_height, shape.count}, {kOuts, kBox, kBox, 1}});
+  c.weights = tensor_map({{c.product.weight, DType::bf16},
+                          {c.side * c.side * shape.in, c.parities * shape.out, 1, 1},
+                          {kDepth, kOuts, 1, 1}});
   c.out_tiles = static_cast<int>(blocks_for(shape.out, kOuts));
-  c.tiles = c.boxes_x * c.boxes_y * static_cast<int>(shape.count) * c.out_tiles;
+  c.tiles = c.boxes_x * c.boxes_y * static_cast<int>(shape.count) * c.parities * c.out_tiles;
   cudaFuncSetAttribute(convolve_boxes<kOuts>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes<kOuts>);
   int device = 0, processors = 0;
   cudaGetDevice(&device);
@@ -195,12 +244,21 @@ void launch(BoxConvolution c, cudaStream_t stream) {
 
 bool fits_pairs(const void* data) { return reinterpret_cast<uintptr_t>(data) % sizeof(float2) == 0; }
 
+/// As the copy engine wants tensors.
+bool is_aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % sizeof(float4) == 0; }
+
 }  // namespace
 
 bool suits_boxes(const ConvolutionProduct& c) {
   const Convolution& s = c.shape;
-  return s.stride == 1 && s.upsampling == 1 && s.in >= kDepth && s.in % (kDepth / 2) == 0 && s.out >= kDepth &&
-         s.out % 2 == 0 && fits_pairs(c.bias) && fits_pairs(c.residual.data) && fits_pairs(c.out.data);
+  return s.stride == 1 && s.in >= kDepth && s.in % (kDepth / 2) == 0 && s.out >= kDepth && s.out % 4 == 0 &&
+         fits_pairs(c.bias) && is_aligned(c.residual.data) && fits_pairs(c.out.data);
+}
+
+void sum_taps(void* out, const void* weight, int64_t outs, int64_t in, cudaStream_t stream) {
+  const int64_t count = kParities * outs * kHalfSide * kHalfSide * in;
+  sum_taps_of_elements<<<blocks_for(count), kThreads, 0, stream>>>(static_cast<__nv_bfloat16*>(out),
+                                                                   static_cast<const __nv_bfloat16*>(weight), outs, in);
 }
 
 void conv2d_boxes(const ConvolutionProduct& product, cudaStream_t stream) {
@@ -208,9 +266,11 @@ void conv2d_boxes(const ConvolutionProduct& product, cudaStream_t stream) {
   if (pixels_of(shape) == 0) return;
   BoxConvolution c = {};
   c.product = product;
-  c.pixels = tensor_map({shape.x.data, {shape.in, shape.width, shape.height, shape.count}, {kDepth, kBox, kBox, 1}});
-  c.boxes_x = static_cast<int>(blocks_for(shape.out_width, kBox));
-  c.boxes_y = static_cast<int>(blocks_for(shape.out_height, kBox));
+  c.pixels = tensor_map({shape.x, {shape.in, shape.width, shape.height, shape.count}, {kDepth, kBox, kBox, 1}});
+  c.side = shape.upsampling == 1 ? kSide : kHalfSide;
+  c.parities = shape.upsampling * shape.upsampling;
+  c.boxes_x = static_cast<int>(blocks_for(shape.width, kBox));
+  c.boxes_y = static_cast<int>(blocks_for(shape.height, kBox));
   shape.out % kWide == 0 ? launch<kWide>(c, stream) : launch<kNarrow>(c, stream);
 }
 

@@ -210,8 +210,12 @@ struct ConvolutionProduct {
 void conv2d_mma(const ConvolutionProduct& c, cudaStream_t stream);
 /// The same with Hopper's instructions.
 void conv2d_wgmma(const ConvolutionProduct& c, cudaStream_t stream);
-/// The same where pictures are not doubled or halved and channels are many.
+/// The same where pictures are not halved and channels are many. For a doubled picture the weights are those of
+/// sum_taps().
 bool suits_boxes(const ConvolutionProduct& c);
+/// out bf16 (2, 2, outs, 2, 2, in): kernels of the even and odd rows and columns of a doubled picture over the small
+/// one, from bf16 weights (outs, 3, 3, in).
+void sum_taps(void* out, const void* weight, int64_t outs, int64_t in, cudaStream_t stream);
 void conv2d_boxes(const ConvolutionProduct& c, cudaStream_t stream);
 
 }  // namespace inkstone::cuda

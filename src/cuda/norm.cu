@@ -1,5 +1,5 @@
-// Norms over rows. A row belongs to a warp or, if it is long, to a block. Rows that its threads can hold stay in
-// registers between the passes; longer or unaligned ones are read again.
+// Norms over rows. A row belongs to a warp, to a part of one if it is short or, if it is long, to a block. Rows that
+// its threads can hold stay in registers between the passes; longer or unaligned ones are read again.
 #include "cuda/row.cuh"
 
 namespace inkstone::cuda {
@@ -9,10 +9,11 @@ template <int kGroup, bool kFours>
 __global__ void __launch_bounds__(kThreads) rms_norm_rows(RmsNorm norm, int64_t rows, int64_t d) {
   __shared__ float shared[kThreads / kWarp];
   const int64_t index = int64_t{blockIdx.x} * (kThreads / kGroup) + threadIdx.x / kGroup;
-  if (index >= rows) return;  // whole warps, or the whole block
-  Row<kGroup, kFours> row(norm.x, index, d);
+  if (kGroup >= kWarp && index >= rows) return;  // whole warps, or the whole block
+  Row<kGroup, kFours> row(norm.x, min(index, rows - 1), d);
   const float squares = row.sum(shared, [](float x) { return x * x; });
   const float inverse = 1.0f / sqrtf(squares / static_cast<float>(d) + norm.eps);
+  if (index >= rows) return;
   row.write(norm.out, {{norm.weight, DType::f32}, 0}, {},
             [&](float x, float weight, float) { return activate(x * inverse * weight, norm.activation); });
 }
@@ -67,10 +68,11 @@ bool alike(const ModulatedNorm& a, const ModulatedNorm& b) {
   return a.width == b.width && by_fours(a) == by_fours(b) && is_rounded(a) == is_rounded(b);
 }
 
+constexpr int64_t kLongest = 16;  // numbers that a thread holds
+
 /// Calls launch(kernel's group, whether by fours) for rows of this width.
 template <class Launch>
 void by_width(int64_t d, bool fours, const Launch& launch) {
-  constexpr int64_t kLongest = 16;  // numbers that a thread holds
   if (d <= kLongest * kWarp) {
     fours ? launch.template operator()<kWarp, true>() : launch.template operator()<kWarp, false>();
   } else {
@@ -83,10 +85,17 @@ void by_width(int64_t d, bool fours, const Launch& launch) {
 
 void rms_norm(const RmsNorm& norm, int64_t rows, int64_t d, cudaStream_t stream) {
   if (rows == 0) return;
-  by_width(d, fours(norm.x, d) && fours(norm.out, d) && fours(norm.weight, DType::f32, d),
-           [&]<int kGroup, bool kFours>() {
-             rms_norm_rows<kGroup, kFours><<<blocks_for(rows, kThreads / kGroup), kThreads, 0, stream>>>(norm, rows, d);
-           });
+  const auto launch = [&]<int kGroup, bool kFours>() {
+    rms_norm_rows<kGroup, kFours><<<blocks_for(rows, kThreads / kGroup), kThreads, 0, stream>>>(norm, rows, d);
+  };
+  const bool by_fours = fours(norm.x, d) && fours(norm.out, d) && fours(norm.weight, DType::f32, d);
+  if (by_fours && d <= kLongest * kWarp / 4) {  // a pixel's channels: several rows in a warp, more of them on their way
+    launch.template operator()<kWarp / 4, true>();
+  } else if (by_fours && d <= kLongest * kWarp / 2) {
+    launch.template operator()<kWarp / 2, true>();
+  } else {
+    by_width(d, by_fours, launch);
+  }
 }
 
 void layer_norm_modulate(const ModulatedNorm* parts, int count, cudaStream_t stream) {

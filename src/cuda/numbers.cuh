@@ -87,10 +87,12 @@ __device__ inline int64_t vector_start(const RowVectors& v, int64_t row, int64_t
   return (v.row[s] + v.slot) * d;
 }
 
-/// The sum over the `kGroup` neighbouring threads that share a row: one warp, or the whole block through `shared`.
+/// The sum over the `kGroup` neighbouring threads that share a row: those of a warp or of a part of it, or the whole
+/// block through `shared`.
 template <int kGroup>
 __device__ float group_sum(float x, float* shared) {
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(kAllLanes, x, offset);
+  for (int offset = (kGroup < kWarp ? kGroup : kWarp) / 2; offset > 0; offset /= 2)
+    x += __shfl_xor_sync(kAllLanes, x, offset);
   if constexpr (kGroup > kWarp) {
     __syncthreads();  // readers of an earlier sum are done
     if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = x;

@@ -29,7 +29,8 @@ CUtensorMap tensor_map(const BoxedTensor& tensor) {
   constexpr cuuint32_t kRank = 4;
   std::array<cuuint64_t, kRank> sizes = {}, strides = {};
   std::array<cuuint32_t, kRank> box = {}, every = {1, 1, 1, 1};
-  cuuint64_t stride = 2;
+  const bool is_bf16 = tensor.numbers.type == DType::bf16;
+  cuuint64_t stride = size_of(tensor.numbers.type);
   for (size_t i = 0; i < kRank; ++i) {
     sizes[i] = static_cast<cuuint64_t>(tensor.sizes[i]);
     box[i] = static_cast<cuuint32_t>(tensor.box[i]);
@@ -37,8 +38,9 @@ CUtensorMap tensor_map(const BoxedTensor& tensor) {
   }
   CUtensorMap map = {};
   const CUresult status =
-      encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, kRank, const_cast<void*>(tensor.data), sizes.data(),
-             strides.data(), box.data(), every.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+      encode(&map, is_bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT32, kRank,
+             const_cast<void*>(tensor.numbers.data), sizes.data(), strides.data(), box.data(), every.data(),
+             CU_TENSOR_MAP_INTERLEAVE_NONE, is_bf16 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
              CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   check(status == CUDA_SUCCESS, "device cuda: the driver describes no tensor: status {}", static_cast<int>(status));
   return map;

@@ -3,12 +3,15 @@
 #include <array>
 #include <cuda.h>
 
+#include "cuda/launch.h"
+
 namespace inkstone::cuda {
 
 /// bf16 numbers of up to four dimensions, the fastest first and without gaps, copied in boxes whose rows of 64 numbers
-/// lie as `describe` of wgmma.cuh wants them. What lies outside of the tensor reads as zeros.
+/// lie as `describe` of wgmma.cuh wants them; or f32 numbers in boxes as they are. What lies outside of the tensor
+/// reads as zeros.
 struct BoxedTensor {
-  const void* data = nullptr;
+  Numbers numbers;
   std::array<int64_t, 4> sizes = {1, 1, 1, 1};
   std::array<int32_t, 4> box = {1, 1, 1, 1};
 };

@@ -133,6 +133,13 @@ __device__ inline void copy_box(uint32_t to, const CUtensorMap& map, const Barri
       : "memory");
 }
 
+/// Has the cache fetch a box.
+__device__ inline void fetch_box(const CUtensorMap& map, int x0, int x1, int x2, int x3) {
+  asm volatile("cp.async.bulk.prefetch.tensor.4d.L2.global.tile [%0, {%1, %2, %3, %4}];" ::"l"(&map), "r"(x0), "r"(x1),
+               "r"(x2), "r"(x3)
+               : "memory");
+}
+
 template <int kRegisters>
 __device__ void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));

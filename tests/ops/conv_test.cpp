@@ -50,10 +50,13 @@ TEST_P(ConvTest, WidthsOfTheVae) {
 /// A GPU takes pictures in squares of 16 pixels, more of them than it has processors.
 TEST_P(ConvTest, PicturesOfManySquares) {
   if (GetParam().isa) GTEST_SKIP() << "the processor knows no squares";
-  for (const auto& [in, out] : {std::pair<int64_t, int64_t>{64, 66}, {96, 96}, {160, 192}}) {
-    const int64_t side = out == 66 ? 150 : 35;
+  for (const auto& [in, out] : {std::pair<int64_t, int64_t>{64, 68}, {96, 96}, {160, 192}}) {
+    const int64_t side = out == 68 ? 150 : 35;
     expect_equal(random_normal({2, 17, 33, in}, 1), random_conv(out, in), random_normal({2, 17, 33, out}, 2));
     expect_equal(random_normal({1, side, side + 1, in}, 1), random_conv(out, in, WeightFormat::bf16));
+    Conv2d doubling = random_conv(out, in);
+    doubling.upsampling = 2;
+    expect_equal(random_normal({2, 9, 19, in}, 1), doubling, random_normal({2, 18, 38, out}, 2));
   }
 }
 
