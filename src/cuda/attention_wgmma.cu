@@ -13,6 +13,8 @@ constexpr int kWidth = 128;
 constexpr int kGroup = 128;  // threads of a warpgroup
 constexpr int kAttendThreads = 3 * kGroup;
 constexpr int kStages = 3;
+// The barrier after those of the two turns; nvcc does not count its use in asm.
+[[maybe_unused]] constexpr int kClearing = 3;
 constexpr int kPanelWidth = 64, kKeys = 128;  // of a block; there are as many queries
 constexpr uint32_t kPanel = kKeys * kPanelWidth * 2;
 constexpr uint32_t kBlockBytes = 2 * kPanel;
@@ -28,11 +30,21 @@ struct Maps {
 struct Block {
   uint32_t base;
 
-  /// Rows of a head's columns. Behind the last key lie others' numbers or zeros.
+  /// Rows of a head's columns. Behind the last key lie others' numbers, or zeros.
   __device__ void fill(const CUtensorMap& from, int column, int row, const Barrier& full) const {
     full.arrive_expecting(kBlockBytes);
     for (uint32_t panel = 0; panel < 2; ++panel)
       copy_box(base + panel * kPanel, from, full, column + static_cast<int>(panel) * kPanelWidth, row);
+  }
+  /// By all threads that multiply: zeros in the rows from `present` on, since no weight of zero makes NaN a zero.
+  __device__ void clear(int present) const {
+    constexpr int kChunk = 16, kChunks = 128 / kChunk, kReaders = 2 * kGroup;  // of a row in a panel
+    for (int i = threadIdx.x % kReaders; i < 2 * (kKeys - present) * kChunks; i += kReaders) {
+      const int row = present + i / 2 / kChunks;
+      clear_shared(base + i % 2 * kPanel + row * 128 + i / 2 % kChunks * kChunk);
+    }
+    publish_to_products();
+    asm volatile("bar.sync %0, %1;" ::"n"(kClearing), "n"(kReaders) : "memory");
   }
   /// For a product over 16 columns from `step` * 16 on.
   __device__ uint64_t columns(int step) const { return describe(base + step / 4 * kPanel + step % 4 * 32, 16); }
@@ -231,7 +243,12 @@ __device__ void multiply_blocks(const FlashAttention& a, const Tile& tile, const
     for (int e = 0; e < 64; ++e) out[e] *= running.weaken[e % 4 / 2];
     pack(weights, scores);
   }
-  begin_sum(out, weights, stage, span.blocks - 1);
+  const int last = span.blocks - 1, present = span.end - span.begin - last * kKeys;
+  if (present < kKeys) {
+    stage.full_v(last).wait(phase(last));
+    stage.v(last).clear(present);
+  }
+  begin_sum(out, weights, stage, last);
   wait_products<0>();
   pin(out);
   write_rows(a, tile, head, row, out, running);

@@ -251,7 +251,8 @@ bool is_aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % s
 
 bool suits_boxes(const ConvolutionProduct& c) {
   const Convolution& s = c.shape;
-  return s.stride == 1 && s.in >= kDepth && s.in % (kDepth / 2) == 0 && s.out >= kDepth && s.out % 4 == 0 &&
+  const bool centred = s.upsampling == 1 || s.before == 1;
+  return s.stride == 1 && centred && s.in >= kDepth && s.in % (kDepth / 2) == 0 && s.out >= kDepth && s.out % 4 == 0 &&
          fits_pairs(c.bias) && is_aligned(c.residual.data) && fits_pairs(c.out.data);
 }
 

@@ -4,12 +4,46 @@
 namespace inkstone::cuda {
 namespace {
 
+constexpr int kManyThreads = 1024;
+
+template <int kBlock>
 __device__ float block_max(float x, float* shared) {
   for (int offset = kWarp / 2; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, offset));
   if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = x;
   __syncthreads();
-  for (int i = 0; i < kThreads / kWarp; ++i) x = fmaxf(x, shared[i]);
+  for (int i = 0; i < kBlock / kWarp; ++i) x = fmaxf(x, shared[i]);
   return x;
+}
+
+/// Long rows that are seen whole and that the threads can hold: they are read once.
+template <int kHeld>
+__global__ void __launch_bounds__(kManyThreads) softmax_held_rows(Softmax s) {
+  __shared__ float shared[kManyThreads / kWarp];
+  const int64_t start = int64_t{blockIdx.x} * s.keys;
+  const auto column = [](int i) { return 4 * (i * kManyThreads + static_cast<int>(threadIdx.x)); };
+  float4 held[kHeld];
+  float greatest = -INFINITY;
+  bool nan = false;  // fmaxf drops it
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i) {
+    held[i] = make_float4(-INFINITY, -INFINITY, -INFINITY, -INFINITY);
+    if (column(i) < s.keys) held[i] = *reinterpret_cast<const float4*>(s.scores + start + column(i));
+    greatest = fmaxf(greatest, fmaxf(fmaxf(held[i].x, held[i].y), fmaxf(held[i].z, held[i].w)));
+    nan |= isnan(held[i].x) || isnan(held[i].y) || isnan(held[i].z) || isnan(held[i].w);
+  }
+  greatest = block_max<kManyThreads>(nan ? INFINITY : greatest, shared);  // infinity - infinity is NaN again
+  float part = 0;
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i) {
+    for (float* x : {&held[i].x, &held[i].y, &held[i].z, &held[i].w}) *x = expf((*x - greatest) * s.factor);
+    part += (held[i].x + held[i].y) + (held[i].z + held[i].w);  // zeros behind the end
+  }
+  const float inverse = 1.0f / group_sum<kManyThreads>(part, shared);
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i)
+    if (column(i) < s.keys)
+      store4(s.out, start + column(i),
+             make_float4(held[i].x * inverse, held[i].y * inverse, held[i].z * inverse, held[i].w * inverse));
 }
 
 __global__ void __launch_bounds__(kThreads) softmax_rows(Softmax s) {
@@ -23,7 +57,7 @@ __global__ void __launch_bounds__(kThreads) softmax_rows(Softmax s) {
     greatest = fmaxf(greatest, scores[j]);
     nan |= isnan(scores[j]);
   }
-  greatest = block_max(nan ? INFINITY : greatest, shared);  // infinity - infinity is NaN again
+  greatest = block_max<kThreads>(nan ? INFINITY : greatest, shared);  // as above
   float part = 0;
   for (int64_t j = threadIdx.x; j < seen; j += kThreads) part += expf((scores[j] - greatest) * s.factor);
   const float inverse = 1.0f / group_sum<kThreads>(part, shared);
@@ -34,7 +68,17 @@ __global__ void __launch_bounds__(kThreads) softmax_rows(Softmax s) {
 }  // namespace
 
 void softmax(const Softmax& s, cudaStream_t stream) {
-  if (s.batch * s.queries > 0) softmax_rows<<<static_cast<unsigned>(s.batch * s.queries), kThreads, 0, stream>>>(s);
+  const auto rows = static_cast<unsigned>(s.batch * s.queries);
+  constexpr int64_t kOfRound = 4 * kManyThreads;
+  const bool by_fours = s.first < 0 && fours(s.scores, DType::f32, s.keys) && fours(s.out, s.keys);
+  if (rows == 0) return;
+  if (by_fours && s.keys > kOfRound && s.keys <= 4 * kOfRound) {
+    softmax_held_rows<4><<<rows, kManyThreads, 0, stream>>>(s);
+  } else if (by_fours && s.keys > kOfRound && s.keys <= 8 * kOfRound) {
+    softmax_held_rows<8><<<rows, kManyThreads, 0, stream>>>(s);
+  } else {
+    softmax_rows<<<rows, kThreads, 0, stream>>>(s);
+  }
 }
 
 }  // namespace inkstone::cuda
