@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 constexpr std::string_view kIndexSuffix = ".safetensors.index.json";
 constexpr std::string_view kSuffix = ".safetensors";
 constexpr std::string_view kGgufSuffix = ".gguf";
+constexpr int64_t kMostParts = 1 << 16;                // of a GGUF file: its field has 16 bits
 constexpr std::string_view kTokenizer = "tokenizer.";  // begins the keys of a GGUF file's tokenizer
 
 struct Folder {
@@ -48,6 +49,7 @@ std::string names_of(const std::vector<fs::path>& files) {
 /// A GGUF file's tensors; its metadata are added to the checkpoint's.
 TensorMap read_gguf_tensors(const fs::path& file, Checkpoint& checkpoint) {
   GgufFile read = read_gguf(file);
+  if (checkpoint.metadata.is_null()) checkpoint.metadata = nlohmann::json::object();
   for (const auto& [key, value] : read.metadata.items())
     if (!key.starts_with(kTokenizer)) checkpoint.metadata[key] = value;
   return std::move(read.tensors);
@@ -115,10 +117,13 @@ TensorMap read_shards(const fs::path& index, Checkpoint& checkpoint) {
   return stored;
 }
 
-/// Files of a folder without an index: one, or 0.safetensors, 1.safetensors, ...
+bool is_gguf_name(const fs::path& file) { return file.extension() == kGgufSuffix; }
+
+/// Files of a folder without an index: one, or 0.safetensors, 1.safetensors, ..., or a GGUF file's parts.
 std::vector<fs::path> numbered_files(const fs::path& folder, const std::vector<fs::path>& files) {
   const std::string first = files.front().stem().string();
   if (files.size() == 1 && first.find_first_not_of("0123456789") != std::string::npos) return files;
+  if (std::ranges::all_of(files, is_gguf_name)) return files;  // they say themselves whether they are parts
   std::vector<fs::path> numbered;
   for (size_t i = 0; i < files.size(); ++i) {
     numbered.push_back(folder / fmt::format("{}{}", i, kSuffix));
@@ -127,6 +132,19 @@ std::vector<fs::path> numbered_files(const fs::path& folder, const std::vector<f
           kIndexSuffix, kSuffix, kSuffix, kSuffix, files.size() - 1, kSuffix, names_of(files));
   }
   return numbered;
+}
+
+/// llama.cpp cuts large GGUF files into parts that tell how many they are.
+void check_parts(const Checkpoint& checkpoint) {
+  constexpr const char* kParts = "split.count";
+  if (checkpoint.metadata.is_null()) return;
+  const std::string where = checkpoint.path.string();
+  const int64_t told = JsonFile(where, checkpoint.metadata).integer_or(kParts, 1, 0, kMostParts);
+  const int64_t parts = std::max<int64_t>(told, 1);  // 0: whole
+  const auto files = static_cast<int64_t>(checkpoint.files.size());
+  check(files >= parts, "{}: is {} of {} parts of a GGUF file; give the folder that holds them all", where, files,
+        parts);
+  check(files <= parts, "{}: must hold one GGUF file or its parts; found {}", where, names_of(checkpoint.files));
 }
 
 TensorMap read_stored(Checkpoint& checkpoint) {
@@ -144,6 +162,7 @@ TensorMap read_stored(Checkpoint& checkpoint) {
     checkpoint.files = numbered_files(path, folder.files);
   }
   for (const fs::path& file : checkpoint.files) add_file(file, checkpoint, stored);
+  check_parts(checkpoint);
   return stored;
 }
 

@@ -121,6 +121,22 @@ TEST_F(GgufTest, PrefixesAreThoseOfComfyUI) {
   EXPECT_EQ(c.packed("x")->weight.format, WeightFormat::q8_0);
 }
 
+TEST_F(GgufTest, PartsOfAFileAreOne) {
+  const auto part = [&](const char* file, const char* tensor, uint32_t parts) {
+    GgufWriter w;
+    w.text("general.architecture", "qwen_image").u32("split.count", parts).tensor(tensor, counting({2}));
+    return write(file, w.bytes());
+  };
+  const auto open = [](const fs::path& path) { return open_checkpoint(path, Component::transformer); };
+  const fs::path folder = part("a-00001-of-00002.gguf", "a", 2).parent_path();
+  EXPECT_THAT(error_of([&] { open(folder); }), HasSubstr("is 1 of 2 parts"));
+  const fs::path second = part("a-00002-of-00002.gguf", "b", 2);
+  EXPECT_EQ(open(folder).tensors.size(), 2u);
+  EXPECT_THAT(error_of([&] { open(second); }), AllOf(HasSubstr("is 1 of 2 parts"), HasSubstr("give the folder")));
+  part("c.gguf", "c", 2);
+  EXPECT_THAT(error_of([&] { open(folder); }), AllOf(HasSubstr("its parts; found"), HasSubstr("c.gguf")));
+}
+
 TEST_F(GgufTest, AFileMayEndNowhereEarlier) {
   const std::string whole = sound().bytes();
   ASSERT_NO_THROW(read(whole));
