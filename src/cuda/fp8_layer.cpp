@@ -1,5 +1,7 @@
 #include "cuda/fp8_layer.h"
 
+#include <algorithm>
+
 #include "cuda/joined_layer.h"
 #include "cuda/merged_layer.h"
 #include "cuda/views.h"
@@ -30,17 +32,19 @@ bool is_plain(WeightFormat format) {
 
 bool has_row_scales(const Weight& w) { return w.format == WeightFormat::f8_e4m3 && (!w.scales || w.group == w.in); }
 
+/// Codes that a side branch would change by less than their last digit, so that rounding them again would lose it.
+bool would_lose_branches(const Slab& slab) { return has_row_scales(slab.weight) && !slab.branches.empty(); }
+
 /// Rows of codes and scales for weights of any format.
 void round_slab(CudaContext& context, const Slab& slab, const Tensor& codes, const Tensor& scales) {
   const Weight& w = slab.weight;
-  const bool changes = !slab.branches.empty();
-  if (has_row_scales(w) && !changes) {
+  if (has_row_scales(w)) {
     copy(context, codes, w.data);
     put_scales(context, scales, w);
     return;
   }
   Tensor dense = w.data;
-  if (!is_plain(w.format) || changes) {
+  if (!is_plain(w.format) || !slab.branches.empty()) {
     dense = context.empty({w.out, w.in}, DType::f32);
     cuda::expand(output(dense), matrix(w), w.out, context.stream());
     add_branches(context, dense, slab);
@@ -64,7 +68,7 @@ Weight view_of(const Tensor& codes, const Tensor& scales, int64_t begin, int64_t
 
 bool suits_fp8(const Linear& layer) {
   return layer.tolerance != nullptr && layer.in() % cuda::kRoundedUnit == 0 && layer.out() % cuda::kRoundedUnit == 0 &&
-         layer.in() <= cuda::kMaxRounded;
+         layer.in() <= cuda::kMaxRounded && std::ranges::none_of(layer.slabs, would_lose_branches);
 }
 
 size_t fp8_bytes(const Linear& layer) {

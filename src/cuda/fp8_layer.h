@@ -11,14 +11,14 @@ struct Fp8Layer final : DeviceForm {
   Tensor bias;    ///< bf16 (out); absent if no slab has one
 };
 
-/// Whether a layer may be rounded and has the sizes for it: cuBLASLt takes multiples of 16.
+/// Whether a layer may be rounded and has the sizes for it: cuBLASLt takes multiples of 16. One that is in E4M3 already
+/// and has side branches is not rounded again.
 bool suits_fp8(const Linear& layer);
 
 /// Bytes of its form.
 size_t fp8_bytes(const Linear& layer);
 
-/// Made when it is first asked for. Weights in E4M3 with a scale for each output, or one for all, stay what they are
-/// where no side branch changes them.
+/// Made when it is first asked for. Weights in E4M3 with a scale for each output, or one for all, stay what they are.
 const Fp8Layer& fp8_layer(CudaContext& context, const Linear& layer);
 
 /// The layer's weights become views of its form, so that the memory of those that it had is free; it has no side
