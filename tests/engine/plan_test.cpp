@@ -100,6 +100,7 @@ TEST_F(PlanTest, RoundedWeightsAreKeptAsFarAsThereIsRoom) {
 }
 
 TEST_F(PlanTest, InEightBitsTheDecoderTakesHalfOfTheMemory) {
+  INKSTONE_BOUND_MEMORY();
   const Request request = request_of(768, 768);
   const auto decoding = [&](Arithmetic arithmetic) {
     Plan plan = Engine::open({.model = kTiny, .arithmetic = arithmetic, .threads = 2}).plan(request);
