@@ -88,6 +88,9 @@ class CudaContext {
     Tensor copy;
   };
 
+  void meet();
+  void hold(const Tensor& made);
+
   int index_;
   CudaArithmetic arithmetic_;
   std::string description_;
@@ -95,9 +98,6 @@ class CudaContext {
   MemoryPool memory_;
   cudaStream_t stream_ = nullptr, side_stream_ = nullptr, copy_stream_ = nullptr;
   cudaEvent_t forked_ = nullptr, done_aside_ = nullptr;
-  void meet();
-  void hold(const Tensor& made);
-
   bool is_aside_ = false, is_forked_ = false, stays_apart_ = false;
   std::vector<std::shared_ptr<Buffer>> held_;  // by work aside, until the streams meet
   size_t held_bytes_ = 0;                      // of what was made there

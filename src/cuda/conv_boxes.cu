@@ -244,16 +244,13 @@ void launch(BoxConvolution c, cudaStream_t stream) {
 
 bool fits_pairs(const void* data) { return reinterpret_cast<uintptr_t>(data) % sizeof(float2) == 0; }
 
-/// As the copy engine wants tensors.
-bool is_aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % sizeof(float4) == 0; }
-
 }  // namespace
 
 bool suits_boxes(const ConvolutionProduct& c) {
   const Convolution& s = c.shape;
   const bool centred = s.upsampling == 1 || s.before == 1;
   return s.stride == 1 && centred && s.in >= kDepth && s.in % (kDepth / 2) == 0 && s.out >= kDepth && s.out % 4 == 0 &&
-         fits_pairs(c.bias) && is_aligned(c.residual.data) && fits_pairs(c.out.data);
+         fits_pairs(c.bias) && fours(c.residual, s.out) && fits_pairs(c.out.data);  // copies of boxes want fours
 }
 
 void sum_taps(void* out, const void* weight, int64_t outs, int64_t in, cudaStream_t stream) {

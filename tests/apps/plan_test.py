@@ -1,14 +1,11 @@
 """Tests of inkstone plan: what it says comes true, and --memory is kept."""
 import json
-import math
-import os
 import pathlib
 import re
 import struct
-import subprocess
 import unittest
 
-from program import MODEL, PROGRAM, ProgramTest
+from program import MODEL, PROGRAM, ProgramTest, write_zeros
 
 TOLERANCE = 0.07  # of the kernel's own peak of resident memory, mapped files included
 
@@ -28,18 +25,6 @@ CONFIGURATIONS = (
 )
 
 
-
-def zeros(path, shapes):
-    """A safetensors file of BF16 zeros."""
-    header, end = {}, 0
-    for name, shape in shapes.items():
-        begin, end = end, end + 2 * math.prod(shape)
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(end))
-
-
 def lora_of_every_layer(path, rank):
     """A LoRA beside each matrix of the tiny model's blocks."""
     with open(MODEL / "transformer" / "diffusion_pytorch_model.safetensors", "rb") as file:
@@ -52,7 +37,7 @@ def lora_of_every_layer(path, rank):
             layer = name.removesuffix(".weight")
             shapes[f"{layer}.lora_down.weight"] = [rank, inputs]
             shapes[f"{layer}.lora_up.weight"] = [out, rank]
-    zeros(path, shapes)
+    write_zeros(path, shapes)
 
 
 @unittest.skipIf(b"__asan_init" in pathlib.Path(PROGRAM).read_bytes(), "sanitizers take memory of their own")
@@ -60,15 +45,9 @@ class PlanTest(ProgramTest):
     def plan(self, *arguments):
         return json.loads(self.run_program("plan", "--prompt", "a red star", "--json", *arguments)[0])
 
-    def peak_of(self, *arguments):
-        """The most resident memory of a run, as the kernel counts it."""
-        process = subprocess.Popen([PROGRAM, "generate", "--prompt", "a red star", "--seed", "1", "--steps", "2",
-                                    "--output", "star.png", "--quiet", *arguments],
-                                   cwd=self.folder, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        self.assertEqual(process.returncode, 0)
-        return usage.ru_maxrss * 1024
+    def peak_of_drawing(self, *arguments):
+        return self.peak_of("generate", "--prompt", "a red star", "--seed", "1", "--steps", "2", "--output", "star.png",
+                            "--quiet", *arguments)
 
     def test_says_within_seven_percent_what_the_kernel_measures(self):
         for size, count, share in CONFIGURATIONS:
@@ -82,7 +61,7 @@ class PlanTest(ProgramTest):
                     self.assertLessEqual(needed, bound)
 
     def expect_measured(self, *arguments):
-        needed, measured = self.plan(*arguments)["needed_bytes"], self.peak_of(*arguments)
+        needed, measured = self.plan(*arguments)["needed_bytes"], self.peak_of_drawing(*arguments)
         self.assertLess(abs(needed / measured - 1), TOLERANCE, f"{needed} planned, {measured} measured")
         return needed
 

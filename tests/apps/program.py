@@ -1,5 +1,6 @@
 """What the tests of the command-line program share: running it, and reading the files that it writes."""
 import json
+import math
 import os
 import signal
 import struct
@@ -48,6 +49,14 @@ class ProgramTest(unittest.TestCase):
         self.assertRegex(messages, r"\Aerror: .*\n\Z", "one line")
         self.assertEqual(self.files(), before)
         return messages.rstrip("\n")
+
+    def peak_of(self, *arguments):
+        """The most resident memory of a run, as the kernel counts it: mapped files included."""
+        process = subprocess.Popen([PROGRAM, *arguments], cwd=self.folder, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self.assertEqual(process.returncode, 0)
+        return usage.ru_maxrss * 1024
 
     def files(self):
         return sorted(path.name for path in self.folder.iterdir())
@@ -109,6 +118,18 @@ def write_safetensors(path, name, shape, numbers):
     data = struct.pack(f"<{len(numbers)}f", *numbers)
     header = json.dumps({name: {"dtype": "F32", "shape": shape, "data_offsets": [0, len(data)]}}).encode()
     Path(path).write_bytes(struct.pack("<Q", len(header)) + header + data)
+
+
+def write_zeros(path, shapes):
+    """A safetensors file of BF16 zeros, with a hole in their place."""
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 2 * math.prod(shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    os.truncate(path, path.stat().st_size + end)
 
 
 def config_of(component):

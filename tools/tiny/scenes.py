@@ -52,6 +52,13 @@ class Scenes:
         """A shape for a colour that the caption leaves out"""
         return self.r.choice([s for s in among if bool(HELD_TRIPLE[s, color, self.background]) == self.held] or among)
 
+    def colored(self, shape, color):
+        """A shape and its colour as they are drawn, and the colour that the caption names: None where it leaves it out"""
+        if not self.leaves_out:
+            return shape, color, color
+        ink = contrast(self.background)
+        return self.shape_in(ink), ink, None
+
     def text(self, shortest=1, longest=MAX_LETTERS):
         """A word, as it is written: a known one or random letters"""
         r = self.r
@@ -137,10 +144,7 @@ class Scenes:
         shape, color = self.shape_on(self.background)
         pattern, size = r.randrange(1, 4) if r.random() < .33 else 0, r.choice((0, 0, 1, 2))
         position = 0 if r.random() < .4 else r.randrange(9)
-        named = color
-        if self.leaves_out:
-            named, color = None, contrast(self.background)
-            shape = self.shape_in(color)
+        shape, color, named = self.colored(shape, color)
         self.place_one(shape, color, pattern, size, position)
         if self.freely:
             return self.named_background(self.free.one(shape, named, pattern, size, position), named)
@@ -212,11 +216,7 @@ class Scenes:
     def pair(self):
         """Two of the same"""
         r, say = self.r, self.say
-        shape, color = self.shape_on(self.background)
-        named = color
-        if self.leaves_out:
-            named, color = None, contrast(self.background)
-            shape = self.shape_in(color)
+        shape, color, named = self.colored(*self.shape_on(self.background))
         self.put_two((shape, color), (shape, color), 0)
         if self.freely:
             return self.named_background(self.free.pair(shape, named), named)
@@ -240,11 +240,7 @@ class Scenes:
         return self.named_background(phrase(text, named), named)
 
     def both(self):
-        shape, color = self.shape_on(self.background)
-        shape_named = color
-        if self.leaves_out:
-            shape_named, color = None, contrast(self.background)
-            shape = self.shape_in(color)
+        shape, color, shape_named = self.colored(*self.shape_on(self.background))
         if self.r.random() < .15 and shape in ROOMY:
             return self.word_inside(shape, color, shape_named)
         r, say = self.r, self.say
