@@ -2,11 +2,14 @@
 
     python captions.py WORLD.json OUT_DIR          the lists that figures are given of
     python captions.py validation OUT_DIR          others of the same kinds, to choose between trainings by
+    python captions.py later OUT_DIR               two by hand, written after version 7 was trained
 
 world.json: the 200 of version 1 (WORLD.json gives them), words as they are written; case.json: 100 with words in small, capital and mixed letters; loose.json:
 50 as people write them (loose.txt); outside.json: 100 about other things (outside.txt); large.json: 60 in 384x384; two.json: 60 naming two shapes, many of
 them loosely; uncolored.json: 40 that leave out the colour of a shape (uncolored.txt); loose_unseen.json, outside_unseen.json: as loose and outside, but
-in no form that the generator writes (unseen.py). All shape triples and words of world, case, two and large are held out of training; the others were written by hand.
+in no form that the generator writes (unseen.py). loose_later.json: 40 more loose sentences; combined.json: 50 with patterns on two shapes, something inside
+each kind of shape, and words without quotes, to be judged by eye: the checker was not trained on these. All shape triples and words of world, case, two and large
+are held out of training; the others were written by hand.
 A line of loose.txt is CAPTION | BACKGROUND | SHAPE COLOUR [PATTERN|SIZE|_]... [POSITION NUMBER], ... | WORD COLOUR; of outside.txt CAPTION | SHAPE COLOUR | WORD."""
 import json
 import os
@@ -62,7 +65,7 @@ def by_hand(file):
         if outside:
             fields = ['white', *(fields or ['drop black'])]
         background, shapes, words, *_ = fields + [''] * 3
-        words = [dict(text=w.split()[0], color=(w.split() + ['auto'])[1]) for w in [words] if w]
+        words = [dict(text=w.split()[0], color=(w.split() + ['auto'])[1]) for w in words.split(',') if w]
         for w in words:
             w['color'] = COLOR_NAMES[contrast(COLOR[background])] if w['color'] == 'auto' else w['color']
         truth = dict(index=i, caption=caption, background=background, shapes=shapes_of(shapes, not words), words=words, width=256, height=256)
@@ -89,8 +92,13 @@ def validation_lists():
             'loose': by_hand('loose_validation.txt'), 'outside': by_hand('outside_validation.txt')}
 
 
-def main(version1, out):
-    lists = validation_lists() if version1 == 'validation' else test_lists(version1)
+def later_lists():
+    return {'loose_later': by_hand('loose_later.txt'), 'combined': by_hand('combined.txt')}
+
+
+def main(which, out):
+    made = dict(validation=validation_lists, later=later_lists)
+    lists = made[which]() if which in made else test_lists(which)
     os.makedirs(out, exist_ok=True)
     for name, truths in lists.items():
         with open(f'{out}/{name}.json', 'w', encoding='utf8') as file:

@@ -1,6 +1,6 @@
 """Requests as people write them, put together from free parts: unquoted words, fragments, any order, polite or not, with filler words around."""
 from phrases import plural
-from world import PATTERN_AFTER, PATTERN_WORDS, POSITION_WORDS, POSITIONS, SHAPE_WORDS, SHAPES, SIZE_WORDS
+from world import MORE_SIZE_WORDS, PATTERN_AFTER, PATTERN_WORDS, POSITION_WORDS, POSITIONS, SHAPE_WORDS, SHAPES, SIZE_WORDS
 
 GREETINGS = ['hey', 'hi', 'hello,', 'ok', 'okay', 'so', 'well,', 'now', 'please', 'yes,', 'hm,', 'alright,', 'good morning,', 'dear computer,']
 WISHES = '''draw;draw me;draw us;can you draw;could you draw;would you draw;can you make;could you make;can i have;could i have;may i have;i want;i want to see;i wanted;we want;i would like;
@@ -15,6 +15,12 @@ COMMON = '''about after again all almost also always any anything around back be
 friend from fun get going got great have here how idea it kind know last later less let long look lot many maybe mean mine more most much must need never next new nobody not now often other our
 own perhaps place put quick quite ready real right said same say see should shown since some someone something soon still such sure take tell than that then they thing think this though time
 today tomorrow too try under until up use usual very want was way well were what when where which while who why will wish with work would yes yet you your'''.split()
+PEOPLE = '''son;daughter;mother;father;brother;sister;wife;husband;boss;teacher;friend;neighbour;grandson;grandmother;uncle;aunt;cousin;nephew;niece;client;customer;colleague;student;
+class;team;little one;children;kids;parents;girlfriend;boyfriend;baby sister;pupil;group'''.replace('\n', '').split(';')
+WISH_FOR = '''wants;wanted;needs;needed;asked for;asks for;asked me for;would love;would like;wished for;likes;loves;is asking for;keeps asking for;begged for;insists on;told me to draw;
+dreams of;is waiting for;ordered;chose;said: draw'''.replace('\n', '').split(';')
+AFTERWARDS = '''as soon as you can;as fast as possible;right away;by tonight;cheers;much appreciated;it is urgent;if you do not mind;when you have a minute;, that would be great;, ok bye;
+, we need it today;, and hurry;, best regards;, many thanks;, if possible'''.replace('\n', '').split(';')
 DRAWN = ['{} that is {}', '{}, {}', '{} ({})', '{} {}', '{} in {}', '{} colored {}', '{} painted {}', '{} in {} color', '{} of {} color', '{}: {}', '{} and it is {}', '{}, make it {}',
          '{}, color {}', '{} filled with {}', '{} - {}']
 IN_COLOR = ['{} in {}', '{} in {} letters', '{} in big {} letters', '{} in large {} letters', '{} in {} text', '{} written in {}', '{} with {} letters', '{}, {} letters', '{} as {} text',
@@ -23,6 +29,9 @@ BARE = ['{} in {}', '{} {}', '{}, {}', '{} ({})', '{} - {}', '{} in bold {}', '{
 CUES = '''write;print;type;spell;say;put;show;write me;write down;just write;please write;can you write;could you print;it says;it should say;text;the text;word;the word;a word:;
 text:;word:;a sign that says;a sign saying;a sign with;sign:;a poster that says;a poster saying;a label saying;a label with the word;a title that reads;a card that says;the name;
 a logo that says;the title;caption:;a shirt that says;letters:;the letters;big text;large text;a note that reads;the slogan;writing that says;the inscription'''.replace('\n', '').split(';')
+LONGEST_SHOUT = 40  # letters of a request in capitals, each a token of its own
+UNQUOTED = '''write;write;write;write;print;type;say;spell;write me;write down;just write;please write;can you write;could you print;it says;it should say;text:;the text;the words;the words;
+two words:;a sign that says;a sign saying;a poster that says;a poster saying;a label saying;a card that says;a banner saying;a logo that says;a shirt that says;a note that reads'''.replace('\n', '').split(';')
 BESIDE = ['{} and {}', '{}, {}', '{} & {}', '{} + {}', '{} plus {}', '{} and also {}', '{} and then {}', '{} next to {}', '{} beside {}', '{} by {}', '{} with {}', '{} with {} beside it',
           '{} with {} next to it', '{} together with {}', '{} as well as {}', '{} on the left and {} on the right', '{} on the left, {} on the right', 'left {}, right {}', '{} left of {}',
           'on the left {} and on the right {}', 'two shapes: {} and {}', 'first {}, second {}', '{} followed by {}', '{} and next to it {}', '{} and to the right of it {}',
@@ -46,16 +55,29 @@ GROUNDS = ['{0} on {1}', '{0}, {1} background', '{0} {1} background', '{0} with 
 
 class Loose:
     def __init__(self, random, say):
-        self.r, self.say, self.starts_with_text = random, say, False
+        self.r, self.say, self.starts_with_text, self.ends_with_text = random, say, False, False
 
     def chance(self, p):
         return self.r.random() < p
+
+    def size(self, size):
+        return self.r.choice(MORE_SIZE_WORDS[size] if self.say.wide and self.chance(.25) else SIZE_WORDS[size])
+
+    def listed(self, shape, color, pattern, size):
+        """A noun and its attributes one after the other, in any order"""
+        r = self.r
+        parts = [r.choice([SHAPES[shape]] * 2 + SHAPE_WORDS[SHAPES[shape]])]
+        parts += [self.say.color(color)] if color is not None else []
+        parts += [self.size(size)] if size else []
+        parts += [r.choice(PATTERN_WORDS[pattern])] if pattern else []
+        r.shuffle(parts)
+        return r.choice([', ', ', ', ', ', ' ', ' - ', ' / ', '; ', '. ', ' and ']).join(parts)
 
     def thing(self, shape, color, pattern=0, size=0):
         """A noun with its attributes in any place"""
         r, after = self.r, []
         noun = r.choice([SHAPES[shape]] * 2 + SHAPE_WORDS[SHAPES[shape]])
-        before = [r.choice(SIZE_WORDS[size])] if size else []
+        before = [self.size(size)] if size else []
         if pattern and self.chance(.25):
             after.append(PATTERN_AFTER[pattern].strip())
         elif pattern:
@@ -73,14 +95,15 @@ class Loose:
         return r.choice(['', '', '', 'a ', 'a ', 'the ', 'one ', 'some ', 'this ', 'a single ', 'my ', 'another ']) + text
 
     def one(self, shape, color, pattern, size, position):
-        text = self.thing(shape, color, pattern, size)
+        by_list = self.say.wide and self.chance(.1)
+        text = self.listed(shape, color, pattern, size) if by_list else self.thing(shape, color, pattern, size)
         if not position and self.chance(.85):
             return text
         place = self.r.choice([POSITIONS[position]] + POSITION_WORDS[position])
         return self.r.choice(['{0} {1}', '{0} {1}', '{0}, {1}', '{1} {0}', '{1}: {0}', '{1}, {0}', '{0} ({1})', '{1} there is {0}', '{0} placed {1}', '{0}, put it {1}']).format(text, place)
 
     def two(self, first, second, relation):
-        """first, second: shape, colour; the first stands in this relation to the second"""
+        """first, second: shape, colour, pattern; the first stands in this relation to the second"""
         a, b = self.thing(*first), self.thing(*second)
         if relation == 4:
             return self.r.choice(INSIDE).format(a, b) if self.chance(.5) else self.r.choice(AROUND).format(b, a)
@@ -90,8 +113,9 @@ class Loose:
             return self.r.choice(BELOW).format(a, b)
         return self.r.choice(BESIDE).format(a, b) if relation < 2 else self.r.choice(ABOVE).format(*((a, b) if relation == 2 else (b, a)))
 
-    def pair(self, shape, color):
-        one = self.r.choice([SHAPES[shape]] * 2 + SHAPE_WORDS[SHAPES[shape]])
+    def pair(self, shape, color, pattern=0):
+        kind = self.r.choice(PATTERN_WORDS[pattern]) + ' ' if pattern else ''
+        one = kind + self.r.choice([SHAPES[shape]] * 2 + SHAPE_WORDS[SHAPES[shape]])
         many, c = plural(one), '' if color is None else self.say.color(color)
         count = self.r.choice(['two', 'two', 'two', '2', 'a pair of', 'a couple of', 'exactly two', 'a set of two', 'twice', 'a few', 'two times'])
         if color is None:
@@ -148,6 +172,13 @@ class Loose:
             t = f'{cue} ' + (self.quoted(joined) if self.chance(.3) and ' and' not in joined and ' then' not in joined else joined)
         return r.choice(['{} in {}', '{} in {}', '{} in {} letters', '{} in big {} letters', '{}, {} letters', '{} written in {}', '{}, in {}']).format(t, name) if name else t
 
+    def unquoted(self, texts, color):
+        """A request to write one text or two, without quotes"""
+        self.starts_with_text = self.ends_with_text = True  # no wish in front, and behind it nothing that could be meant
+        cue = self.r.choice(UNQUOTED)
+        caption = f'{cue.upper() if texts[0].isupper() and self.chance(.3) else cue} {" ".join(texts)}'
+        return caption if color is None else f'{caption} in {self.say.color(color)}'
+
     def on_background(self, caption, background):
         form = self.r.choice(GROUNDS)
         if self.starts_with_text:  # keep the text in front
@@ -161,11 +192,15 @@ class Loose:
     def finish(self, caption, without_text):
         """What people say before and after it, and with which letters"""
         r, x = self.r, self.r.random()
+        if self.say.wide and without_text and len(caption) <= LONGEST_SHOUT and self.chance(.1):
+            return caption.upper() + r.choice(['', '', '', '!', '!!', '.', ' PLEASE', ' NOW'])
         if not self.starts_with_text:
             if x < .42:
                 caption = f'{r.choice(WISHES)} {caption}'
             elif x < .52:
                 caption = f'{self.filler()} {caption}'
+            elif self.say.wide and x < .60:
+                caption = f'{r.choice(["my", "my", "my", "our", "the"])} {r.choice(PEOPLE)} {r.choice(WISH_FOR)} {caption}'
             if self.chance(.12):
                 caption = f'{r.choice(GREETINGS)} {caption}'
         x = r.random()
@@ -173,7 +208,10 @@ class Loose:
             end = r.choice(ENDINGS)
             caption += end if end[0] in ',.?!' else ' ' + end
         elif x < .37:
-            caption += ' ' + self.filler()
+            caption += '' if self.ends_with_text else ' ' + self.filler()
+        elif self.say.wide and x < .43 and not self.ends_with_text:
+            end = r.choice([*AFTERWARDS, f'for my {r.choice(PEOPLE)}', f', says my {r.choice(PEOPLE)}'])
+            caption += end if end[0] == ',' else ' ' + end
         if without_text and self.chance(.04):
             return caption.title()
         return caption if self.starts_with_text or self.chance(.8) else caption[0].upper() + caption[1:]

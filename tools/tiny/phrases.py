@@ -1,5 +1,5 @@
 """The words of captions: plain, varied and loose, as people write them."""
-from world import COLOR_NAMES, COLOR_WORDS, LIGHT, PATTERN_AFTER, PATTERN_WORDS, PATTERNS, SHAPES, SHAPE_WORDS, SIZES, SIZE_WORDS
+from world import COLOR_NAMES, COLOR_WORDS, LIGHT, MORE_COLOR_WORDS, MORE_SIZE_WORDS, PATTERN_AFTER, PATTERN_WORDS, PATTERNS, SHAPES, SHAPE_WORDS, SIZES, SIZE_WORDS
 
 QUOTES = '"\'\u201c'
 LOOSE_STARTS = ['draw ', 'draw me ', 'can you draw ', 'could you draw ', 'please draw ', 'i want ', 'i would like ', 'give me ', 'make me ', 'show me ', 'just ', 'there is ',
@@ -21,10 +21,10 @@ def plural(noun):
 
 
 class Phrases:
-    """Picks words; `style` is 'plain', 'varied' or 'loose'."""
+    """Picks words; `style` is 'plain', 'varied' or 'loose'. wide: also those that came after the lists were made, of which none may change"""
 
-    def __init__(self, random):
-        self.r, self.style = random, 'plain'
+    def __init__(self, random, wide=False):
+        self.r, self.style, self.wide = random, 'plain', wide
 
     def chance(self, p):
         return self.r.random() < p
@@ -34,11 +34,18 @@ class Phrases:
 
     def color(self, c):
         name = self.pick(COLOR_NAMES[c], COLOR_WORDS.get(COLOR_NAMES[c], [COLOR_NAMES[c]]))
+        if self.wide and self.style == 'loose' and COLOR_NAMES[c] in MORE_COLOR_WORDS and self.chance(.06):
+            return self.r.choice(MORE_COLOR_WORDS[COLOR_NAMES[c]])
         return f'{self.r.choice(SHADES)} {name}' if self.style == 'loose' and self.chance(.08) else name
+
+    def size(self, size):
+        if self.wide and size and self.style != 'plain' and self.chance(.2):
+            return self.r.choice(MORE_SIZE_WORDS[size])
+        return self.pick(SIZES[size], SIZE_WORDS[size])
 
     def noun(self, shape, color, pattern=0, size=0):
         """'large striped blue star', without an article; color None leaves the colour out"""
-        size_word, pattern_word = self.pick(SIZES[size], SIZE_WORDS[size]), self.pick(PATTERNS[pattern], PATTERN_WORDS[pattern])
+        size_word, pattern_word = self.size(size), self.pick(PATTERNS[pattern], PATTERN_WORDS[pattern])
         shape_word, after = self.pick(SHAPES[shape], SHAPE_WORDS[SHAPES[shape]]), ''
         if pattern and self.style != 'plain' and self.chance(.15):
             pattern_word, after = '', PATTERN_AFTER[pattern]

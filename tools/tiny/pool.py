@@ -5,7 +5,7 @@ from nets import pack
 from render import Renderer, render
 from scenes import Scenes
 from text import EMPTY_PROMPT, TEMPLATE_TOKENS, TEXT_TOKENS, Text
-from unseen import form, unseen_forms
+from unseen import KeptOut
 from variants import variant
 from world import PICTURE_SIZES, ROW
 
@@ -18,10 +18,10 @@ EMPTY_SHARE = .1  # of the captions that are the empty prompt, for guidance
 
 
 def training_scene(scenes, size, kept_out):
-    """Caption and row of a scene whose caption has none of the forms to be kept out"""
+    """Caption and row of a scene that is not to be kept out"""
     while True:
         caption, row, truth = scenes.next(size)
-        if form(caption, truth['words']) not in kept_out:
+        if truth not in kept_out:
             return caption, row
 
 
@@ -44,7 +44,7 @@ def make_chunk(scenes, text, count, size, kept_out):
 def work(seed, queue, tokenizer, count):
     """A worker process: chunks without end"""
     torch.set_num_threads(1)
-    scenes, text, kept_out, turn = Scenes(seed), Text(tokenizer), unseen_forms(), seed
+    scenes, text, kept_out, turn = Scenes(seed), Text(tokenizer), KeptOut(), seed
     while True:
         size = ORDER[turn % len(ORDER)]
         queue.put((size, *make_chunk(scenes, text, count, size, kept_out)))

@@ -6,8 +6,8 @@ import numpy as np
 from loose import Loose
 from outside import Outside
 from phrases import Phrases, contrast, plural
-from world import (CAPITALS, COLOR, COLOR_NAMES, DESCENDERS, DIGITS, EMBLEM, GLYPHS, HELD_TRIPLE, INSIDE, LIGHT, MAX_LETTERS, PATTERNS, PICTURE_SIZES, POSITION_WORDS,
-                   POSITION_XY, POSITIONS, RELATION_WORDS, RELATIONS, ROOMY, ROW, SHAPE_AT, SHAPE_WORDS, SHAPES, SIZE_RADIUS, SIZE_SHIFT, SIZES, SMALL, WORD_AT, WORDS, is_held_word,
+from world import (CAPITALS, COLOR, COLOR_NAMES, DESCENDERS, DIGITS, EMBLEM, GLYPHS, HELD_TRIPLE, INSIDE, LIGHT, MAX_LETTERS, PATTERN_WORDS, PATTERNS, PICTURE_SIZES, POSITION_WORDS,
+                   POSITION_XY, POSITIONS, RELATION_WORDS, RELATIONS, RING, ROOM, ROOMY, ROW, SHAPE_AT, SHAPE_WORDS, SHAPES, SIZE_RADIUS, SIZE_SHIFT, SIZES, SMALL, WORD_AT, WORDS, is_held_word,
                    plain_background)
 
 KINDS = {'one': .16, 'two': .20, 'word': .25, 'both': .14, 'lines': .08, 'outside': .17}
@@ -17,6 +17,10 @@ HELD_CASES = {'upper': .48, 'lower': .34, 'capital': .12, 'mixed': .06}
 LENGTHS, HELD_LENGTHS = (.8, .8, 1.3, 1.4, 1.5, 1.6, 1.2, 1.2), (1, 1, 1.5, 1.5, 1.5, 1.5, .8, .8)  # of random words: weights of one letter, two ...
 FREE_SHARE = .7  # of the loose captions that loose.py writes
 UNCOLORED_SHARE = .22  # of the varied and loose captions: some shape's colour is left out; it is then black, on dark ground white
+PATTERNED_SHARE = .3  # of the pairs of shapes
+UNQUOTED_CASES = {'lower': .65, 'upper': .15, 'capital': .15, 'mixed': .05}
+HOLDER, LEAST_LETTER = .82, 19  # radius of a shape with a word inside; pixels that a letter of it needs
+HELD_WORDS = ['{0} with {1} inside', '{0} with {1} inside', '{0} with {1} in it', '{0} with {1} in the middle', '{1} in {0}', '{1} within {0}', '{0} containing {1}', '{0} and inside it {1}']
 STEP = 1 / 32  # places vary by one step of this (in half pictures), so that few different pictures have to be learnt exactly
 
 
@@ -28,7 +32,7 @@ class Scenes:
         self.r = random.Random(seed)
         self.held, self.styles = held, styles
         self.cases, self.lengths = cases or (HELD_CASES if held else CASES), HELD_LENGTHS if held else LENGTHS
-        self.say, self.elsewhere = Phrases(self.r), Outside(self.r)
+        self.say, self.elsewhere = Phrases(self.r, wide=not held), Outside(self.r)
         self.free, self.freely = Loose(self.r, self.say), False
         self.uncolored = uncolored if uncolored is not None else 0 if held else UNCOLORED_SHARE
 
@@ -59,12 +63,12 @@ class Scenes:
         ink = contrast(self.background)
         return self.shape_in(ink), ink, None
 
-    def text(self, shortest=1, longest=MAX_LETTERS):
-        """A word, as it is written: a known one or random letters"""
+    def text(self, shortest=1, longest=MAX_LETTERS, cases=None, known=.45):
+        """A word, as it is written: a known one (that share) or random letters"""
         r = self.r
         while True:
-            case = self.choose(self.cases)
-            if r.random() < .45:
+            case = self.choose(cases or self.cases)
+            if r.random() < known:
                 word = r.choice(WORDS)
             elif case != 'upper' or r.random() < .85:
                 n = r.choices(range(1, MAX_LETTERS + 1), self.lengths)[0]
@@ -100,13 +104,13 @@ class Scenes:
     # ---- scenes
     def next(self, size=0, kind=None):
         """One scene for picture size number `size`: caption, row, truth"""
-        width, height = PICTURE_SIZES[size]
+        self.size, (width, height) = size, PICTURE_SIZES[size]
         shorter = min(width, height)
         self.ax, self.ay = width / shorter, height / shorter
         x = self.r.random()
         self.say.style = 'plain' if x < self.styles[0] else 'loose' if x < sum(self.styles) else 'varied'
         self.freely = self.say.style == 'loose' and self.r.random() < FREE_SHARE
-        self.free.starts_with_text = False
+        self.free.starts_with_text = self.free.ends_with_text = False
         self.row = np.zeros(ROW, np.float32)
         self.row[list(SHAPE_AT)] = -1
         self.background = self.r.randrange(12) if self.held or self.r.random() < .80 else COLOR['white']
@@ -161,17 +165,18 @@ class Scenes:
         relation = r.randrange(5)
         for _ in range(200):
             shape2, color2 = self.shape_on(self.background, color1)
-            if relation != INSIDE or shape2 in ROOMY:
+            if relation != INSIDE or shape2 in ROOMY or not self.held:
                 break
         else:
             return self.two()
         first, second = (shape1, color1), (shape2, color2)
         if self.leaves_out:
             first, second, color1, color2 = self.two_uncolored(first, second, relation)
-        noun1, noun2 = say.noun(first[0], color1), say.noun(second[0], color2)
-        self.put_two(first, second, relation)
+        patterns = self.two_patterns(second[0], relation)
+        noun1, noun2 = say.noun(first[0], color1, patterns[0]), say.noun(second[0], color2, patterns[1])
+        self.put_two(first, second, relation, patterns)
         if self.freely:
-            return self.named_background(self.free.two((first[0], color1), (second[0], color2), relation), color1, color2)
+            return self.named_background(self.free.two((first[0], color1, patterns[0]), (second[0], color2, patterns[1]), relation), color1, color2)
         a1, a2 = say.a(noun1), say.a(noun2)
         caption = f'{a1} {say.pick(RELATION_WORDS[relation][0], RELATION_WORDS[relation])} {a2}'
         x = r.random()
@@ -181,6 +186,14 @@ class Scenes:
             caption = [f'{a1} on the left and {a2} on the right', f'{a2} on the left and {a1} on the right', f'{a1} at the top and {a2} at the bottom',
                        f'{a2} at the top and {a1} at the bottom', f'{a2} with {a1} inside'][relation]
         return self.named_background(caption, color1, color2)
+
+    def two_patterns(self, second, relation):
+        """Patterns of two shapes. In and inside a narrow one there is no room to see one"""
+        if self.held or self.r.random() >= PATTERNED_SHARE:
+            return 0, 0
+        has = self.r.choice(((1, 0), (1, 0), (0, 1), (0, 1), (1, 1)))
+        first, outer = (self.r.randrange(1, len(PATTERNS)) * k for k in has)
+        return (first, outer) if relation != INSIDE or second in ROOMY else (0, outer if second == RING else 0)
 
     def readable_on(self, color):
         """Black or white, if possible not the background's: what looks like a hole cannot be told from one"""
@@ -192,36 +205,46 @@ class Scenes:
         left_out, ink = self.r.choice(('first', 'first', 'second', 'both')), contrast(self.background)
         color1, color2 = first[1], second[1]
         if left_out != 'first':
-            second, color2 = (self.shape_in(ink, ROOMY if relation == INSIDE else range(len(SHAPES))), ink), None
+            among = ROOMY if relation == INSIDE and self.held else range(len(SHAPES))
+            second, color2 = (self.shape_in(ink, among), ink), None
             if color1 == ink:
                 first = self.shape_on(self.background, ink)
                 color1 = first[1]
         if left_out != 'second':
-            shown = self.readable_on(second[1]) if relation == INSIDE else ink
+            shown = self.readable_on(second[1]) if relation == INSIDE and second[0] != RING else ink
             first, color1 = (self.shape_in(shown), shown), None
         return first, second, color1, color2
 
-    def put_two(self, first, second, relation):
+    def put_two(self, first, second, relation, patterns=(0, 0)):
         """The first stands in this relation to the second; slot 0 is the left or upper or outer one"""
         j, s = self.jitter, self.stretch
         if relation == INSIDE:
-            shown = [self.put_shape(0, *second, 0, j(), j(), .74 * s()), self.put_shape(1, *first, 0, j(), j(), .32 * s())]
+            shown = [self.put_shape(0, *second, patterns[1], j(), j(), (.74 if second[0] in ROOMY else .84) * s())]
+            shown.append(self.put_shape(1, *first, patterns[0], *((j(), j(), .32 * s()) if second[0] in ROOMY else self.room_inside(second[0]))))
         else:
             dx, dy = [(.46 * self.ax, 0), (0, .46 * self.ay)][relation // 2]
-            left, right = (first, second) if relation in (0, 2) else (second, first)
-            shown = [self.put_shape(0, *left, 0, j() - dx, j() - dy, .36 * s()), self.put_shape(1, *right, 0, j() + dx, j() + dy, .36 * s())]
-        self.truth['shapes'] = [dict(shape=x['shape'], color=x['color']) for x in shown]
+            left, right = (*first, patterns[0]), (*second, patterns[1])
+            left, right = (left, right) if relation in (0, 2) else (right, left)
+            shown = [self.put_shape(0, *left, j() - dx, j() - dy, .36 * s()), self.put_shape(1, *right, j() + dx, j() + dy, .36 * s())]
+        self.truth['shapes'] = [{k: x[k] for k in ('shape', 'color', 'pattern') if x[k]} for x in shown]
         self.truth['relation'] = RELATIONS[relation]
+
+    def room_inside(self, shape):
+        """Place and radius of what stands inside the first shape"""
+        x, y, radius = self.row[SHAPE_AT[0] + 3:SHAPE_AT[0] + 6]
+        dx, dy, share, _ = ROOM[SHAPES[shape]]
+        return x + dx * radius, y + dy * radius, share * radius
 
     def pair(self):
         """Two of the same"""
         r, say = self.r, self.say
         shape, color, named = self.colored(*self.shape_on(self.background))
-        self.put_two((shape, color), (shape, color), 0)
+        pattern = r.randrange(1, len(PATTERNS)) if r.random() < PATTERNED_SHARE else 0
+        self.put_two((shape, color), (shape, color), 0, (pattern, pattern))
         if self.freely:
-            return self.named_background(self.free.pair(shape, named), named)
+            return self.named_background(self.free.pair(shape, named, pattern), named)
         count, noun = r.choice(['two', 'two', 'two', '2', 'a pair of', 'a couple of']), plural(say.pick(SHAPES[shape], SHAPE_WORDS[SHAPES[shape]]))
-        tint = '' if named is None else say.color(named) + ' '
+        tint = ('' if named is None else say.color(named) + ' ') + (say.pick(PATTERNS[pattern], PATTERN_WORDS[pattern]) + ' ' if pattern else '')
         return self.named_background(f'{count} {tint}{noun}' + r.choice(['', '', '', ' next to each other', ' side by side']), named)
 
     def text_color(self):
@@ -231,17 +254,38 @@ class Scenes:
         color = self.color_but(self.background)
         return color, color
 
-    def word(self):
-        color, named = self.text_color()
-        text = self.text(2 if self.held else 1)
+    def unquoted(self, count):
+        """A request to write, as people type it: no quotes, small letters mostly, often no colour"""
+        self.say.style, self.freely = 'loose', True
+        color = named = self.color_but(self.background)
+        if self.r.random() < .7:
+            color, named = contrast(self.background), None
+        case = {self.choose(UNQUOTED_CASES): 1}
+        texts = [self.text(2, cases=case, known=.8) for _ in range(count)]
+        self.put_lines(texts, color, color) if count == 2 else self.put_line(texts[0], color)
+        return self.named_background(self.free.unquoted(texts, named), named)
+
+    def put_line(self, text, color):
         width = min(.8 if len(text) == 1 else .62, 1.78 * self.ax / len(text))
         self.truth['words'] = [self.put_word(0, text, color, self.jitter(), self.jitter(), width)]
+
+    def put_lines(self, texts, color, other):
+        width = min(.36 if DESCENDERS & set(texts[0]) else .5, 1.78 * self.ax / max(map(len, texts)))
+        y, x = .38 * self.ay, self.jitter()
+        self.truth['words'] = [self.put_word(0, texts[0], color, x, -y, width), self.put_word(1, texts[1], other, x, y, width)]
+
+    def word(self):
+        if not self.held and self.say.style != 'plain' and self.r.random() < .1:
+            return self.unquoted(1)
+        color, named = self.text_color()
+        text = self.text(2 if self.held else 1)
+        self.put_line(text, color)
         phrase = self.free.word if self.freely else self.say.word
         return self.named_background(phrase(text, named), named)
 
     def both(self):
         shape, color, shape_named = self.colored(*self.shape_on(self.background))
-        if self.r.random() < .15 and shape in ROOMY:
+        if self.r.random() < (.15 if self.held else .3) and (shape in ROOMY or not self.held and self.longest_inside(shape)):
             return self.word_inside(shape, color, shape_named)
         r, say = self.r, self.say
         pattern = r.randrange(1, 4) if r.random() < .1 else 0
@@ -270,27 +314,40 @@ class Scenes:
             caption = r.choice([f'{noun} with {phrase} above it', f'{noun} with {phrase} above', f'{noun} under {phrase}', f'{phrase} over {noun}', f'{noun} and {phrase} above it'])
         return self.named_background(caption, named, shape_named)
 
+    def longest_inside(self, shape):
+        """Letters of the longest word that can be read inside a shape"""
+        return min(MAX_LETTERS, int(ROOM[SHAPES[shape]][3] * HOLDER * min(PICTURE_SIZES[self.size]) / 2 / LEAST_LETTER))
+
     def word_inside(self, shape, color, shape_named):
-        text, text_color = self.text(2 if self.held else 1, 4), self.color_but(color)
+        ring = shape == RING
+        text = self.text(2, 4) if self.held else self.text(1, self.longest_inside(shape))
+        text_color = self.color_but(color, self.background) if ring else self.color_but(color)
         named = text_color
         if self.leaves_out and self.r.random() < .5:
-            text_color, named = contrast(color), None
-        width = min(.36 if DESCENDERS & set(text) else .42, 1.1 / len(text))
-        shown = self.put_shape(0, shape, color, 0, self.jitter(), self.jitter(), .82)
-        written = self.put_word(0, text, text_color, self.row[SHAPE_AT[0] + 3], self.row[SHAPE_AT[0] + 4], width)
+            text_color, named = contrast(self.background if ring else color), None
+        hangs = DESCENDERS & set(text)
+        if shape in ROOMY and len(text) <= 4:
+            width = min(.36 if hangs else .42, 1.1 / len(text))
+        else:
+            width = min(.25 if hangs else .3, ROOM[SHAPES[shape]][3] * HOLDER / len(text))
+        shown = self.put_shape(0, shape, color, 0, self.jitter(), self.jitter(), HOLDER)
+        written = self.put_word(0, text, text_color, *self.room_inside(shape)[:2], width)
         self.truth.update(shapes=[shown], words=[written])
         noun, phrase = self.say.a(self.say.noun(shape, shape_named)), self.say.word(text, named)
         plain = self.say.style == 'plain' or self.r.random() < .6
-        return self.named_background(f'{phrase} inside {noun}' if plain else f'{noun} with {phrase} inside', named, shape_named)
+        caption = f'{phrase} inside {noun}' if plain else f'{noun} with {phrase} inside'
+        if not self.held and not plain:
+            caption = self.r.choice(HELD_WORDS).format(noun, phrase)
+        return self.named_background(caption, named, shape_named)
 
     def lines(self):
         r, say = self.r, self.say
+        if not self.held and say.style != 'plain' and r.random() < .3:
+            return self.unquoted(2)
         color, named = self.text_color()
         first, second = self.text(2), self.text(2)
         other = self.color_but(self.background) if named is not None and r.random() < .3 else color
-        hangs = DESCENDERS & set(first)
-        width, y, x = min(.36 if hangs else .5, 1.78 * self.ax / max(len(first), len(second))), .38 * self.ay, self.jitter()
-        self.truth['words'] = [self.put_word(0, first, color, x, -y, width), self.put_word(1, second, other, x, y, width)]
+        self.put_lines((first, second), color, other)
         if other != color:
             return self.named_background(f'{say.word(first, color)} above {say.word(second, other)}', color, other)
         if self.freely:

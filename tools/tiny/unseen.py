@@ -1,4 +1,4 @@
-"""Keeps the forms of the hand-written unseen lists out of the training captions.
+"""Keeps the forms of the hand-written unseen lists, and the sentences of all hand-written lists, out of the training captions.
 
     python unseen.py [COUNT]                 COUNT generated captions to compare with (default 1,000,000; five minutes on one core): which forms the
                                              generator would write; training (pool.py) takes another scene instead of one of these
@@ -11,9 +11,10 @@ import sys
 from captions import by_hand
 from outside import ADJECTIVES, NOUNS, VERBS
 from scenes import Scenes
-from world import COLOR_NAMES, COLOR_WORDS, PATTERN_WORDS, PATTERNS, SHAPE_WORDS, SHAPES, SIZE_WORDS, SIZES
+from world import COLOR_NAMES, COLOR_WORDS, MORE_COLOR_WORDS, MORE_SIZE_WORDS, PATTERN_WORDS, PATTERNS, SHAPE_WORDS, SHAPES, SIZE_WORDS, SIZES
 
 LISTS = ('loose_unseen.txt', 'outside_unseen.txt')
+OTHERS = ('loose.txt', 'loose_validation.txt', 'loose_later.txt', 'combined.txt', 'outside.txt', 'outside_validation.txt', 'uncolored.txt')
 
 
 def alternatives(*groups):
@@ -21,9 +22,9 @@ def alternatives(*groups):
     return '|'.join(sorted(map(re.escape, words), key=len, reverse=True))
 
 
-NAMES = [('C', re.compile(rf'\b({alternatives(COLOR_NAMES, COLOR_WORDS.values())})\b')),
+NAMES = [('C', re.compile(rf'\b({alternatives(COLOR_NAMES, COLOR_WORDS.values(), MORE_COLOR_WORDS.values())})\b')),
          ('S', re.compile(rf'\b({alternatives(SHAPES, SHAPE_WORDS.values())})(?=e?s?\b)')),
-         ('P', re.compile(rf'\b({alternatives(PATTERNS, PATTERN_WORDS)})\b')), ('Z', re.compile(rf'\b({alternatives(SIZES, SIZE_WORDS)})\b')),
+         ('P', re.compile(rf'\b({alternatives(PATTERNS, PATTERN_WORDS)})\b')), ('Z', re.compile(rf'\b({alternatives(SIZES, SIZE_WORDS, MORE_SIZE_WORDS)})\b')),
          ('N', re.compile(rf'\b({alternatives(NOUNS)})\b')), ('A', re.compile(rf'\b({alternatives(ADJECTIVES)})\b')), ('V', re.compile(rf'\b({alternatives(VERBS)})\b'))]
 
 
@@ -39,6 +40,21 @@ def form(caption, words):
 def unseen_forms():
     """Of every form: list and caption"""
     return {form(t['caption'], t['words']): (name, t['caption']) for name in LISTS for t in by_hand(name)}
+
+
+def letters(caption):
+    """What is compared of a sentence: its words in small letters"""
+    return ' '.join(re.findall(r'\w+', caption.lower()))
+
+
+class KeptOut:
+    """Which scenes training may not have"""
+
+    def __init__(self):
+        self.forms, self.sentences = unseen_forms(), {letters(t['caption']) for name in LISTS + OTHERS for t in by_hand(name)}
+
+    def __contains__(self, truth):
+        return letters(truth['caption']) in self.sentences or form(truth['caption'], truth['words']) in self.forms
 
 
 def main(count=1000000):

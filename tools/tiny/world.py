@@ -14,7 +14,11 @@ COLOR_WORDS = {'gray': ['gray', 'gray', 'grey'], 'purple': ['purple', 'purple', 
 # The last shape, an ink drop, is also the emblem: what a sentence outside this world gives.
 SHAPES = ['circle', 'square', 'triangle', 'star', 'ring', 'heart', 'diamond', 'cross', 'moon', 'hexagon', 'drop']
 EMBLEM = SHAPES.index('drop')
-ROOMY = tuple(SHAPES.index(s) for s in ('circle', 'square', 'hexagon'))  # something fits inside these
+ROOMY = tuple(SHAPES.index(s) for s in ('circle', 'square', 'hexagon'))  # something of the same size fits inside these
+RING = SHAPES.index('ring')  # what is inside it stands on the background
+# Where something fits inside a shape of radius 1: its middle (x, y) and radius, and the width of a word there
+ROOM = {'circle': (0, 0, .43, 1.55), 'square': (0, 0, .43, 1.4), 'hexagon': (0, 0, .43, 1.5), 'triangle': (0, .08, .33, .85), 'star': (0, .02, .33, .78), 'ring': (0, 0, .37, .86),
+        'heart': (0, -.1, .42, 1.3), 'diamond': (0, 0, .45, 1.2), 'cross': (0, 0, .26, 1.6), 'moon': (-.66, 0, .24, 0), 'drop': (0, .3, .42, 1.)}
 SHAPE_WORDS = {'circle': ['circle', 'disc', 'disk', 'dot', 'ball'], 'square': ['square', 'square', 'box'], 'star': ['star', 'five-pointed star'],
                'ring': ['ring', 'ring', 'donut', 'hoop'], 'diamond': ['diamond', 'rhombus'], 'cross': ['cross', 'cross', 'plus sign', 'plus'],
                'moon': ['moon', 'crescent', 'crescent moon'], 'heart': ['heart', 'heart shape'], 'triangle': ['triangle'], 'hexagon': ['hexagon'],
@@ -22,6 +26,9 @@ SHAPE_WORDS = {'circle': ['circle', 'disc', 'disk', 'dot', 'ball'], 'square': ['
 PATTERNS = ['', 'striped', 'dotted', 'checkered']
 PATTERN_WORDS = [[''], ['striped', 'stripy'], ['dotted', 'polka dot', 'spotted'], ['checkered', 'checked', 'checkerboard']]
 PATTERN_AFTER = ['', ' with stripes', ' with dots', ' with a checkerboard pattern']
+# Words for the same that only training captions have (Phrases.wide): the lists stay as they were
+MORE_COLOR_WORDS = {'red': ['scarlet', 'crimson'], 'green': ['emerald'], 'blue': ['navy', 'azure'], 'purple': ['lavender'], 'cyan': ['aqua', 'teal'], 'pink': ['fuchsia']}
+MORE_SIZE_WORDS = [[], ['mini', 'wee', 'teeny', 'teensy', 'minuscule', 'very small'], ['giant', 'enormous', 'gigantic', 'massive', 'great big', 'really large']]
 SIZES = ['', 'small', 'large']
 SIZE_WORDS = [[''], ['small', 'little', 'tiny'], ['large', 'big', 'huge']]
 SIZE_RADIUS = [.40, .24, .60]
