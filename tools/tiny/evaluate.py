@@ -20,7 +20,7 @@ from text import Text
 from truth import faults, score
 from weights import load_generator, load_vae
 
-LISTS = ('world', 'case', 'loose', 'loose_unseen', 'outside', 'outside_unseen', 'two', 'uncolored', 'large')
+LISTS = ('world', 'case', 'loose', 'loose_unseen', 'loose_later', 'outside', 'outside_unseen', 'two', 'uncolored', 'combined', 'large')
 COLUMNS = 10
 
 
@@ -39,6 +39,10 @@ def load(folder, vocabulary, device):
     return [x.to(device).eval() for x in (encoder, dit, vae)] + [mean, std]
 
 
+def lists_in(folder):
+    return [name for name in LISTS if os.path.exists(f'{folder}/{name}.json')]
+
+
 def contact_sheet(pictures, path, side=128):
     sheet = Image.new('RGB', (COLUMNS * side, (len(pictures) + COLUMNS - 1) // COLUMNS * side), (90, 90, 90))
     for i, p in enumerate(pictures):
@@ -55,7 +59,7 @@ def main(a):
     os.makedirs(a.out, exist_ok=True)
     for setting in a.settings or ['20:4']:
         steps, cfg = int(setting.split(':')[0]), float(setting.split(':')[1])
-        for name in a.lists:
+        for name in a.lists or lists_in(a.lists_folder):
             truths, start = json.load(open(f'{a.lists_folder}/{name}.json'))[:a.limit], time.time()
             pictures = draw_all(nets, text, truths, steps, cfg, device)
             read = checker.predict(judge, pictures)
@@ -73,7 +77,7 @@ if __name__ == '__main__':
     for name in ('model', 'tokenizer', 'checker', 'lists_folder', 'out'):
         p.add_argument(name)
     p.add_argument('settings', nargs='*')
-    p.add_argument('--lists', nargs='+', default=LISTS)
+    p.add_argument('--lists', nargs='+', help='without it all that are there')
     p.add_argument('--ignore-case', action='store_true')
     p.add_argument('--limit', type=int)
     main(p.parse_args())

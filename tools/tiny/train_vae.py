@@ -4,8 +4,9 @@
     python train_vae.py decoder SECONDS OUT_DIR [MODEL_DIR]     the decoder alone, on whole pictures, from MODEL_DIR (a diffusers folder) or OUT_DIR/vae.pt
     python train_vae.py both SECONDS OUT_DIR MODEL_DIR [CLOSENESS] [RATE]     on whole pictures too; the latents are held close to those of MODEL_DIR
     python train_vae.py refit PICTURES OUT_DIR                  the decoder's last layer of OUT_DIR/vae.pt, solved for the least squared error
+    python train_vae.py measure PICTURES MODEL_DIR              only the held-out figures of MODEL_DIR's VAE, of so many renders a size, then of so many others
 
-All write OUT_DIR/vae.pt (names as in nets.py, with the latents' mean and deviation) and print the held-out figures. `decoder` and `refit` leave the encoder,
+All others write OUT_DIR/vae.pt (names as in nets.py, with the latents' mean and deviation) and print the held-out figures. `decoder` and `refit` leave the encoder,
 and so the latents, as they are: they can run before, after or beside train_dit.py. Works on a CPU too (slowly; for tests)."""
 import copy
 import json
@@ -68,9 +69,9 @@ def narrow_weights(rows, size):
 
 
 @torch.no_grad()
-def held_out_psnr(vae, seed=TEST_SEED, count=96):
+def held_out_psnr(vae, seed=TEST_SEED, count=96 if GPU else 4):
     """dB on held-out renders of every size (the mean of the latents), and the worst plain colour"""
-    rows, draw, result = torch.tensor(rows_of(seed, count if GPU else 4, held=True), device=DEVICE), Renderer(DEVICE), {}
+    rows, draw, result = torch.tensor(rows_of(seed, count, held=True), device=DEVICE), Renderer(DEVICE), {}
     for size, wh in enumerate(PICTURE_SIZES):
         for name, some in ((sizes_text(size), rows[size]), (sizes_text(size) + ' plain', plain_rows())):
             errors = []
@@ -265,6 +266,12 @@ def refit(count, out):
     finish(vae, [p.clone() for p in parameters], parameters, out, mean, std, int(count))
 
 
+def measure(count, model):
+    vae = load_vae(model)[0].to(DEVICE).eval()
+    for seed, name in ((TEST_SEED, 'held-out dB'), (VALIDATION_SEED, 'others')):
+        print(name, json.dumps(held_out_psnr(vae, seed, int(count))), flush=True)
+
+
 if __name__ == '__main__':
     os.makedirs(sys.argv[3], exist_ok=True)
-    dict(windows=train_windows, decoder=train_whole, both=train_both, refit=refit)[sys.argv[1]](float(sys.argv[2]), *sys.argv[3:])
+    dict(windows=train_windows, decoder=train_whole, both=train_both, refit=refit, measure=measure)[sys.argv[1]](float(sys.argv[2]), *sys.argv[3:])
