@@ -107,8 +107,10 @@ CudaContext::~CudaContext() {
   for (const cudaEvent_t e : {forked_, done_aside_}) cudaEventDestroy(e);
 }
 
+void CudaContext::use_device() const { check_cuda(cudaSetDevice(index_), "choosing a device"); }
+
 cudaStream_t CudaContext::stream() {
-  check_cuda(cudaSetDevice(index_), "choosing a device");
+  use_device();
   if (is_aside_) return side_stream_;
   if (is_forked_ && !stays_apart_) meet();
   return stream_;

@@ -23,6 +23,8 @@ class CudaContext {
   /// Where kernels go: what is put into it runs in order, so memory may be given back while kernels still use it. Makes
   /// the device this thread's current one.
   cudaStream_t stream();
+  /// Makes the device this thread's current one.
+  void use_device() const;
   /// Where copies go that run beside it.
   cudaStream_t copy_stream() const { return copy_stream_; }
 

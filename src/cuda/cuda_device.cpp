@@ -3,6 +3,7 @@
 #include "cuda/cuda_kernels.h"
 #include "cuda/fp8_layer.h"
 #include "cuda/joined_layer.h"
+#include "cuda/large_copies.h"
 #include "cuda/merged_layer.h"
 #include "cuda/recording.h"
 #include "cuda/upload_slab.h"
@@ -24,7 +25,7 @@ size_t low_rank_bytes(std::span<const LinearPart> parts) {
 
 class CudaDevice final : public Device {
  public:
-  explicit CudaDevice(const CudaOptions& options) : context_(options), kernels_(context_) {}
+  explicit CudaDevice(const CudaOptions& options) : context_(options), copies_(context_), kernels_(context_) {}
 
   std::string name() const override { return "cuda"; }
   std::string describe() const override {
@@ -48,18 +49,13 @@ class CudaDevice final : public Device {
 
   Tensor upload(const Tensor& host) override {
     const Tensor copy = context_.empty(host.shape(), host.dtype());
-    check_cuda(cudaMemcpyAsync(copy.data<void>(), host.data<const void>(), host.bytes(), cudaMemcpyHostToDevice,
-                               context_.stream()),
-               "copying to the device");
+    copies_.upload(copy.data<void>(), host.data<const void>(), host.bytes());
     return copy;
   }
 
   Tensor download(const Tensor& tensor) override {
     const Tensor host = host_tensor(tensor.shape(), tensor.dtype());
-    check_cuda(cudaMemcpyAsync(host.data<void>(), tensor.data<const void>(), tensor.bytes(), cudaMemcpyDeviceToHost,
-                               context_.stream()),
-               "copying from the device");
-    wait();
+    copies_.download(host.data<void>(), tensor.data<const void>(), tensor.bytes());
     return host;
   }
 
@@ -93,6 +89,7 @@ class CudaDevice final : public Device {
   bool in_fp8(const Linear& layer) const { return context_.rounds() && suits_fp8(layer); }
 
   CudaContext context_;
+  LargeCopies copies_;
   CudaKernels kernels_;
 };
 
