@@ -34,7 +34,9 @@ MemoryState memory_state(Session& session, const std::vector<PromptTokens>& prom
                        .halves_decoding = session.options().arithmetic == Arithmetic::int8,
                        .threads = session.threads(),
                        .prompts_encoded = session.encoding_steps(prompts) == 0,
-                       .transformer = session.transformer_place()};
+                       .transformer = session.transformer_place(),
+                       .encodes_again = session.has_encoded(),
+                       .holds_text_encoder = session.holds_text_encoder()};
   const size_t own = resident_memory();
   state.machine_bytes = available_memory() + own;
   if (const auto of_device = session.machine().device().own_memory()) {
@@ -153,6 +155,7 @@ class Generation {
     load_ahead();
     begin_pool(plan_.encode_pool);
     if (plan_.told.text_encoder_streamed) session_.stream_text_encoder(plan_.caching);
+    session_.keep_text_encoder(plan_.keeps_text_encoder);
     stages_.begin(Stage::encode, session_.encoding_steps(texts));
     embeddings_ = session_.encode(texts, [&] { stages_.step_done(); });
   }

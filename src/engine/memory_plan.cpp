@@ -156,6 +156,7 @@ class Planner {
                                        [&](int64_t rows, size_t limit) { return decoding(rows, limit); });
     if (refused_) refuse(*refused_);
     keep_forms(plan, encode, draw, decode);
+    keep_text_encoder(plan, encode, draw, decode);
     for (const StageNeed& need : {encode, draw, decode}) {
       told.stages.push_back({need.stage, need.own, need.mapped});
       told.needed_bytes = std::max(told.needed_bytes, need.bytes());
@@ -293,6 +294,18 @@ class Planner {
     if (!plan.round_again) encode.own += device.kept_bytes();
     draw.own += plan.kept;
     decode.own += plan.kept;
+  }
+
+  /// To a device with memory of its own it would be copied again for the next prompt.
+  void keep_text_encoder(MemoryPlan& plan, StageNeed& encode, StageNeed& draw, StageNeed& decode) const {
+    const bool comes = !memory_.prompts_encoded && !plan.told.text_encoder_streamed;
+    if (!memory_.weights_copied || !memory_.encodes_again || !(comes || memory_.holds_text_encoder)) return;
+    std::vector<StageNeed*> beside = {&draw, &decode};
+    if (!comes) beside.push_back(&encode);
+    plan.keeps_text_encoder = std::ranges::all_of(
+        beside, [&](const StageNeed* need) { return need->bytes() + text_encoder_.own <= memory_.available_bytes; });
+    if (!plan.keeps_text_encoder) return;
+    for (StageNeed* need : beside) need->own += text_encoder_.own;
   }
 
   /// Modulation layers are read before the others, and are gone by then.

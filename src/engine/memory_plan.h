@@ -22,6 +22,7 @@ struct MemoryPlan {
   BlockPlace block_place = BlockPlace::bound;
   size_t kept = 0;                   ///< of layers by the device, because there is room
   bool round_again = false;          ///< what it keeps by now is more than that
+  bool keeps_text_encoder = false;   ///< on the device, for the next prompt
   std::vector<FilePart> read_ahead;  ///< in the order of their use; none if the system's cache has no room for all
 };
 
@@ -38,6 +39,8 @@ struct MemoryState {
   int threads = 1;
   bool prompts_encoded = false;           ///< by an earlier call
   std::optional<BlockPlace> transformer;  ///< if an earlier call bound it
+  /// Earlier calls encoded prompts, so later ones will; and whether the device holds the text encoder since.
+  bool encodes_again = false, holds_text_encoder = false;
 };
 
 /// Throws Error that names the bytes needed and available, and what would fit, if nothing does; and for any tensor of

@@ -130,7 +130,7 @@ int64_t Session::encoding_steps(std::span<const PromptTokens> prompts) {
 
 std::vector<Tensor> Session::encode(std::span<const PromptTokens> prompts, const std::function<void()>& layer_done) {
   const std::optional<Caching> streamed = std::exchange(streamed_text_encoder_, std::nullopt);
-  std::optional<TextEncoderWeights> weights;
+  std::optional<TextEncoderWeights> weights = std::exchange(text_encoder_, std::nullopt);
   std::vector<Tensor> all;
   for (const PromptTokens& tokens : prompts) {
     Tensor embeddings = find(tokens);
@@ -143,9 +143,16 @@ std::vector<Tensor> Session::encode(std::span<const PromptTokens> prompts, const
     }
     all.push_back(embeddings);
   }
+  has_encoded_ |= weights.has_value();
+  if (keeps_text_encoder_ && !streamed) text_encoder_ = std::move(weights);
   weights.reset();
   model_.text_encoder_files.release_pages();
   return all;
+}
+
+void Session::keep_text_encoder(bool keeps) {
+  keeps_text_encoder_ = keeps;
+  if (!keeps) text_encoder_.reset();
 }
 
 /// `weights` must stay where they are if they are streamed.

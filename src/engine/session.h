@@ -58,12 +58,19 @@ class Session {
   /// Throws Error if a file of the weights changed since it was opened.
   void check_files() const;
 
-  /// Each prompt's conditioning (kept rows, text width). Weights of the text encoder are held only while this runs.
+  /// Each prompt's conditioning (kept rows, text width). Weights of the text encoder are held only while this runs,
+  /// unless keep_text_encoder() says otherwise.
   /// A prompt is encoded alone, so that its numbers do not depend on what else was asked for. `layer_done` is called
   /// encoding_steps() times.
   std::vector<Tensor> encode(std::span<const PromptTokens> prompts, const std::function<void()>& layer_done);
   /// Layers to run through for these prompts; none for one that was encoded before.
   int64_t encoding_steps(std::span<const PromptTokens> prompts);
+  /// Whether the next call of encode() leaves the text encoder bound, if it binds all of it. What is bound now is let
+  /// go of if not.
+  void keep_text_encoder(bool keeps);
+  bool holds_text_encoder() const { return text_encoder_.has_value(); }
+  /// Whether it was needed by an earlier call.
+  bool has_encoded() const { return has_encoded_; }
 
   /// Where its blocks are; nothing if it is not bound.
   std::optional<BlockPlace> transformer_place() const;
@@ -108,6 +115,8 @@ class Session {
   PromptStore store_;
   std::string text_encoder_print_;  ///< see text_encoder_fingerprint(); empty until it is needed
   std::optional<Caching> streamed_text_encoder_;
+  bool keeps_text_encoder_ = false, has_encoded_ = false;
+  std::optional<TextEncoderWeights> text_encoder_;
   std::optional<TransformerWeights> transformer_;
   BlockPlace block_place_ = BlockPlace::bound;
   std::optional<VaeWeights> vae_;

@@ -204,6 +204,22 @@ TEST_F(OnCudaTest, TheStreamedTextEncoderGivesTheSame) {
   EXPECT_EQ(embeddings[0], embeddings[1]);
 }
 
+TEST_F(OnCudaTest, TheTextEncoderStaysFromTheSecondPromptOn) {
+  Session session(options());
+  Request request = small_request();
+  for (const bool first : {true, false}) {
+    request.prompt += " again";
+    Session other(options());
+    EXPECT_EQ(generate(session, request, 0).pictures[0].rgb, generate(other, request, 0).pictures[0].rgb);
+    EXPECT_EQ(session.holds_text_encoder(), !first);
+  }
+  generate(session, request, 0);
+  EXPECT_TRUE(session.holds_text_encoder()) << "after a prompt that was encoded before";
+  request.prompt += " and again";
+  Session other(options());
+  EXPECT_EQ(generate(session, request, 0).pictures[0].rgb, generate(other, request, 0).pictures[0].rgb);
+}
+
 TEST_F(OnCudaTest, StreamedItDrawsTheSamePicture) { expect_same_picture_streamed(options()); }
 
 class Fp8OnCudaTest : public CudaTest {

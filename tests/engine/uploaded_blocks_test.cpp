@@ -160,13 +160,14 @@ TEST(HostWeightsTest, AreRoundedWhereThatMakesThemSmaller) {
 
 class UploadPlanTest : public ::testing::Test {
  protected:
-  MemoryPlan plan(size_t available, size_t machine) {
-    return plan_memory(model_, vae_, job_,
-                       {.available_bytes = available,
-                        .machine_bytes = machine,
-                        .device = &device_,
-                        .weights_copied = true,
-                        .threads = 1});
+  MemoryPlan plan(size_t available, size_t machine) { return plan(state(available, machine)); }
+  MemoryPlan plan(const MemoryState& state) { return plan_memory(model_, vae_, job_, state); }
+  MemoryState state(size_t available, size_t machine) const {
+    return {.available_bytes = available,
+            .machine_bytes = machine,
+            .device = &device_,
+            .weights_copied = true,
+            .threads = 1};
   }
   /// With less and less memory of the device, until the plan is as wanted.
   MemoryPlan first_plan(size_t machine, bool Plan::*wanted) {
@@ -211,6 +212,28 @@ TEST_F(UploadPlanTest, WhereTheHostHasNoRoomTheyComeFromTheDisk) {
   EXPECT_EQ(made.block_place, BlockPlace::files);
   EXPECT_FALSE(made.told.transformer_on_host);
   EXPECT_EQ(made.caching, Caching::direct);
+}
+
+TEST_F(UploadPlanTest, TheTextEncoderStaysOnceSeveralPromptsCameIfThereIsRoom) {
+  MemoryState memory = state(kAmple, kAmple);
+  const auto keeps = [&] { return plan(memory).keeps_text_encoder; };
+  EXPECT_FALSE(keeps()) << "the first prompt";
+  memory.encodes_again = true;
+  EXPECT_TRUE(keeps());
+  const size_t with_it = plan(memory).told.needed_bytes;
+  memory.available_bytes = with_it;
+  EXPECT_TRUE(keeps());
+  --memory.available_bytes;
+  EXPECT_FALSE(keeps());
+  EXPECT_LT(plan(memory).told.needed_bytes, with_it);
+  memory = state(kAmple, kAmple);
+  memory.encodes_again = memory.prompts_encoded = true;
+  EXPECT_FALSE(keeps()) << "it is not there, and nobody brings it";
+  memory.holds_text_encoder = true;
+  EXPECT_TRUE(keeps());
+  EXPECT_EQ(plan(memory).told.needed_bytes, with_it);
+  memory.weights_copied = false;
+  EXPECT_FALSE(keeps()) << "it is mapped";
 }
 
 TEST_F(UploadPlanTest, WhatCannotBeStreamedEitherIsRefused) {
