@@ -81,7 +81,9 @@ void CudaKernels::flash_attention(std::span<Tensor> out, const Qkv& in, bool cau
                             .width = static_cast<int32_t>(in.q.dim(2)),
                             .causal = causal};
   for (size_t p = 0; p < out.size(); ++p) a.out[p] = out[p].data<void>();
-  if (context_.has_wgmma() && a.width == cuda::kMaxFlashWidth) {
+  if (a.width == cuda::kWideFlashWidth) {
+    cuda::attention_wide(a, context_.stream());
+  } else if (context_.has_wgmma() && a.width == cuda::kMaxFlashWidth) {
     cuda::attention_wgmma(a, context_.stream());
   } else {
     cuda::attention_mma(a, context_.stream());
@@ -150,7 +152,8 @@ void CudaKernels::attention(std::span<Tensor> out, const Qkv& in, const Attentio
   const Qkv operands = {as_type(context_, in.q, type), as_type(context_, in.k, type), as_type(context_, in.v, type),
                         in.sequences};
   for (Tensor& t : out) t = retyped(t, type);
-  if (type == DType::bf16 && c <= cuda::kMaxFlashWidth && out.size() <= cuda::kMaxStreams) {
+  const bool has_kernel = c <= cuda::kMaxFlashWidth || (c == cuda::kWideFlashWidth && context_.has_wgmma());
+  if (type == DType::bf16 && has_kernel && out.size() <= cuda::kMaxStreams) {
     flash_attention(out, operands, options.causal);
   } else {
     for (size_t p = 0; p < out.size(); ++p) attention_by_products(out[p], operands, p, options.causal);

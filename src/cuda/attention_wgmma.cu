@@ -1,98 +1,19 @@
 // Flash attention with Hopper's instructions, for heads of 128. One thread copies keys and values, two warpgroups
 // multiply, each 64 queries that it holds in registers. A warpgroup's next scores and its last weights times values run
 // while it computes weights; the ideas are FlashAttention-3's (Shah et al. 2024).
-#include "cuda/numbers.cuh"
-#include "cuda/tensor_core.cuh"
-#include "cuda/tensor_map.h"
-#include "cuda/wgmma.cuh"
+#include "cuda/flash.cuh"
 
 namespace inkstone::cuda {
 namespace {
 
 constexpr int kWidth = 128;
-constexpr int kGroup = 128;  // threads of a warpgroup
-constexpr int kAttendThreads = 3 * kGroup;
 constexpr int kStages = 3;
-// The barrier after those of the two turns; nvcc does not count its use in asm.
-[[maybe_unused]] constexpr int kClearing = 3;
-constexpr int kPanelWidth = 64, kKeys = 128;  // of a block; there are as many queries
-constexpr uint32_t kPanel = kKeys * kPanelWidth * 2;
-constexpr uint32_t kBlockBytes = 2 * kPanel;
-constexpr int kSharedBytes = (1 + 2 * kStages) * kBlockBytes + 1024;  // and room to align
+constexpr int kKeys = 128;  // of a block; there are as many queries
 
-struct Maps {
-  CUtensorMap q, k, v;
-};
+using Block = HeadRows<kWidth / kPanelWidth, kKeys>;
+using Stage = FlashStage<Block, Block, kStages>;
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-/// A block of 128 rows as `describe` wants it.
-struct Block {
-  uint32_t base;
-
-  /// Rows of a head's columns. Behind the last key lie others' numbers, or zeros.
-  __device__ void fill(const CUtensorMap& from, int column, int row, const Barrier& full) const {
-    full.arrive_expecting(kBlockBytes);
-    for (uint32_t panel = 0; panel < 2; ++panel)
-      copy_box(base + panel * kPanel, from, full, column + static_cast<int>(panel) * kPanelWidth, row);
-  }
-  /// By all threads that multiply: zeros in the rows from `present` on, since no weight of zero makes NaN a zero.
-  __device__ void clear(int present) const {
-    constexpr int kChunk = 16, kChunks = 128 / kChunk, kReaders = 2 * kGroup;  // of a row in a panel
-    for (int i = threadIdx.x % kReaders; i < 2 * (kKeys - present) * kChunks; i += kReaders) {
-      const int row = present + i / 2 / kChunks;
-      clear_shared(base + i % 2 * kPanel + row * 128 + i / 2 % kChunks * kChunk);
-    }
-    publish_to_products();
-    asm volatile("bar.sync %0, %1;" ::"n"(kClearing), "n"(kReaders) : "memory");
-  }
-  /// For a product over 16 columns from `step` * 16 on.
-  __device__ uint64_t columns(int step) const { return describe(base + step / 4 * kPanel + step % 4 * 32, 16); }
-  /// For a product over 16 rows from `step` * 16 on.
-  __device__ uint64_t rows(int step) const { return describe(base + step * 16 * 128, kPanel); }
-};
-
-/// Everything in shared memory.
-struct Stage {
-  uint32_t base, barriers;
-
-  __device__ Block q() const { return {base}; }
-  __device__ Block k(int i) const { return {base + (1 + i % kStages) * kBlockBytes}; }
-  __device__ Block v(int i) const { return {base + (1 + kStages + i % kStages) * kBlockBytes}; }
-  __device__ Barrier barrier(int kind, int i) const { return {barriers + (kind * kStages + i % kStages) * 8}; }
-  __device__ Barrier full_k(int i) const { return barrier(0, i); }
-  __device__ Barrier full_v(int i) const { return barrier(1, i); }
-  __device__ Barrier free_k(int i) const { return barrier(2, i); }
-  __device__ Barrier free_v(int i) const { return barrier(3, i); }
-  __device__ Barrier full_q() const { return barrier(4, 0); }
-};
-constexpr int kBarriers = 5 * kStages;
-
-/// How often a stage was used before block i.
-__device__ int phase(int i) { return i / kStages % 2; }
-
-/// The blocks of keys that a tile reads.
-struct Span {
-  int begin, end, blocks;
-
-  __device__ Span(const FlashAttention& a, const Tile& t)
-      : begin(t.key_begin),
-        end(a.causal ? min(t.key_end, t.query + t.queries) : t.key_end),
-        blocks((end - begin + kKeys - 1) / kKeys) {}
-};
-
-__device__ void copy_blocks(const FlashAttention& a, const Maps& maps, const Tile& tile, const Stage& stage, int head) {
-  const Span span(a, tile);
-  const int column = head / (a.heads / a.kv_heads) * kWidth;
-  stage.q().fill(maps.q, head * kWidth, tile.query, stage.full_q());
-  for (int i = 0; i < span.blocks; ++i) {
-    const int first = span.begin + i * kKeys;
-    stage.free_k(i).wait(1 - phase(i));
-    stage.k(i).fill(maps.k, column, first, stage.full_k(i));
-    stage.free_v(i).wait(1 - phase(i));
-    stage.v(i).fill(maps.v, column, first, stage.full_v(i));
-  }
-}
 
 /// Scores become weights; what was summed before must be weakened by `weaken`. A lane has rows g and g + 8.
 struct Running {
@@ -138,7 +59,7 @@ struct Queries {
     for (int step = 0; step < kWidth / 16; ++step) {
       const int chunk = step % 4 * 2 + threadIdx.x % kWarp / 16;
       uint32_t part[4];
-      load_matrices(part, block.base + step / 4 * kPanel + row * 128 + (chunk ^ row % 8) * 16);
+      load_matrices(part, block.base + step / 4 * Block::kPanel + row * kPanelRow + (chunk ^ row % 8) * 16);
 #pragma unroll
       for (int i = 0; i < 4; ++i) held[4 * step + i] = part[i];
     }
@@ -146,7 +67,7 @@ struct Queries {
 };
 
 __device__ void begin_scores(Accumulator& scores, const Queries& queries, const Stage& stage, int i) {
-  stage.full_k(i).wait(phase(i));
+  stage.full_k(i).wait(Stage::phase(i));
   pin(scores);
   begin_products();
 #pragma unroll
@@ -156,7 +77,7 @@ __device__ void begin_scores(Accumulator& scores, const Queries& queries, const 
 }
 
 __device__ void begin_sum(Accumulator& out, const uint32_t (&weights)[32], const Stage& stage, int i) {
-  stage.full_v(i).wait(phase(i));
+  stage.full_v(i).wait(Stage::phase(i));
   pin(out);
   begin_products();
 #pragma unroll
@@ -173,8 +94,8 @@ struct Turns {
   __device__ Turns(int index, int turns) : group(index), left(turns) {
     if (group == 2) pass();
   }
-  __device__ void wait() const { asm volatile("bar.sync %0, %1;" ::"r"(group), "n"(2 * kGroup) : "memory"); }
-  __device__ void pass() const { asm volatile("bar.arrive %0, %1;" ::"r"(3 - group), "n"(2 * kGroup) : "memory"); }
+  __device__ void wait() const { asm volatile("bar.sync %0, %1;" ::"r"(group), "n"(kReaders) : "memory"); }
+  __device__ void pass() const { asm volatile("bar.arrive %0, %1;" ::"r"(3 - group), "n"(kReaders) : "memory"); }
   /// Nobody waits for the end of the last.
   __device__ void end() {
     if (--left > 0 || group == 1) pass();
@@ -189,8 +110,7 @@ __device__ void write_rows(const FlashAttention& a, const Tile& tile, int head, 
     const float inverse = 1.0f / quad_sum(running.sum[half]);
     const int query = row + 8 * half;
     if (query >= tile.queries) continue;
-    auto* to = static_cast<__nv_bfloat16*>(a.out[tile.stream]) +
-               (int64_t{tile.out_row + query} * a.heads + head) * kWidth + threadIdx.x % 4 * 2;
+    __nv_bfloat16* to = result_of(a, tile, head, query);
 #pragma unroll
     for (int j = 0; j < 16; ++j)
       *reinterpret_cast<uint32_t*>(to + 8 * j) =
@@ -199,7 +119,7 @@ __device__ void write_rows(const FlashAttention& a, const Tile& tile, int head, 
 }
 
 __device__ void multiply_blocks(const FlashAttention& a, const Tile& tile, const Stage& stage, int head, float factor) {
-  const Span span(a, tile);
+  const KeySpan span(a, tile, kKeys);
   const int first_row = (threadIdx.x / kGroup - 1) * 64;
   const int lane = threadIdx.x % kWarp;
   const int row = first_row + threadIdx.x % kGroup / kWarp * 16 + lane / 4;
@@ -245,7 +165,7 @@ __device__ void multiply_blocks(const FlashAttention& a, const Tile& tile, const
   }
   const int last = span.blocks - 1, present = span.end - span.begin - last * kKeys;
   if (present < kKeys) {
-    stage.full_v(last).wait(phase(last));
+    stage.full_v(last).wait(Stage::phase(last));
     stage.v(last).clear(present);
   }
   begin_sum(out, weights, stage, last);
@@ -257,27 +177,16 @@ __device__ void multiply_blocks(const FlashAttention& a, const Tile& tile, const
 #endif
 
 __global__ void __launch_bounds__(kAttendThreads, 1)
-    attend_hopper(const __grid_constant__ FlashAttention a, const __grid_constant__ Maps maps, float factor) {
+    attend_hopper(const __grid_constant__ FlashAttention a, const __grid_constant__ QkvMaps maps, float factor) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ uint8_t memory[];
-  __shared__ uint64_t barriers[kBarriers];
-  const Stage stage = {(shared_address(memory) + 1023) / 1024 * 1024, shared_address(barriers)};
+  __shared__ uint64_t barriers[Stage::kBarriers];
+  const Stage stage(memory, barriers);
   const Tile tile = a.tiles[blockIdx.x];
-  if (threadIdx.x == 0) {
-    constexpr int kReaders = 2 * kGroup / kWarp;
-    for (int i = 0; i < kStages; ++i) {
-      stage.full_k(i).init(1);
-      stage.full_v(i).init(1);
-      stage.free_k(i).init(kReaders);
-      stage.free_v(i).init(kReaders);
-    }
-    stage.full_q().init(1);
-    publish_barriers();
-  }
-  __syncthreads();
+  stage.init();
   if (threadIdx.x < kGroup) {
     leave_registers<40>();
-    if (threadIdx.x == 0) copy_blocks(a, maps, tile, stage, blockIdx.y);
+    if (threadIdx.x == 0) copy_blocks(a, maps, tile, stage, blockIdx.y, kKeys);
   } else {
     take_registers<232>();
     multiply_blocks(a, tile, stage, blockIdx.y, factor);
@@ -289,16 +198,9 @@ __global__ void __launch_bounds__(kAttendThreads, 1)
 
 void attention_wgmma(const FlashAttention& a, cudaStream_t stream) {
   if (a.tile_count == 0) return;
-  cudaFuncSetAttribute(attend_hopper, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
-  constexpr float kLog2E = 1.4426950408889634f;
-  const float factor = kLog2E / sqrtf(static_cast<float>(kWidth));
+  cudaFuncSetAttribute(attend_hopper, cudaFuncAttributeMaxDynamicSharedMemorySize, Stage::kBytes);
   const dim3 grid(static_cast<unsigned>(a.tile_count), static_cast<unsigned>(a.heads));
-  const auto map = [&](const void* data, int64_t width) {
-    return tensor_map({{data, DType::bf16}, {width, a.rows, 1, 1}, {kPanelWidth, kKeys, 1, 1}});
-  };
-  const int64_t q_width = int64_t{a.heads} * kWidth, kv_width = int64_t{a.kv_heads} * kWidth;
-  const Maps maps = {map(a.q, q_width), map(a.k, kv_width), map(a.v, kv_width)};
-  attend_hopper<<<grid, kAttendThreads, kSharedBytes, stream>>>(a, maps, factor);
+  attend_hopper<<<grid, kAttendThreads, Stage::kBytes, stream>>>(a, qkv_maps(a, kKeys, kKeys), score_factor(a));
 }
 
 bool has_wgmma() {

@@ -174,6 +174,9 @@ struct FlashAttention {
 void attention_mma(const FlashAttention& a, cudaStream_t stream);
 /// The same with Hopper's instructions, for heads of 128.
 void attention_wgmma(const FlashAttention& a, cudaStream_t stream);
+/// With Hopper's instructions, for heads of 384.
+constexpr int kWideFlashWidth = 384;
+void attention_wide(const FlashAttention& a, cudaStream_t stream);
 /// Whether this program holds the kernels with Hopper's instructions for the present device.
 bool has_wgmma();
 
@@ -199,7 +202,7 @@ struct Convolution {
 /// out (rows, 9 * in): what the kernel sees at the output pixels [first, first + rows).
 void im2col(const Output& out, const Convolution& c, int64_t first, int64_t rows, cudaStream_t stream);
 
-/// bf16 x and weights (out, 9 * in), all else f32; `in` divides by 8.
+/// bf16 x and weights (out, 9 * in), all else f32, but what boxes give may be bf16; `in` divides by 8.
 struct ConvolutionProduct {
   Convolution shape;
   const void* weight = nullptr;
@@ -210,7 +213,7 @@ struct ConvolutionProduct {
 void conv2d_mma(const ConvolutionProduct& c, cudaStream_t stream);
 /// The same with Hopper's instructions.
 void conv2d_wgmma(const ConvolutionProduct& c, cudaStream_t stream);
-/// The same where pictures are not halved and channels are many. For a doubled picture the weights are those of
+/// The same where pictures are not halved and input channels are many, output channels many or few. For a doubled picture the weights are those of
 /// sum_taps().
 bool suits_boxes(const ConvolutionProduct& c);
 /// out bf16 (2, 2, outs, 2, 2, in): kernels of the even and odd rows and columns of a doubled picture over the small

@@ -8,7 +8,11 @@ namespace inkstone::cuda {
 /// 64 rows and 128 columns over the 128 threads of a warpgroup: d[4 j + e] is in row 16 * warp + lane / 4 + 8 (e / 2),
 /// column 8 j + 2 (lane % 4) + e % 2.
 using Accumulator = float[64];
-/// The same with 96 columns.
+/// The same with 8 columns.
+using SlimmestAccumulator = float[4];
+/// With 32.
+using SlimAccumulator = float[16];
+/// With 96.
 using NarrowAccumulator = float[48];
 /// With 192.
 using WideAccumulator = float[96];
@@ -33,6 +37,11 @@ __device__ inline uint64_t describe(uint32_t address, uint32_t panels) {
   "30,"                                                                                                              \
   "%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58," \
   "%59,%60,%61,%62,%63}"
+#define INKSTONE_NINETY_SIX_REGISTERS                                                                \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,"  \
+  "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49," \
+  "%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73," \
+  "%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95}"
 
 /// d += a b, with a in registers and 16 rows of b in shared memory.
 __device__ inline void multiply_async(Accumulator& d, const uint32_t* a, uint64_t b) {
@@ -52,6 +61,32 @@ __device__ inline void multiply_async(Accumulator& d, const uint32_t* a, uint64_
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)));
 }
 
+/// d += a bᵀ over 8 columns, both operands in shared memory, 16 numbers of each row.
+__device__ inline void multiply_async(SlimmestAccumulator& d, uint64_t a, uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0,%1,%2,%3}, %4, %5, 1, 1, 1, 0, 0;"
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+               : "l"(a), "l"(b));
+}
+
+/// d = a bᵀ (+ d if `add`) over 32 columns, both operands in shared memory, 16 numbers of each row.
+__device__ inline void multiply_async(SlimAccumulator& d, uint64_t a, uint64_t b, bool add) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %18, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, "
+      "%16, %17, p, 1, 1, 0, 0;\n}"
+      : INKSTONE_EIGHT(d, 0), INKSTONE_EIGHT(d, 8)
+      : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+}
+
+/// d += a b over 192 columns, with a in registers and 16 rows of b in shared memory.
+__device__ inline void multiply_async(WideAccumulator& d, const uint32_t* a, uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 " INKSTONE_NINETY_SIX_REGISTERS
+               ", {%96,%97,%98,%99}, %100, 1, 1, 1, 1;"
+               : INKSTONE_SIXTY_FOUR(d), INKSTONE_EIGHT(d, 64), INKSTONE_EIGHT(d, 72), INKSTONE_EIGHT(d, 80),
+                 INKSTONE_EIGHT(d, 88)
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
 /// d += a bᵀ over 96 columns, both operands in shared memory, 16 numbers of each row.
 __device__ inline void multiply_async(NarrowAccumulator& d, uint64_t a, uint64_t b) {
   asm volatile(
@@ -65,16 +100,11 @@ __device__ inline void multiply_async(NarrowAccumulator& d, uint64_t a, uint64_t
 
 /// The same over 192 columns.
 __device__ inline void multiply_async(WideAccumulator& d, uint64_t a, uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 {"
-      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,"
-      "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,"
-      "%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,"
-      "%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
-      "}, %96, %97, 1, 1, 1, 0, 0;"
-      : INKSTONE_SIXTY_FOUR(d), INKSTONE_EIGHT(d, 64), INKSTONE_EIGHT(d, 72), INKSTONE_EIGHT(d, 80),
-        INKSTONE_EIGHT(d, 88)
-      : "l"(a), "l"(b));
+  asm volatile("wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 " INKSTONE_NINETY_SIX_REGISTERS
+               ", %96, %97, 1, 1, 1, 0, 0;"
+               : INKSTONE_SIXTY_FOUR(d), INKSTONE_EIGHT(d, 64), INKSTONE_EIGHT(d, 72), INKSTONE_EIGHT(d, 80),
+                 INKSTONE_EIGHT(d, 88)
+               : "l"(a), "l"(b));
 }
 
 __device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }

@@ -18,6 +18,9 @@ const AttentionProblem kProblems[] = {
     {"heads of the transformer, two branches", {{7, 64}, {321, 250}}, {2, 2, 128}},
     {"causal heads of 128 that share keys", {{300, 129}}, {4, 2, 128}, true},
     {"the head of the VAE", {{300}}, {1, 1, 384}},
+    {"wide heads of two branches and streams", {{7, 64}, {321, 250}}, {2, 2, 384}},
+    {"causal wide heads that share keys", {{300, 129}}, {4, 2, 384}, true},
+    {"wide heads with scores up to 300", {{280}}, {2, 2, 384}, false, 6},
     {"more queries than a task", {{401}}, {1, 1, 32}},
     {"text and image of two branches", {{5, 17}, {60, 60}}, {3, 3, 64}},
     {"three streams, uneven", {{3, 0, 50}, {1, 2, 3}, {90, 1, 7}}, {2, 2, 20}},
@@ -84,7 +87,7 @@ TEST_P(AttentionTest, SurvivesScoresThatNoExponentialHolds) {
 
 TEST_P(AttentionTest, NeverReadsAcrossSequences) {
   // What does not belong to a sequence is NaN: it must not reach the others.
-  for (const int64_t width : {20, 128}) {
+  for (const int64_t width : {20, 128, 384}) {
     const AttentionProblem problem = {"", {{20, 9, 30}, {40, 5, 70}}, {2, 2, width}};
     const Qkv clean = random_qkv(problem);
     Qkv in = random_qkv(problem);

@@ -1,0 +1,139 @@
+// What the kernels of flash attention with Hopper's instructions share.
+#pragma once
+#include "cuda/numbers.cuh"
+#include "cuda/tensor_core.cuh"
+#include "cuda/tensor_map.h"
+#include "cuda/wgmma.cuh"
+
+namespace inkstone::cuda {
+
+constexpr int kGroup = 128;  // threads of a warpgroup
+// One thread copies, two warpgroups multiply.
+constexpr int kAttendThreads = 3 * kGroup;
+constexpr int kReaders = 2 * kGroup;
+// The barrier after those of the two turns; nvcc does not count its use in asm.
+[[maybe_unused]] constexpr int kClearing = 3;
+constexpr int kPanelWidth = 64;
+constexpr int kPanelRow = 2 * kPanelWidth;  // bytes
+
+struct QkvMaps {
+  CUtensorMap q, k, v;
+};
+
+/// Rows of a head in shared memory as `describe` wants them.
+template <int kPanels, int kRows>
+struct HeadRows {
+  static constexpr uint32_t kPanel = kRows * kPanelRow, kBytes = kPanels * kPanel;
+  uint32_t base;
+
+  /// From a head's first column and a row on. Behind the last row lie others' numbers, or zeros.
+  __device__ void fill(const CUtensorMap& from, int column, int row, const Barrier& full) const {
+    full.arrive_expecting(kBytes);
+    for (uint32_t panel = 0; panel < kPanels; ++panel)
+      copy_box(base + panel * kPanel, from, full, column + static_cast<int>(panel) * kPanelWidth, row);
+  }
+  /// By all threads that multiply: zeros in the rows from `present` on, since no weight of zero makes NaN a zero.
+  __device__ void clear(int present) const {
+    constexpr int kChunk = 16, kChunks = kPanelRow / kChunk;  // of a row in a panel
+    for (int i = threadIdx.x % kReaders; i < kPanels * (kRows - present) * kChunks; i += kReaders) {
+      const int row = present + i / kPanels / kChunks;
+      clear_shared(base + i % kPanels * kPanel + row * kPanelRow + i / kPanels % kChunks * kChunk);
+    }
+    publish_to_products();
+    asm volatile("bar.sync %0, %1;" ::"n"(kClearing), "n"(kReaders) : "memory");
+  }
+  /// For a product over 16 columns from `step` * 16 on, of the rows from `first` on.
+  __device__ uint64_t columns(int step, int first = 0) const {
+    return describe(base + step / 4 * kPanel + first * kPanelRow + step % 4 * 32, 16);
+  }
+  /// For a product over 16 rows from `step` * 16 on, of the columns of the panels from `first` on.
+  __device__ uint64_t rows(int step, int first = 0) const {
+    return describe(base + first * kPanel + step * 16 * kPanelRow, kPanel);
+  }
+};
+
+/// All of shared memory: the queries of a tile, and blocks of keys and values that take turns.
+template <class Queries, class Keys, int kStages>
+struct FlashStage {
+  static constexpr int kBarriers = 4 * kStages + 1;
+  static constexpr int kBytes = Queries::kBytes + 2 * kStages * Keys::kBytes + 1024;  // and room to align
+  uint32_t base, barriers;
+
+  __device__ FlashStage(const void* memory, const void* memory_of_barriers)
+      : base((shared_address(memory) + 1023) / 1024 * 1024), barriers(shared_address(memory_of_barriers)) {}
+
+  __device__ Queries q() const { return {base}; }
+  __device__ Keys k(int i) const { return {base + Queries::kBytes + i % kStages * Keys::kBytes}; }
+  __device__ Keys v(int i) const { return {base + Queries::kBytes + (kStages + i % kStages) * Keys::kBytes}; }
+  __device__ Barrier barrier(int kind, int i) const { return {barriers + (kind * kStages + i % kStages) * 8}; }
+  __device__ Barrier full_k(int i) const { return barrier(0, i); }
+  __device__ Barrier full_v(int i) const { return barrier(1, i); }
+  __device__ Barrier free_k(int i) const { return barrier(2, i); }
+  __device__ Barrier free_v(int i) const { return barrier(3, i); }
+  __device__ Barrier full_q() const { return {barriers + 4 * kStages * 8}; }
+  /// How often a stage was used before block i.
+  __device__ static int phase(int i) { return i / kStages % 2; }
+
+  /// By the whole block.
+  __device__ void init() const {
+    if (threadIdx.x == 0) {
+      for (int i = 0; i < kStages; ++i) {
+        full_k(i).init(1);
+        full_v(i).init(1);
+        free_k(i).init(kReaders / kWarp);
+        free_v(i).init(kReaders / kWarp);
+      }
+      full_q().init(1);
+      publish_barriers();
+    }
+    __syncthreads();
+  }
+};
+
+/// The blocks of keys that a tile reads.
+struct KeySpan {
+  int begin, end, blocks;
+
+  __device__ KeySpan(const FlashAttention& a, const Tile& t, int keys)
+      : begin(t.key_begin),
+        end(a.causal ? min(t.key_end, t.query + t.queries) : t.key_end),
+        blocks((end - begin + keys - 1) / keys) {}
+};
+
+/// All that a tile multiplies, by one thread.
+template <class Stage>
+__device__ void copy_blocks(const FlashAttention& a, const QkvMaps& maps, const Tile& tile, const Stage& stage,
+                            int head, int keys) {
+  const KeySpan span(a, tile, keys);
+  const int column = head / (a.heads / a.kv_heads) * a.width;
+  stage.q().fill(maps.q, head * a.width, tile.query, stage.full_q());
+  for (int i = 0; i < span.blocks; ++i) {
+    const int first = span.begin + i * keys;
+    stage.free_k(i).wait(1 - stage.phase(i));
+    stage.k(i).fill(maps.k, column, first, stage.full_k(i));
+    stage.free_v(i).wait(1 - stage.phase(i));
+    stage.v(i).fill(maps.v, column, first, stage.full_v(i));
+  }
+}
+
+/// Where a lane writes its numbers of a tile's query: pairs of columns, eight columns apart.
+__device__ inline __nv_bfloat16* result_of(const FlashAttention& a, const Tile& tile, int head, int query) {
+  return static_cast<__nv_bfloat16*>(a.out[tile.stream]) + (int64_t{tile.out_row + query} * a.heads + head) * a.width +
+         threadIdx.x % 4 * 2;
+}
+
+/// Of bf16 tensors, in boxes of so many rows of queries, and of keys and values.
+inline QkvMaps qkv_maps(const FlashAttention& a, int queries, int keys) {
+  const auto map = [&](const void* data, int32_t heads, int box) {
+    return tensor_map({{data, DType::bf16}, {int64_t{heads} * a.width, a.rows, 1, 1}, {kPanelWidth, box, 1, 1}});
+  };
+  return {map(a.q, a.heads, queries), map(a.k, a.kv_heads, keys), map(a.v, a.kv_heads, keys)};
+}
+
+/// What makes scores powers of two.
+inline float score_factor(const FlashAttention& a) {
+  constexpr float kLog2E = 1.4426950408889634f;
+  return kLog2E / sqrtf(static_cast<float>(a.width));
+}
+
+}  // namespace inkstone::cuda
