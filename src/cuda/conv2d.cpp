@@ -62,6 +62,7 @@ void CudaKernels::conv2d(Tensor& out, const Tensor& x, const Conv2d& conv, const
                                       .residual = numbers(added),
                                       .out = output(out)};
   if (gathers && context_.has_wgmma() && cuda::suits_boxes(product)) {
+    if (conv.feeds_norm) product.out = output(out = retyped(out, DType::bf16));
     Tensor summed;
     if (conv.upsampling > 1) {
       constexpr int64_t kSummed = 16;  // 2x2 kernels of 2x2 taps

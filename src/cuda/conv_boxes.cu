@@ -18,7 +18,7 @@ constexpr int kDepth = 64;  // channels of a step
 constexpr int kRowBytes = kDepth * 2;
 constexpr int kBoxStages = 4;
 constexpr uint32_t kPixelBytes = kPixels * kRowBytes;
-constexpr int kWide = 192, kNarrow = 96;  // output channels of a tile
+constexpr int kWide = 192, kNarrow = 96, kFew = 8;  // output channels of a tile
 
 template <int kOuts>
 constexpr uint32_t kStageBytes = kPixelBytes + kOuts* kRowBytes;
@@ -125,10 +125,21 @@ __device__ void begin_sums(float (&sums)[kOuts / 2], const BoxConvolution& c, co
 template <int kOuts>
 __device__ void write_sums(const float (&sums)[kOuts / 2], const BoxConvolution& c, const BoxTile& tile,
                            int first_row) {
-  auto* const to = static_cast<float*>(c.product.out.data);
+  const Output& to = c.product.out;
+  const float* const biases = c.product.bias;
   for_each_pair<kOuts>(c, tile, first_row, [&](int64_t place, int channel, int e) {
-    const float2 bias = __ldg(reinterpret_cast<const float2*>(c.product.bias + channel));
-    *reinterpret_cast<float2*>(to + place) = make_float2(sums[e] + bias.x, sums[e + 1] + bias.y);
+    if constexpr (kOuts == kFew) {
+      for (int i = 0; i < 2 && channel + i < c.product.shape.out; ++i)
+        store(to, place + i, sums[e + i] + __ldg(biases + channel + i));
+      return;
+    }
+    const float2 bias = __ldg(reinterpret_cast<const float2*>(biases + channel));
+    const float2 sum = make_float2(sums[e] + bias.x, sums[e + 1] + bias.y);
+    if (to.type == DType::bf16) {
+      *reinterpret_cast<uint32_t*>(static_cast<__nv_bfloat16*>(to.data) + place) = pack_bf16(sum.x, sum.y);
+    } else {
+      *reinterpret_cast<float2*>(static_cast<float*>(to.data) + place) = sum;
+    }
   });
 }
 
@@ -249,8 +260,10 @@ bool fits_pairs(const void* data) { return reinterpret_cast<uintptr_t>(data) % s
 bool suits_boxes(const ConvolutionProduct& c) {
   const Convolution& s = c.shape;
   const bool centred = s.upsampling == 1 || s.before == 1;
-  return s.stride == 1 && centred && s.in >= kDepth && s.in % (kDepth / 2) == 0 && s.out >= kDepth && s.out % 4 == 0 &&
-         fits_pairs(c.bias) && fours(c.residual, s.out) && fits_pairs(c.out.data);  // copies of boxes want fours
+  if (s.stride != 1 || !centred || s.in < kDepth || s.in % (kDepth / 2) != 0) return false;
+  if (s.out <= kFew) return s.upsampling == 1 && c.residual.data == nullptr;
+  return s.out >= kDepth && s.out % 4 == 0 && fits_pairs(c.bias) && fours(c.residual, s.out) &&
+         fits_pairs(c.out.data);  // copies of boxes want fours
 }
 
 void sum_taps(void* out, const void* weight, int64_t outs, int64_t in, cudaStream_t stream) {
@@ -269,6 +282,7 @@ void conv2d_boxes(const ConvolutionProduct& product, cudaStream_t stream) {
   c.parities = shape.upsampling * shape.upsampling;
   c.boxes_x = static_cast<int>(blocks_for(shape.width, kBox));
   c.boxes_y = static_cast<int>(blocks_for(shape.height, kBox));
+  if (shape.out <= kFew) return launch<kFew>(c, stream);
   shape.out % kWide == 0 ? launch<kWide>(c, stream) : launch<kNarrow>(c, stream);
 }
 

@@ -158,6 +158,7 @@ VaeResidualBlock load_residual_block(WeightLoader& load, const std::string& name
       .norm_2 = load.vector(name + ".norm2.gamma", out),
       .conv_2 = load.tolerant(load.conv2d(name + ".conv2", out, out)),
   };
+  w.conv_1.feeds_norm = true;
   if (in != out) w.shortcut = load.linear(name + ".conv_shortcut", out, in);
   return w;
 }

@@ -60,6 +60,25 @@ TEST_P(ConvTest, PicturesOfManySquares) {
   }
 }
 
+TEST_P(ConvTest, FewOutputs) {
+  for (const int64_t in : {64, 96, 160})
+    for (const int64_t out : {1, 3, 8}) {
+      expect_equal(random_normal({2, 17, 33, in}, 1), random_conv(out, in));
+      expect_equal(random_normal({1, 3, 5, in}, 1), random_conv(out, in), random_normal({1, 3, 5, out}, 2));
+      Conv2d doubling = random_conv(out, in);
+      doubling.upsampling = 2;
+      expect_equal(random_normal({1, 9, 19, in}, 1), doubling);
+    }
+}
+
+TEST_P(ConvTest, WhatANormReadsMayBeNarrow) {
+  for (const auto& [in, out] : {std::pair<int64_t, int64_t>{64, 68}, {96, 96}, {192, 384}, {96, 3}, {24, 48}}) {
+    Conv2d conv = random_conv(out, in);
+    conv.feeds_norm = true;
+    expect_equal(random_normal({2, 17, 33, in}, 1), conv);
+  }
+}
+
 TEST_P(ConvTest, BordersAreZerosOnTheRightSides) {
   Conv2d conv = random_conv(1, 1);
   conv.bias = random_normal({1}, 1, 0);
