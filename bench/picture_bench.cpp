@@ -24,18 +24,22 @@ void picture(benchmark::State& state) {
                                 .device = DeviceKind::cuda,
                                 .arithmetic = state.range(2) != 0 ? Arithmetic::fp8 : Arithmetic::f32});
   int prompts = 0;
+  std::vector<StageTime> times;
   const auto draw = [&] {
     Request request = {.prompt = fmt::format("a red lighthouse and {} boats on a rocky coast", ++prompts)};
     request.cfg = 1;
     request.width = request.height = state.range(0);
     request.steps = state.range(1);
-    save_picture(file, engine.generate(request).pictures.front());
+    const Result result = engine.generate(request);
+    times = result.times;
+    save_picture(file, result.pictures.front());
   };
   for (auto _ : state) {
     for (const char* which : {"first_s", "second_s"}) state.counters[which] = seconds_of(draw);
     std::vector<double> warm;
     for (int call = 0; call < kWarmCalls; ++call) warm.push_back(seconds_of(draw));
     state.counters["warm_s"] = median(warm);
+    for (const StageTime& time : times) state.counters[fmt::format("warm_{}_s", name_of(time.stage))] = time.seconds;
   }
   state.SetLabel(state.range(2) != 0 ? "fp8" : "bf16");
   std::filesystem::remove(file);
