@@ -8,13 +8,14 @@ namespace {
 constexpr int kPanels = kWideFlashWidth / kPanelWidth;
 constexpr int kStages = 2;
 constexpr int kKeys = 32;  // of a block
-constexpr int kHalf = kWideFlashWidth / 2;
 
 using Queries = HeadRows<kPanels, kTileQueries>;
 using Keys = HeadRows<kPanels, kKeys>;
 using Stage = FlashStage<Queries, Keys, kStages>;
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+constexpr int kHalf = kWideFlashWidth / 2;
 
 /// Scores become weights. A lane has rows g and g + 8.
 struct Running {

@@ -1,6 +1,7 @@
-// 3x3 convolutions with Hopper's copies of boxes: what a tap sees of a square of 16x16 pixels is a box of the picture,
-// with zeros outside. One thread copies boxes and weights, two warpgroups multiply, each 128 pixels with all output
-// channels of the tile. Blocks stay and take tile after tile, so that the next tile's copies run while results are
+// 3x3 convolutions with Hopper's copies of boxes: what all taps see of a tile of 8x32 pixels is a box of the picture,
+// with zeros outside. A product takes eight pixels of a row after the other, from wherever its tap begins in the box.
+// One thread copies boxes and weights, two warpgroups multiply, each 128 pixels with all output channels of the tile.
+// Blocks stay and take tile after tile, so that the next tile's copies run while results are
 // written.
 #include "cuda/conv.cuh"
 #include "cuda/tensor_core.cuh"
@@ -10,20 +11,15 @@
 namespace inkstone::cuda {
 namespace {
 
-constexpr int kBox = 16;              // pixels of a side of a tile
-constexpr int kPixels = kBox * kBox;  // of a tile
-constexpr int kGroup = 128;           // threads of a warpgroup
+constexpr int kTileX = 8, kTileY = 32;                 // pixels of a tile
+constexpr int kBoxX = kTileX + 2, kBoxY = kTileY + 2;  // that its taps see
+constexpr int kGroup = 128;                            // threads of a warpgroup
 constexpr int kBoxThreads = 3 * kGroup;
 constexpr int kDepth = 64;  // channels of a step
 constexpr int kRowBytes = kDepth * 2;
-constexpr int kBoxStages = 4;
-constexpr uint32_t kPixelBytes = kPixels * kRowBytes;
+constexpr uint32_t kPixelBytes = kBoxX * kBoxY * kRowBytes;
+constexpr uint32_t kPixelRoom = (kPixelBytes + 1023) / 1024 * 1024;
 constexpr int kWide = 192, kNarrow = 96, kFew = 8;  // output channels of a tile
-
-template <int kOuts>
-constexpr uint32_t kStageBytes = kPixelBytes + kOuts* kRowBytes;
-template <int kOuts>
-constexpr int kSharedBytes = kBoxStages* kStageBytes<kOuts> + 1024;  // and room to align
 
 /// A doubled picture is four pictures, of its even and odd rows and columns, each the small one under a kernel of 2x2
 /// taps: with 4/9 of the work. `parities` is 4 then, else 1.
@@ -32,6 +28,37 @@ struct BoxConvolution {
   CUtensorMap pixels, weights, residual;
   int side, parities;
   int boxes_x, boxes_y, out_tiles, tiles;
+};
+
+/// Stages of shared memory in the order of their use.
+template <int kStages, uint32_t kRoom>
+struct Ring {
+  static constexpr uint32_t kBytes = kStages * kRoom;
+  __device__ static constexpr int count_barriers() { return 2 * kStages; }
+  uint32_t base, barriers;
+  int used = 0;
+
+  __device__ uint32_t address() const { return base + used % kStages * kRoom; }
+  __device__ int phase() const { return used / kStages % 2; }
+  __device__ Barrier full() const { return {barriers + used % kStages * 8}; }
+  __device__ Barrier free(int behind = 0) const { return {barriers + (kStages + (used - behind) % kStages) * 8}; }
+  __device__ void init(int readers) const {
+    for (int i = 0; i < kStages; ++i) {
+      Barrier{barriers + i * 8}.init(1);
+      Barrier{barriers + (kStages + i) * 8}.init(readers);
+    }
+  }
+};
+
+/// Pixels for a step of channels, weights for a tap of it.
+template <int kOuts>
+struct BoxStages {
+  using Pixels = Ring<2, kPixelRoom>;
+  using Weights = Ring<5, kOuts * kRowBytes>;
+  static constexpr uint32_t kBytes = Pixels::kBytes + Weights::kBytes + 1024;  // and room to align
+  __device__ static constexpr int count_barriers() { return Pixels::count_barriers() + Weights::count_barriers(); }
+  Pixels pixels;
+  Weights weights;
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -43,7 +70,7 @@ struct BoxTile {
   template <int kOuts>
   __device__ static BoxTile at(const BoxConvolution& c, int index) {
     const int all = index / c.out_tiles, box = all / c.parities;
-    return {box % c.boxes_x * kBox, box / c.boxes_x % c.boxes_y * kBox, box / (c.boxes_x * c.boxes_y),
+    return {box % c.boxes_x * kTileX, box / c.boxes_x % c.boxes_y * kTileY, box / (c.boxes_x * c.boxes_y),
             index % c.out_tiles * kOuts, all % c.parities};
   }
   /// Rows and columns before the tile that its first pixel sees.
@@ -55,22 +82,10 @@ struct BoxTile {
   }
 };
 
-/// Stages of shared memory in the order of their use.
-template <int kOuts>
-struct BoxStages {
-  uint32_t base, barriers;
-  int used = 0;
-
-  __device__ uint32_t pixels() const { return base + used % kBoxStages * kStageBytes<kOuts>; }
-  __device__ uint32_t weights() const { return pixels() + kPixelBytes; }
-  __device__ int phase() const { return used / kBoxStages % 2; }
-  __device__ Barrier full() const { return {barriers + used % kBoxStages * 8}; }
-  __device__ Barrier free(int behind = 0) const { return {barriers + (kBoxStages + (used - behind) % kBoxStages) * 8}; }
-};
-
 template <int kOuts>
 __device__ void copy_boxes(const BoxConvolution& c, BoxStages<kOuts> stages) {
   const Convolution& shape = c.product.shape;
+  auto& [pixels, weights] = stages;
   const int in = static_cast<int>(shape.in), outs = static_cast<int>(shape.out);
   for (int index = blockIdx.x; index < c.tiles; index += gridDim.x) {
     const BoxTile tile = BoxTile::at<kOuts>(c, index);
@@ -79,13 +94,16 @@ __device__ void copy_boxes(const BoxConvolution& c, BoxStages<kOuts> stages) {
       fetch_box(c.residual, next.out, next.x, next.y, next.picture);
     }
     const int x = tile.x - tile.before_x(c), y = tile.y - tile.before_y(c), first_out = tile.parity * outs + tile.out;
-    for (int tap = 0; tap < c.side * c.side; ++tap)
-      for (int channel = 0; channel < in; channel += kDepth, ++stages.used) {
-        stages.free().wait(1 - stages.phase());
-        stages.full().arrive_expecting(kStageBytes<kOuts>);
-        copy_box(stages.pixels(), c.pixels, stages.full(), channel, x + tap % c.side, y + tap / c.side, tile.picture);
-        copy_box(stages.weights(), c.weights, stages.full(), tap * in + channel, first_out);
+    for (int channel = 0; channel < in; channel += kDepth, ++pixels.used) {
+      pixels.free().wait(1 - pixels.phase());
+      pixels.full().arrive_expecting(kPixelBytes);
+      copy_box(pixels.address(), c.pixels, pixels.full(), channel, x, y, tile.picture);
+      for (int tap = 0; tap < c.side * c.side; ++tap, ++weights.used) {
+        weights.free().wait(1 - weights.phase());
+        weights.full().arrive_expecting(kOuts * kRowBytes);
+        copy_box(weights.address(), c.weights, weights.full(), tap * in + channel, first_out);
       }
+    }
   }
 }
 
@@ -98,7 +116,7 @@ __device__ void for_each_pair(const BoxConvolution& c, const BoxTile& tile, int 
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int row = first_row + threadIdx.x % kGroup / kWarp * 16 + lane / 4 + half * 8;
-    const int64_t y = tile.y + row / kBox, x = tile.x + row % kBox;
+    const int64_t y = tile.y + row / kTileX, x = tile.x + row % kTileX;
     const bool inside = y < shape.height && x < shape.width;
     const int64_t out_y = y * shape.upsampling + tile.parity / 2, out_x = x * shape.upsampling + tile.parity % 2;
     const int64_t place = ((tile.picture * shape.out_height + out_y) * shape.out_width + out_x) * shape.out + out;
@@ -143,43 +161,53 @@ __device__ void write_sums(const float (&sums)[kOuts / 2], const BoxConvolution&
   });
 }
 
+/// What a product sees of a box: 64 pixels from an address on, eight neighbours of a row after those of the row above.
+__device__ inline uint64_t describe_pixels(uint32_t address) { return describe(address, 16, kBoxX * kRowBytes); }
+
 template <int kOuts>
 __device__ void multiply_boxes(const BoxConvolution& c, BoxStages<kOuts> stages) {
+  constexpr int kHalf = 64;  // pixels of a product
   const int in = static_cast<int>(c.product.shape.in);
-  const uint32_t first_row = (threadIdx.x / kGroup - 1) * kGroup;
+  const int first_row = (static_cast<int>(threadIdx.x) / kGroup - 1) * kGroup;
   const bool speaks = threadIdx.x % kWarp == 0;
+  auto& [pixels, weights] = stages;
   for (int index = blockIdx.x; index < c.tiles; index += gridDim.x) {
     const BoxTile tile = BoxTile::at<kOuts>(c, index);
     float upper[kOuts / 2], lower[kOuts / 2];
-    begin_sums<kOuts>(upper, c, tile, static_cast<int>(first_row));
-    begin_sums<kOuts>(lower, c, tile, static_cast<int>(first_row) + 64);
+    begin_sums<kOuts>(upper, c, tile, first_row);
+    begin_sums<kOuts>(lower, c, tile, first_row + kHalf);
     pin(upper);
     pin(lower);
-    int channel = 0;
-    for (int step = 0, steps = c.side * c.side * ((in + kDepth - 1) / kDepth); step < steps; ++step, ++stages.used) {
-      stages.full().wait(stages.phase());
-      const uint32_t pixels = stages.pixels() + first_row * kRowBytes, weights = stages.weights();
-      const auto multiply = [&]<int kSteps>() {
-        begin_products();
+    for (int channel = 0; channel < in; channel += kDepth, ++pixels.used) {
+      pixels.full().wait(pixels.phase());
+      for (int tap = 0; tap < c.side * c.side; ++tap, ++weights.used) {
+        weights.full().wait(weights.phase());
+        const int first_pixel = (first_row / kTileX + tap / c.side) * kBoxX + tap % c.side;
+        const uint32_t seen = pixels.address() + first_pixel * kRowBytes, w = weights.address();
+        const auto multiply = [&]<int kSteps>() {
+          begin_products();
 #pragma unroll
-        for (int k = 0; k < kSteps; ++k) {
-          multiply_async(upper, describe(pixels + k * 32, 16), describe(weights + k * 32, 16));
-          multiply_async(lower, describe(pixels + 64 * kRowBytes + k * 32, 16), describe(weights + k * 32, 16));
-        }
-      };
-      in - channel >= kDepth ? multiply.template operator()<kDepth / 16>()
-                             : multiply.template operator()<kDepth / 32>();  // half of a step is left
-      commit_products();
-      wait_products<1>();
-      if (step > 0 && speaks) stages.free(1).arrive();
-      channel = channel + kDepth < in ? channel + kDepth : 0;
+          for (int k = 0; k < kSteps; ++k) {
+            multiply_async(upper, describe_pixels(seen + k * 32), describe(w + k * 32, 16));
+            multiply_async(lower, describe_pixels(seen + kHalf / kTileX * kBoxX * kRowBytes + k * 32),
+                           describe(w + k * 32, 16));
+          }
+        };
+        in - channel >= kDepth ? multiply.template operator()<kDepth / 16>()
+                               : multiply.template operator()<kDepth / 32>();  // half of a step is left
+        commit_products();
+        wait_products<1>();
+        if (speaks && (channel > 0 || tap > 0)) weights.free(1).arrive();
+        if (speaks && channel > 0 && tap == 0) pixels.free(1).arrive();
+      }
     }
     wait_products<0>();
     pin(upper);
     pin(lower);
-    if (speaks) stages.free(1).arrive();
-    write_sums<kOuts>(upper, c, tile, static_cast<int>(first_row));
-    write_sums<kOuts>(lower, c, tile, static_cast<int>(first_row) + 64);
+    if (speaks) weights.free(1).arrive();
+    if (speaks) pixels.free(1).arrive();
+    write_sums<kOuts>(upper, c, tile, first_row);
+    write_sums<kOuts>(lower, c, tile, first_row + kHalf);
   }
 }
 
@@ -188,15 +216,16 @@ __device__ void multiply_boxes(const BoxConvolution& c, BoxStages<kOuts> stages)
 template <int kOuts>
 __global__ void __launch_bounds__(kBoxThreads, 1) convolve_boxes(const __grid_constant__ BoxConvolution c) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  using Stages = BoxStages<kOuts>;
   extern __shared__ uint8_t memory[];
-  __shared__ uint64_t barriers[2 * kBoxStages];
-  const BoxStages<kOuts> stages = {(shared_address(memory) + 1023) / 1024 * 1024, shared_address(barriers)};
+  __shared__ uint64_t barriers[Stages::count_barriers()];
+  const uint32_t base = (shared_address(memory) + 1023) / 1024 * 1024;
+  const Stages stages = {{base, shared_address(barriers)},
+                         {base + Stages::Pixels::kBytes, shared_address(barriers + Stages::Pixels::count_barriers())}};
   if (threadIdx.x == 0) {
     constexpr int kReaders = 2 * kGroup / kWarp;
-    for (int i = 0; i < kBoxStages; ++i) {
-      Barrier{stages.barriers + i * 8}.init(1);
-      Barrier{stages.barriers + (kBoxStages + i) * 8}.init(kReaders);
-    }
+    stages.pixels.init(kReaders);
+    stages.weights.init(kReaders);
     publish_barriers();
   }
   __syncthreads();
@@ -239,18 +268,18 @@ void launch(BoxConvolution c, cudaStream_t stream) {
   const Convolution& shape = c.product.shape;
   if (c.product.residual.data != nullptr)
     c.residual = tensor_map(
-        {c.product.residual, {shape.out, shape.out_width, shape.out_height, shape.count}, {kOuts, kBox, kBox, 1}});
+        {c.product.residual, {shape.out, shape.out_width, shape.out_height, shape.count}, {kOuts, kTileX, kTileY, 1}});
   c.weights = tensor_map({{c.product.weight, DType::bf16},
                           {c.side * c.side * shape.in, c.parities * shape.out, 1, 1},
                           {kDepth, kOuts, 1, 1}});
   c.out_tiles = static_cast<int>(blocks_for(shape.out, kOuts));
   c.tiles = c.boxes_x * c.boxes_y * static_cast<int>(shape.count) * c.parities * c.out_tiles;
-  cudaFuncSetAttribute(convolve_boxes<kOuts>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes<kOuts>);
+  cudaFuncSetAttribute(convolve_boxes<kOuts>, cudaFuncAttributeMaxDynamicSharedMemorySize, BoxStages<kOuts>::kBytes);
   int device = 0, processors = 0;
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
   convolve_boxes<kOuts>
-      <<<static_cast<unsigned>(std::min(c.tiles, processors)), kBoxThreads, kSharedBytes<kOuts>, stream>>>(c);
+      <<<static_cast<unsigned>(std::min(c.tiles, processors)), kBoxThreads, BoxStages<kOuts>::kBytes, stream>>>(c);
 }
 
 bool fits_pairs(const void* data) { return reinterpret_cast<uintptr_t>(data) % sizeof(float2) == 0; }
@@ -277,11 +306,11 @@ void conv2d_boxes(const ConvolutionProduct& product, cudaStream_t stream) {
   if (pixels_of(shape) == 0) return;
   BoxConvolution c = {};
   c.product = product;
-  c.pixels = tensor_map({shape.x, {shape.in, shape.width, shape.height, shape.count}, {kDepth, kBox, kBox, 1}});
+  c.pixels = tensor_map({shape.x, {shape.in, shape.width, shape.height, shape.count}, {kDepth, kBoxX, kBoxY, 1}});
   c.side = shape.upsampling == 1 ? kSide : kHalfSide;
   c.parities = shape.upsampling * shape.upsampling;
-  c.boxes_x = static_cast<int>(blocks_for(shape.width, kBox));
-  c.boxes_y = static_cast<int>(blocks_for(shape.height, kBox));
+  c.boxes_x = static_cast<int>(blocks_for(shape.width, kTileX));
+  c.boxes_y = static_cast<int>(blocks_for(shape.height, kTileY));
   if (shape.out <= kFew) return launch<kFew>(c, stream);
   shape.out % kWide == 0 ? launch<kWide>(c, stream) : launch<kNarrow>(c, stream);
 }

@@ -63,7 +63,7 @@ void LargeCopies::share_out(size_t bytes, const CopyPiece& copy) {
 
 void LargeCopies::upload(void* to, const void* from, size_t bytes) {
   const cudaStream_t stream = context_.stream();
-  const auto copy = [stream, to, from](const void* host, size_t begin, size_t size) {
+  const auto copy = [stream, to](const void* host, size_t begin, size_t size) {
     check_cuda(cudaMemcpyAsync(static_cast<std::byte*>(to) + begin, host, size, cudaMemcpyHostToDevice, stream),
                "copying to the device");
   };

@@ -18,11 +18,11 @@ using NarrowAccumulator = float[48];
 using WideAccumulator = float[96];
 
 /// What wgmma is told of a matrix in shared memory: panels of 64 numbers (128 bytes) a row, chunks of 16 bytes placed
-/// at chunk ^ (row % 8), eight rows after eight rows. `panels`: bytes between panels, where the instruction spans two.
-__device__ inline uint64_t describe(uint32_t address, uint32_t panels) {
+/// at chunk ^ (row % 8) of the panel's rows, wherever the matrix begins in it. `panels`: bytes between panels, where
+/// the instruction spans two; `eight_rows`: from eight rows to the next.
+__device__ inline uint64_t describe(uint32_t address, uint32_t panels, uint32_t eight_rows = 1024) {
   constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
-  constexpr uint64_t kEightRows = 1024 >> 4;
-  return kSwizzle128 | kEightRows << 32 | uint64_t{panels >> 4} << 16 | (address & 0x3ffff) >> 4;
+  return kSwizzle128 | uint64_t{eight_rows >> 4} << 32 | uint64_t{panels >> 4} << 16 | (address & 0x3ffff) >> 4;
 }
 
 // Sixty-four registers as operands of an instruction.

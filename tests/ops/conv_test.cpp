@@ -47,9 +47,9 @@ TEST_P(ConvTest, WidthsOfTheVae) {
   expect_equal(random_normal({2, 7, 6, 384}, 1), conv);
 }
 
-/// A GPU takes pictures in squares of 16 pixels, more of them than it has processors.
-TEST_P(ConvTest, PicturesOfManySquares) {
-  if (GetParam().isa) GTEST_SKIP() << "the processor knows no squares";
+/// A GPU takes pictures in tiles of 8x32 pixels, more of them than it has processors.
+TEST_P(ConvTest, PicturesOfManyTiles) {
+  if (GetParam().isa) GTEST_SKIP() << "the processor knows no such tiles";
   for (const auto& [in, out] : {std::pair<int64_t, int64_t>{64, 68}, {96, 96}, {160, 192}}) {
     const int64_t side = out == 68 ? 150 : 35;
     expect_equal(random_normal({2, 17, 33, in}, 1), random_conv(out, in), random_normal({2, 17, 33, out}, 2));
