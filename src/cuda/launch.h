@@ -213,8 +213,8 @@ struct ConvolutionProduct {
 void conv2d_mma(const ConvolutionProduct& c, cudaStream_t stream);
 /// The same with Hopper's instructions.
 void conv2d_wgmma(const ConvolutionProduct& c, cudaStream_t stream);
-/// The same where pictures are not halved and input channels are many, output channels many or few. For a doubled picture the weights are those of
-/// sum_taps().
+/// The same where pictures are not halved and input channels are many, output channels many or few. For a doubled
+/// picture the weights are those of sum_taps().
 bool suits_boxes(const ConvolutionProduct& c);
 /// out bf16 (2, 2, outs, 2, 2, in): kernels of the even and odd rows and columns of a doubled picture over the small
 /// one, from bf16 weights (outs, 3, 3, in).
