@@ -1,39 +1,8 @@
 #include "core/dtype.h"
 
-#include <array>
 #include <cmath>
 
 namespace inkstone {
-namespace {
-
-struct TypeInfo {
-  std::string_view name;
-  size_t bytes;
-};
-
-// In the order of DType.
-constexpr std::array<TypeInfo, 15> kTypes = {{{"F64", 8},
-                                              {"F32", 4},
-                                              {"F16", 2},
-                                              {"BF16", 2},
-                                              {"F8_E4M3", 1},
-                                              {"F8_E5M2", 1},
-                                              {"I64", 8},
-                                              {"I32", 4},
-                                              {"I16", 2},
-                                              {"I8", 1},
-                                              {"U64", 8},
-                                              {"U32", 4},
-                                              {"U16", 2},
-                                              {"U8", 1},
-                                              {"BOOL", 1}}};
-
-}  // namespace
-
-size_t size_of(DType type) { return kTypes[static_cast<size_t>(type)].bytes; }
-
-std::string_view name_of(DType type) { return kTypes[static_cast<size_t>(type)].name; }
-
 float to_float(f16_t x) {
   const uint32_t sign = (x.bits & 0x8000u) << 16;
   const uint32_t exponent = (x.bits >> 10) & 0x1fu;

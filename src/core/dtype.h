@@ -10,11 +10,18 @@ namespace inkstone {
 /// Every element type that a safetensors file may hold.
 enum class DType : uint8_t { f64, f32, f16, bf16, f8_e4m3, f8_e5m2, i64, i32, i16, i8, u64, u32, u16, u8, boolean };
 
-/// Bytes of one element.
-size_t size_of(DType type);
+struct TypeInfo {
+  std::string_view name;  ///< that safetensors uses
+  size_t bytes;           ///< of one element
+};
 
-/// The name that safetensors uses: "F32", "BF16", "F8_E4M3", "U8", ...
-std::string_view name_of(DType type);
+/// In the order of DType.
+inline constexpr TypeInfo kTypes[] = {{"F64", 8},     {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"F8_E4M3", 1},
+                                      {"F8_E5M2", 1}, {"I64", 8}, {"I32", 4}, {"I16", 2},  {"I8", 1},
+                                      {"U64", 8},     {"U32", 4}, {"U16", 2}, {"U8", 1},   {"BOOL", 1}};
+
+constexpr size_t size_of(DType type) { return kTypes[static_cast<size_t>(type)].bytes; }
+constexpr std::string_view name_of(DType type) { return kTypes[static_cast<size_t>(type)].name; }
 
 /// A bfloat16 number: the upper half of an IEEE single.
 struct bf16_t {

@@ -47,6 +47,7 @@ struct RowVectors {
 struct Matrix {
   const void* data = nullptr;
   WeightFormat format = WeightFormat::f32;
+  int bits = 0;  // of a number or code
   int64_t group = 0;
   int64_t in = 0;
   Numbers scales, offsets;

@@ -24,6 +24,7 @@ Tensor rounded_copy(CudaContext& context, const Tensor& x);
 inline cuda::Matrix matrix(const Weight& w) {
   return {.data = w.data.data<const void>(),
           .format = w.format,
+          .bits = bits_of(layout_of(w.format)),
           .group = w.group,
           .in = w.in,
           .scales = numbers(w.scales),

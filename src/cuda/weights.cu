@@ -1,42 +1,10 @@
-// Weights of any format as dense numbers, and numbers of one type as another. Built without fused multiply-adds: the
-// definition of the formats rounds each product and sum.
-#include "cuda/numbers.cuh"
-#include "ops/expand.inl"
+// Weights of any format as dense numbers, and numbers of one type as another.
+#include "cuda/packed.cuh"
 
 namespace inkstone::cuda {
 namespace {
 
-constexpr int kWordBits = 32;
 constexpr int kPackedThreads = 64;  // each holds up to 256 numbers
-
-int code_bits(WeightFormat format) { return format == WeightFormat::affine4 ? 4 : 8; }
-
-bool is_affine(WeightFormat format) { return layout_of(format).beside == Beside::scales_and_offsets; }
-
-bool is_packed(WeightFormat format) { return layout_of(format).numbers > 1 && !is_affine(format); }
-
-/// One number of a matrix whose numbers stand alone.
-__device__ float element(const Matrix& m, int64_t row, int64_t column) {
-  const int64_t i = row * m.in + column;
-  const auto* bytes = static_cast<const uint8_t*>(m.data);
-  const auto scaled = [&](float x) { return m.scales.data == nullptr ? x : load(m.scales, i / m.group) * x; };
-  switch (m.format) {
-    case WeightFormat::f32:
-      return load({m.data, DType::f32}, i);
-    case WeightFormat::f16:
-      return load({m.data, DType::f16}, i);
-    case WeightFormat::bf16:
-      return load({m.data, DType::bf16}, i);
-    case WeightFormat::f8_e4m3:
-      return scaled(e4m3_of(bytes[i]));
-    case WeightFormat::f8_e5m2:
-      return scaled(e5m2_of(bytes[i]));
-    case WeightFormat::affine4:
-      return scaled(static_cast<float>((bytes[i / 2] >> (i % 2 * 4)) & 15)) + load(m.offsets, i / m.group);
-    default:
-      return scaled(static_cast<float>(bytes[i])) + load(m.offsets, i / m.group);
-  }
-}
 
 /// Row i of the result is row i of the matrix, or row `rows[i]`.
 __global__ void expand_elements(Output out, Matrix matrix, const int32_t* rows, int64_t count) {
@@ -56,11 +24,7 @@ __global__ void expand_words(Output out, Matrix matrix, int64_t words) {
   const int64_t group = i * kPerWord / matrix.group;
   const float scale = load(matrix.scales, group), offset = load(matrix.offsets, group);
   float values[kPerWord];
-#pragma unroll
-  for (int c = 0; c < kPerWord; ++c) {
-    const uint32_t code = (word >> (c * kBits)) & ((1u << kBits) - 1u);
-    values[c] = scale * static_cast<float>(code) + offset;
-  }
+  expand_word<kBits>(word, scale, offset, values);
 #pragma unroll
   for (int c = 0; c < kPerWord; c += 4)
     store4(out, i * kPerWord + c, make_float4(values[c], values[c + 1], values[c + 2], values[c + 3]));
@@ -91,7 +55,7 @@ struct PackedForm {
 void expand_rows(const Output& out, const Matrix& matrix, const int32_t* rows, int64_t n, cudaStream_t stream) {
   const int64_t count = n * matrix.in;
   if (count == 0) return;
-  if (!is_packed(matrix.format)) {
+  if (!is_packed(matrix)) {
     expand_elements<<<blocks_for(count), kThreads, 0, stream>>>(out, matrix, rows, count);
     return;
   }
@@ -149,11 +113,11 @@ void expand(const Output& out, const Matrix& matrix, int64_t rows, cudaStream_t 
   if (matrix.format == WeightFormat::f32) return convert(out, {matrix.data, DType::f32}, count, stream);
   if (matrix.format == WeightFormat::f16) return convert(out, {matrix.data, DType::f16}, count, stream);
   if (matrix.format == WeightFormat::bf16) return convert(out, {matrix.data, DType::bf16}, count, stream);
-  const int per_word = kWordBits / code_bits(matrix.format);
-  const int64_t words = count / per_word;
-  if (!is_affine(matrix.format) || matrix.group % per_word != 0 || !fours(out, count)) {
-    expand_rows(out, matrix, nullptr, rows, stream);
-  } else if (matrix.format == WeightFormat::affine4) {
+  const bool in_words = matrix.offsets.data != nullptr && (matrix.bits == 4 || matrix.bits == 8) &&
+                        matrix.group % (kWordBits / matrix.bits) == 0 && fours(out, count);
+  if (!in_words) return expand_rows(out, matrix, nullptr, rows, stream);
+  const int64_t words = count * matrix.bits / kWordBits;
+  if (matrix.bits == 4) {
     expand_words<4><<<blocks_for(words), kThreads, 0, stream>>>(out, matrix, words);
   } else {
     expand_words<8><<<blocks_for(words), kThreads, 0, stream>>>(out, matrix, words);

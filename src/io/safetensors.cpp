@@ -75,10 +75,9 @@ class HeaderReader {
 
   DType dtype(const json& value, const std::string& where) const {
     std::vector<std::string_view> known;
-    for (int i = 0; i <= static_cast<int>(DType::boolean); ++i) {
-      const auto type = static_cast<DType>(i);
-      known.push_back(name_of(type));
-      if (value.is_string() && value.get_ref<const std::string&>() == known.back()) return type;
+    for (size_t i = 0; i < std::size(kTypes); ++i) {
+      known.push_back(kTypes[i].name);
+      if (value.is_string() && value.get_ref<const std::string&>() == known.back()) return static_cast<DType>(i);
     }
     fail("{}: unknown dtype {}, known are {}", where, shown(value), fmt::join(known, ", "));
   }

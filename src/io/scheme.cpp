@@ -34,8 +34,8 @@ void check_scale_type(const StoredTensor& tensor, std::string_view canonical) {
 }
 
 void check_weight_type(const StoredTensor& tensor, std::string_view canonical) {
-  check(dense_format(tensor.data.dtype()).has_value(), "{}: is {}; F32, F16, BF16, F8_E4M3 and F8_E5M2 work",
-        describe(tensor, canonical), type_name(tensor));
+  check(dense_format(tensor.data.dtype()).has_value(), "{}: is {}; {} work", describe(tensor, canonical),
+        type_name(tensor), dense_types());
 }
 
 std::string with_replaced(std::string name, std::string_view from, std::string_view to) {

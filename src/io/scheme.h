@@ -78,7 +78,7 @@ inline bool is_fp8(DType type) { return type == DType::f8_e4m3 || type == DType:
 /// Throws Error unless a tensor's type is one that scales may have: f32, f16, bf16.
 void check_scale_type(const StoredTensor& tensor, std::string_view canonical);
 
-/// Throws Error unless a tensor's type is one that weights may have: f32, f16, bf16, f8_e4m3, f8_e5m2.
+/// Throws Error unless a tensor's type is one that weights may have.
 void check_weight_type(const StoredTensor& tensor, std::string_view canonical);
 
 /// Replaces the first `from` in `name`, if there is one.

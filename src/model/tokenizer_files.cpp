@@ -183,7 +183,7 @@ TokenizerModel read_separate(const fs::path& merges, const std::optional<JsonFil
 TokenizerModel read_gguf_tokenizer(const fs::path& path) {
   constexpr int64_t kOrdinary = 1, kControl = 3, kUserDefined = 4, kGreatestType = 6;
   constexpr const char *kModel = "tokenizer.ggml.model", *kSplitting = "tokenizer.ggml.pre";
-  constexpr const char *kTypes = "tokenizer.ggml.token_type", *kMerges = "tokenizer.ggml.merges";
+  constexpr const char *kTokenTypes = "tokenizer.ggml.token_type", *kMerges = "tokenizer.ggml.merges";
   const JsonFile f(path, read_gguf(path).metadata);
   if (!f.has(kModel))
     fail("{}: holds no tokenizer (metadata {}); give a folder with tokenizer.json or merges.txt as the tokenizer",
@@ -191,8 +191,8 @@ TokenizerModel read_gguf_tokenizer(const fs::path& path) {
   if (f.text(kModel) != "gpt2") f.refuse(kModel, "\"gpt2\"");
   if (f.text(kSplitting) != "qwen2") f.refuse(kSplitting, "\"qwen2\"");
   const auto tokens = f.texts("tokenizer.ggml.tokens");
-  const auto types = f.integers(kTypes, kOrdinary, kGreatestType);
-  if (types.size() != tokens.size()) f.refuse(kTypes, fmt::format("a type for each of {} tokens", tokens.size()));
+  const auto types = f.integers(kTokenTypes, kOrdinary, kGreatestType);
+  if (types.size() != tokens.size()) f.refuse(kTokenTypes, fmt::format("a type for each of {} tokens", tokens.size()));
 
   Vocabulary vocabulary;
   for (size_t i = 0; i < tokens.size(); ++i)

@@ -11,18 +11,6 @@
 namespace inkstone {
 namespace {
 
-void expand_plain_f32(const PackedRow& row, int64_t n, float* out) {
-  __builtin_memcpy(out, row.blocks, static_cast<uint64_t>(n) * sizeof(float));
-}
-
-void expand_plain_f16(const PackedRow& row, int64_t n, float* out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = half_of(bits_at<uint16_t>(row.blocks + 2 * i));
-}
-
-void expand_plain_bf16(const PackedRow& row, int64_t n, float* out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = float_of(uint32_t{bits_at<uint16_t>(row.blocks + 2 * i)} << 16);
-}
-
 INKSTONE_ANYWHERE inline float e4m3_of(uint32_t bits) {
   const uint32_t magnitude = bits & 0x7fu;
   const float finite = raised(magnitude << 20, 127 - 7, 1u << 23);
@@ -32,25 +20,51 @@ INKSTONE_ANYWHERE inline float e4m3_of(uint32_t bits) {
 
 INKSTONE_ANYWHERE inline float e5m2_of(uint32_t bits) { return half_of(bits << 8); }
 
-template <float (*number_of)(uint32_t bits)>
-void expand_plain_fp8(const PackedRow& row, int64_t n, float* __restrict out) {
-  const uint8_t* __restrict codes = row.blocks;
-  const int64_t group = row.scales == nullptr ? n : row.group;
-  for (int64_t begin = 0; begin < n; begin += group) {
-    const float scale = row.scales == nullptr ? 1 : row.scales[begin / group];
-    const int64_t end = begin + group < n ? begin + group : n;
-    for (int64_t i = begin; i < end; ++i) out[i] = scale * number_of(codes[i]);
+/// A number that stands alone, without its scale.
+INKSTONE_ANYWHERE inline float number_at(WeightFormat format, const uint8_t* bytes) {
+  switch (format) {
+    case WeightFormat::f16:
+      return half_of(bits_at<uint16_t>(bytes));
+    case WeightFormat::bf16:
+      return float_of(uint32_t{bits_at<uint16_t>(bytes)} << 16);
+    case WeightFormat::f8_e4m3:
+      return e4m3_of(*bytes);
+    case WeightFormat::f8_e5m2:
+      return e5m2_of(*bytes);
+    default:
+      return float_of(bits_at<uint32_t>(bytes));
   }
 }
 
-template <int bits>
-void expand_plain_affine(const PackedRow& row, int64_t n, float* out) {
-  constexpr int kCodesPerByte = 8 / bits;
-  constexpr int kMask = (1 << bits) - 1;
-  for (int64_t i = 0; i < n; ++i) {
-    const int code = (row.blocks[i / kCodesPerByte] >> (i % kCodesPerByte * bits)) & kMask;
-    out[i] = row.scales[i / row.group] * static_cast<float>(code) + row.offsets[i / row.group];
+template <WeightFormat format>
+void expand_plain_numbers(const PackedRow& row, int64_t n, float* __restrict out) {
+  constexpr int64_t kBytes = layout_of(format).bytes;
+  const uint8_t* __restrict numbers = row.blocks;
+  if (row.scales == nullptr) {
+    for (int64_t i = 0; i < n; ++i) out[i] = number_at(format, numbers + i * kBytes);
+    return;
   }
+  for (int64_t begin = 0; begin < n; begin += row.group) {
+    const float scale = row.scales[begin / row.group];
+    const int64_t end = begin + row.group < n ? begin + row.group : n;
+    for (int64_t i = begin; i < end; ++i) out[i] = scale * number_at(format, numbers + i * kBytes);
+  }
+}
+
+/// Of codes one behind the other, lowest bits first.
+INKSTONE_ANYWHERE inline uint32_t code_at(const uint8_t* codes, int64_t i, int bits) {
+  constexpr int kByte = 8;
+  const int64_t first = i * bits;
+  const int shift = static_cast<int>(first % kByte);
+  const uint32_t upper = shift + bits > kByte ? codes[first / kByte + 1] : 0u;
+  return ((codes[first / kByte] | upper << kByte) >> shift) & ((1u << bits) - 1u);
+}
+
+template <WeightFormat format>
+void expand_plain_codes(const PackedRow& row, int64_t n, float* out) {
+  constexpr int kBits = bits_of(layout_of(format));
+  for (int64_t i = 0; i < n; ++i)
+    out[i] = row.scales[i / row.group] * static_cast<float>(code_at(row.blocks, i, kBits)) + row.offsets[i / row.group];
 }
 
 template <WeightFormat format, void (*expand_block)(const uint8_t* __restrict block, float* __restrict out)>
@@ -70,19 +84,19 @@ struct RowOfBlocks {
 inline Expand plain_expander(WeightFormat format) {
   switch (format) {
     case WeightFormat::f32:
-      return expand_plain_f32;
+      return expand_plain_numbers<WeightFormat::f32>;
     case WeightFormat::f16:
-      return expand_plain_f16;
+      return expand_plain_numbers<WeightFormat::f16>;
     case WeightFormat::bf16:
-      return expand_plain_bf16;
-    case WeightFormat::affine4:
-      return expand_plain_affine<4>;
-    case WeightFormat::affine8:
-      return expand_plain_affine<8>;
+      return expand_plain_numbers<WeightFormat::bf16>;
     case WeightFormat::f8_e4m3:
-      return expand_plain_fp8<e4m3_of>;
+      return expand_plain_numbers<WeightFormat::f8_e4m3>;
     case WeightFormat::f8_e5m2:
-      return expand_plain_fp8<e5m2_of>;
+      return expand_plain_numbers<WeightFormat::f8_e5m2>;
+    case WeightFormat::affine4:
+      return expand_plain_codes<WeightFormat::affine4>;
+    case WeightFormat::affine8:
+      return expand_plain_codes<WeightFormat::affine8>;
     default:
       return form_of_blocks<RowOfBlocks>(format);
   }

@@ -1,6 +1,7 @@
 #include "ops/weight.h"
 
 #include <algorithm>
+#include <array>
 
 #include "ops/expand.inl"
 
@@ -8,6 +9,23 @@ namespace inkstone {
 namespace {
 
 constexpr int64_t kGroupsAtOnce = 64;
+
+/// "BF16" is held in "bf16".
+constexpr bool is_name_of(std::string_view type, std::string_view format) {
+  constexpr char kToLower = 'a' - 'A';
+  return std::ranges::equal(type, format,
+                            [](char t, char f) { return ('A' <= t && t <= 'Z' ? t + kToLower : t) == f; });
+}
+
+/// For each DType the format of matrices of such numbers.
+constexpr auto kDenseFormats = [] {
+  std::array<std::optional<WeightFormat>, std::size(kTypes)> formats = {};
+  for (size_t type = 0; type < std::size(kTypes); ++type)
+    for (size_t f = 0; f < std::size(kBlockLayouts); ++f)
+      if (kBlockLayouts[f].numbers == 1 && is_name_of(kTypes[type].name, kBlockLayouts[f].name))
+        formats[type] = static_cast<WeightFormat>(f);
+  return formats;
+}();
 
 /// `count` numbers of a tensor of scales or offsets, from number `begin`.
 void widen(const Tensor& from, Expand (*expander)(WeightFormat), int64_t begin, int64_t count, float* out) {
@@ -21,27 +39,19 @@ size_t held_bytes(const Tensor& t) { return t ? t.bytes() : 0; }
 
 }  // namespace
 
-std::optional<WeightFormat> dense_format(DType type) {
-  switch (type) {
-    case DType::f32:
-      return WeightFormat::f32;
-    case DType::f16:
-      return WeightFormat::f16;
-    case DType::bf16:
-      return WeightFormat::bf16;
-    case DType::f8_e4m3:
-      return WeightFormat::f8_e4m3;
-    case DType::f8_e5m2:
-      return WeightFormat::f8_e5m2;
-    default:
-      return std::nullopt;
-  }
+std::optional<WeightFormat> dense_format(DType type) { return kDenseFormats[static_cast<size_t>(type)]; }
+
+std::string dense_types() {
+  std::vector<std::string_view> names;
+  for (size_t i = 0; i < std::size(kTypes); ++i)
+    if (kDenseFormats[i]) names.push_back(kTypes[i].name);
+  return fmt::format("{}", fmt::join(names, ", "));
 }
 
 Weight dense_weight(const Tensor& matrix) {
   check(matrix.shape().rank() == 2, "a weight of shape {}: a matrix (out, in) is needed", matrix.shape());
   const auto format = dense_format(matrix.dtype());
-  check(format.has_value(), "a weight of {}: F32, F16, BF16, F8_E4M3 or F8_E5M2 is needed", name_of(matrix.dtype()));
+  check(format.has_value(), "a weight of {}, one of {} is needed", name_of(matrix.dtype()), dense_types());
   return {.format = *format, .out = matrix.dim(0), .in = matrix.dim(1), .data = matrix};
 }
 

@@ -24,6 +24,9 @@ struct Weight {
 /// The format of dense matrices of a type; nothing for types that are no weights.
 std::optional<WeightFormat> dense_format(DType type);
 
+/// The names of those that are, for errors.
+std::string dense_types();
+
 /// The weight for a dense float matrix (out, in).
 Weight dense_weight(const Tensor& matrix);
 

@@ -71,6 +71,12 @@ inline constexpr const BlockLayout& layout_of(WeightFormat format) {
   return kBlockLayouts[static_cast<int64_t>(format)];
 }
 
+/// Bits of a number, of the formats whose blocks hold nothing else.
+constexpr int bits_of(const BlockLayout& layout) {
+  constexpr int64_t kByte = 8;
+  return static_cast<int>(kByte * layout.bytes / layout.numbers);
+}
+
 /// Blocks of a row, and the scales and offsets of every `group` numbers of it where there are such. Nothing needs
 /// alignment.
 struct PackedRow {

@@ -131,13 +131,13 @@ inline Linear random_layer(WeightFormat format, int64_t out, int64_t in, uint64_
 
 /// Beside every slab `count` branches of growing rank, in all types that LoRA files have.
 inline void add_branches(Linear& layer, size_t count) {
-  constexpr WeightFormat kTypes[] = {WeightFormat::f32, WeightFormat::bf16, WeightFormat::f16};
+  constexpr WeightFormat kHalves[] = {WeightFormat::f32, WeightFormat::bf16, WeightFormat::f16};
   uint64_t seed = 50;
   for (Slab& slab : layer.slabs)
     for (size_t i = 0; i < count; ++i, seed += 2) {
       const int64_t rank = static_cast<int64_t>(1 + 19 * i);
-      slab.branches.push_back({random_weight(kTypes[i % 3], rank, slab.weight.in, seed),
-                               random_weight(kTypes[(i + 1) % 3], slab.weight.out, rank, seed + 1),
+      slab.branches.push_back({random_weight(kHalves[i % 3], rank, slab.weight.in, seed),
+                               random_weight(kHalves[(i + 1) % 3], slab.weight.out, rank, seed + 1),
                                0.5f + static_cast<float>(i)});
     }
 }
