@@ -13,25 +13,37 @@ constexpr std::string_view kPeftMetadata = "lora_adapter_metadata";  // of diffu
 constexpr std::string_view kPeftConfig = "adapter_config.json";      // of PEFT, beside the file
 constexpr std::string_view kPeftPrefix = "base_model.model.";
 
+/// What may stand before a layer's name, also several of them.
 struct Prefix {
   std::string_view text, spelling;
+  bool flat = false;  ///< the layer's name has _ or __ for .
 };
-constexpr std::string_view kFlatPrefix = "lora_unet_";
-constexpr std::array<Prefix, 4> kPrefixes = {
-    {{"transformer.", "diffusers"}, {"diffusion_model.", "comfyui"}, {kFlatPrefix, "kohya"}, {kPeftPrefix, "peft"}}};
+constexpr std::array<Prefix, 9> kPrefixes = {{{kPeftPrefix, "peft"},
+                                              {"transformer.", "diffusers"},
+                                              {"diffusion_model.", "comfyui"},
+                                              {"model.diffusion_model.", "comfyui"},
+                                              {"pipe.dit.", "diffsynth"},
+                                              {"dit.", "diffsynth"},
+                                              {"lora_unet_", "kohya", true},
+                                              {"lora_transformer_", "onetrainer", true},
+                                              {"lycoris_", "lycoris", true}}};
 
 enum class Part : uint8_t { down, up, alpha };
+/// What stands behind it, with or without ".weight".
 struct Mark {
   std::string_view text;
   Part part;
-  bool adapters;  ///< the name of an adapter may stand between this and ".weight"
+  bool adapters = false;  ///< the name of an adapter may stand between this and ".weight"
 };
-constexpr std::array<Mark, 4> kMarks = {{{".lora_A.", Part::down, true},
-                                         {".lora_B.", Part::up, true},
-                                         {".lora_down.", Part::down, false},
-                                         {".lora_up.", Part::up, false}}};
+constexpr std::array<Mark, 8> kMarks = {{{".lora_A", Part::down, true},
+                                         {".lora_B", Part::up, true},
+                                         {".lora_down", Part::down},
+                                         {".lora_up", Part::up},
+                                         {".lora.down", Part::down},
+                                         {".lora.up", Part::up},
+                                         {".lora_linear_layer.down", Part::down},
+                                         {".lora_linear_layer.up", Part::up}}};
 constexpr std::string_view kAlpha = ".alpha";
-constexpr std::string_view kWeight = "weight";
 
 /// A tensor's name taken apart.
 struct Key {
@@ -42,9 +54,9 @@ struct Key {
 };
 
 bool ends_a_matrix(std::string_view rest, bool adapters) {
-  if (rest == kWeight) return true;
-  const size_t dot = rest.find('.');
-  return adapters && dot != std::string_view::npos && dot > 0 && rest.substr(dot + 1) == kWeight;
+  if (rest.empty() || rest == kWeightSuffix) return true;
+  return adapters && rest.starts_with('.') && rest.find('.', 1) == rest.size() - kWeightSuffix.size() &&
+         rest.ends_with(kWeightSuffix);
 }
 
 /// The layer's name, the part, and whether the mark is PEFT's.
@@ -60,15 +72,26 @@ std::optional<Key> without_suffix(std::string_view name) {
   return std::nullopt;
 }
 
-std::optional<Key> key_of(std::string_view name) {
+const Prefix* prefix_of(std::string_view name) {
   const auto* prefix =
       std::find_if(kPrefixes.begin(), kPrefixes.end(), [&](const Prefix& p) { return name.starts_with(p.text); });
-  if (prefix == kPrefixes.end()) return without_suffix(name);
-  auto key = without_suffix(name.substr(prefix->text.size()));
-  if (!key) return key;
-  key->spelling = prefix->spelling;
-  key->flat = prefix->text == kFlatPrefix;
-  if (key->flat && key->layer.find('.') != std::string::npos) return std::nullopt;
+  return prefix == kPrefixes.end() ? nullptr : prefix;
+}
+
+std::optional<Key> key_of(std::string_view name) {
+  const Prefix *first = nullptr, *last = nullptr;
+  while (const Prefix* prefix = prefix_of(name)) {
+    if (first == nullptr) first = prefix;
+    last = prefix;
+    name.remove_prefix(prefix->text.size());
+  }
+  auto key = without_suffix(name);
+  if (!key || first == nullptr) return key;
+  key->spelling = first->spelling;
+  key->flat = last->flat;
+  if (!key->flat) return key;
+  if (key->layer.find('.') != std::string::npos) return std::nullopt;
+  for (size_t at = 0; (at = key->layer.find("__", at)) != std::string::npos;) key->layer.erase(at, 1);
   return key;
 }
 
@@ -102,9 +125,8 @@ double number_of(const StoredTensor& tensor) {
 
 void check_matrix(const StoredTensor& tensor) {
   const Tensor& t = tensor.data;
-  check(t.shape().rank() == 2 && t.count() > 0 && dense_format(t.dtype()),
-        "{}: is {} {}, a matrix of F32, F16, BF16 or F8 is needed", describe(tensor, tensor.name), name_of(t.dtype()),
-        t.shape());
+  check(t.shape().rank() == 2 && t.count() > 0 && dense_format(t.dtype()), "{}: is {} {}, a matrix of {} is needed",
+        describe(tensor, tensor.name), name_of(t.dtype()), t.shape(), dense_types());
 }
 
 void check_pair(const LoraLayer& layer, const std::filesystem::path& path) {

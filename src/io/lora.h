@@ -27,7 +27,7 @@ struct LoraLayer {
 struct Lora {
   std::filesystem::path path;
   /// "diffusers" (transformer.P.lora_A), "comfyui" (diffusion_model.P), "kohya" (lora_unet_P with _ for .),
-  /// "peft" (P.lora_A), "bare" (P.lora_down).
+  /// "peft" (P.lora_A), "bare" (P.lora_down), ... (docs/lora.md)
   std::set<std::string_view> spellings;
   std::map<std::string, LoraLayer, std::less<>> layers;  ///< by the layer's name in diffusers, or that one flattened
   std::vector<std::string> unknown;                      ///< names of tensors that are no part of a layer
