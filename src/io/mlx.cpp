@@ -7,8 +7,14 @@
 namespace inkstone {
 namespace {
 
-constexpr int kGroup = 64;  // inputs that share a scale and an offset
+// Inputs that share a scale and an offset: what MLX's quantize() offers, and takes unless it is told otherwise.
+constexpr std::array<int64_t, 3> kGroups = {32, 64, 128};
+constexpr int64_t kUsualGroup = 64;
 constexpr int64_t kWordBits = 32;
+
+/// Matrices with as many inputs as outputs, of transformers and text encoders.
+constexpr std::array<std::string_view, 2> kSquares = {"transformer_blocks.0.attn.to_q",
+                                                      "model.layers.0.self_attn.q_proj"};
 
 using Replacement = std::pair<std::string_view, std::string_view>;
 
@@ -128,13 +134,27 @@ bool recognises(Component component, const TensorMap& stored) {
                      [&](const auto& item) { return is_own_name(component, item.first); });
 }
 
+/// Codes of 4 bits in groups of 64 have the shapes of codes of 8 bits in groups of 32. No file tells which they are,
+/// but all groups of a component have one size, and a matrix whose inputs are known tells it.
+int64_t group_size(const TensorMap& tensors) {
+  for (const std::string_view layer : kSquares) {
+    const StoredTensor* codes = find(tensors, std::string(layer) + ".weight");
+    const StoredTensor* scales = find(tensors, std::string(layer) + ".scales");
+    if (codes == nullptr || scales == nullptr) continue;
+    if (codes->data.shape().rank() != 2 || scales->data.shape().rank() != 2) continue;
+    for (const int64_t group : kGroups)
+      if (codes->data.dim(0) == group * scales->data.dim(1)) return group;
+  }
+  return kUsualGroup;
+}
+
 void check_affine(const Tensor& codes, const Tensor& scales, const Tensor& offsets, const std::string& where) {
   check(codes.dtype() == DType::u32 && codes.shape().rank() == 2 && codes.count() > 0,
         "{}: packed codes must be U32 with two axes, found {} {}", where, name_of(codes.dtype()), codes.shape().text());
   check(scales.shape() == offsets.shape() && scales.shape().rank() == 2 && scales.dim(0) == codes.dim(0) &&
             scales.dim(1) > 0,
-        "{}: codes {} need scales and biases of equal shapes [{}, in / {}], found {} and {}", where,
-        codes.shape().text(), codes.dim(0), kGroup, scales.shape().text(), offsets.shape().text());
+        "{}: codes {} need scales and biases of equal shapes [{}, in / group], found {} and {}", where,
+        codes.shape().text(), codes.dim(0), scales.shape().text(), offsets.shape().text());
 }
 
 std::optional<PackedWeight> packed(const TensorMap& tensors, const std::string& layer) {
@@ -150,17 +170,19 @@ std::optional<PackedWeight> packed(const TensorMap& tensors, const std::string& 
   check_scale_type(*offsets, names[2]);
   check_affine(codes->data, scales->data, offsets->data, where);
 
-  const int64_t in = scales->data.dim(1) * kGroup;
+  const int64_t group = group_size(tensors);
+  const int64_t in = scales->data.dim(1) * group;
   const int64_t row_bits = codes->data.dim(1) * kWordBits;  // the file's size bounds it
-  check(row_bits == 4 * in || row_bits == 8 * in, "{}: {} bits per weight (codes {}, scales {}); 4 and 8 work", where,
-        static_cast<double>(row_bits) / static_cast<double>(in), codes->data.shape().text(),
-        scales->data.shape().text());
+  check(row_bits == 4 * in || row_bits == 8 * in,
+        "{}: {} bits per weight in groups of {} (codes {}, scales {}); 4 and 8 in groups of {} work", where,
+        static_cast<double>(row_bits) / static_cast<double>(in), group, codes->data.shape().text(),
+        scales->data.shape().text(), fmt::join(kGroups, ", "));
   Weight weight = {.out = codes->data.dim(0), .in = in};
   weight.format = row_bits == 4 * in ? WeightFormat::affine4 : WeightFormat::affine8;
   weight.data = codes->data;
   weight.scales = scales->data;
   weight.offsets = offsets->data;
-  weight.group = kGroup;
+  weight.group = group;
   return PackedWeight{weight, {names.begin(), names.end()}};
 }
 

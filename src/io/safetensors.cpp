@@ -43,8 +43,9 @@ class HeaderReader {
 
  private:
   std::map<std::string, std::string> metadata(const json& value) const {
-    check(value.is_object(), "{}: {} must be a JSON object of strings", file_.string(), kMetadata);
     std::map<std::string, std::string> texts;
+    if (value.is_null()) return texts;  // as MLX writes none
+    check(value.is_object(), "{}: {} must be a JSON object of strings", file_.string(), kMetadata);
     for (const auto& [key, text] : value.items()) {
       check(text.is_string(), "{}: {} must hold strings, {} is not", file_.string(), kMetadata, shown(key));
       texts.emplace(key, text.get<std::string>());

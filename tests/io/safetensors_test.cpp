@@ -128,6 +128,11 @@ TEST_F(SafetensorsTest, TruncatedFilesSaySo) {
             ": tensor \"a\": its data ends at byte 8, the file holds 7 bytes of data (is it truncated?)");
 }
 
+TEST_F(SafetensorsTest, MetadataMayBeNull) {
+  const fs::path path = write("mlx.safetensors", safetensors_bytes(R"({"__metadata__":null})", 0));
+  EXPECT_TRUE(read_safetensors(path).metadata.empty());
+}
+
 TEST_F(SafetensorsTest, BrokenHeadersAreRefused) {
   EXPECT_THAT(error_of_header("{\"a\"", 0), HasSubstr("not valid JSON"));
   EXPECT_THAT(error_of_header("{\"a\xff\":{}}", 0), HasSubstr("not valid JSON"));

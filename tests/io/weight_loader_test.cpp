@@ -109,6 +109,30 @@ TEST_F(WeightLoaderTest, BitsAreInferredForEachTensor) {
   EXPECT_EQ(dense_values(w)[63], 3.0f);
 }
 
+TEST_F(WeightLoaderTest, GroupsAreInferredForAComponent) {
+  constexpr int64_t kIn = 128;
+  for (const int64_t group : {32, 64, 128})
+    for (const int bits : {4, 8}) {
+      SCOPED_TRACE(fmt::format("groups of {}, {} bits", group, bits));
+      std::map<std::string, Tensor> tensors;
+      for (const auto& [layer, out] : {std::pair("transformer_blocks.0.attn.to_q", kIn), {"x", int64_t{2}}}) {
+        const Tensor codes = host_tensor({out, kIn * bits / 32}, DType::u32);
+        std::ranges::fill(codes.span<uint32_t>(), 0x03020100u);
+        tensors[fmt::format("{}.weight", layer)] = codes;
+        tensors[fmt::format("{}.scales", layer)] = counting({out, kIn / group});
+        tensors[fmt::format("{}.biases", layer)] = counting({out, kIn / group});
+      }
+      const Checkpoint c = checkpoint(tensors);
+      const Weight w = WeightLoader(c, device_).linear("x", 2, kIn, Bias::absent).slabs[0].weight;
+      EXPECT_EQ(w.group, group);
+      EXPECT_EQ(w.format, bits == 4 ? WeightFormat::affine4 : WeightFormat::affine8);
+      const std::vector<float> all = dense_values(w);
+      const auto last = static_cast<float>(2 * kIn / group - 1);  // the number of the last group
+      EXPECT_EQ(all.back(), bits == 4 ? last : 3 * last + last);  // the last code is 0 or 3
+      EXPECT_EQ(all[static_cast<size_t>(group)], 1.0f);
+    }
+}
+
 TEST_F(WeightLoaderTest, PackedLayersHeldInF32AreDequantisedExactly) {
   const Checkpoint c = checkpoint(packed_layer(0xfedcba98u, 4));
   WeightLoader packed(c, device_);
@@ -141,7 +165,7 @@ TEST_F(WeightLoaderTest, MisshapenPackedLayersAreRefused) {
   EXPECT_THAT(error_with("x.weight", host_tensor({2, 6}, DType::u32)), HasSubstr("3 bits per weight"));
   EXPECT_THAT(error_with("x.weight", host_tensor({2, 9}, DType::u32)), HasSubstr("4.5 bits per weight"));
   EXPECT_THAT(error_with("x.weight", host_tensor({2, 8}, DType::i32)), HasSubstr("must be U32"));
-  EXPECT_THAT(error_with("x.weight", host_tensor({3, 8}, DType::u32)), HasSubstr("equal shapes [3, in / 64]"));
+  EXPECT_THAT(error_with("x.weight", host_tensor({3, 8}, DType::u32)), HasSubstr("equal shapes [3, in / group]"));
   EXPECT_THAT(error_with("x.scales", counting({2, 2})), HasSubstr("found [2, 2] and [2, 1]"));
   EXPECT_THAT(error_with("x.scales", host_tensor({2, 1}, DType::u8)),
               AllOf(HasSubstr("\"x.scales\""), HasSubstr("is U8; F32, F16 and BF16 work")));
