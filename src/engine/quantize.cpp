@@ -13,6 +13,7 @@
 #include "engine/component_totals.h"
 #include "engine/quantize_folder.h"
 #include "engine/timing.h"
+#include "io/atomic_file.h"
 
 namespace inkstone {
 namespace {
@@ -131,14 +132,6 @@ size_t bytes_beside(const fs::path& model, const fs::path& output) {
   return bytes;
 }
 
-/// The folder itself, or the nearest above it that is there.
-fs::path existing(const fs::path& folder) {
-  std::error_code ignored;
-  fs::path path = fs::absolute(folder);
-  while (!fs::exists(path, ignored) && path.has_relative_path()) path = path.parent_path();
-  return path;
-}
-
 void make_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
@@ -150,10 +143,7 @@ size_t check_disk(const std::vector<ComponentJob>& jobs, const QuantizeOptions& 
   size_t needed = 0;
   for (const ComponentJob& job : jobs) needed += bytes_to_write(job, recipe_of(job.files, options));
   const size_t beside = is_model(options.source) ? bytes_beside(options.source, options.output) : 0;
-  std::error_code error;
-  const auto there = fs::space(existing(options.output), error).available;
-  check(error || needed + beside <= there, "{}: {} bytes are needed on its disk, {} are free", options.output.string(),
-        needed + beside, there);
+  check_room(options.output, needed + beside);
   return needed;
 }
 

@@ -15,6 +15,7 @@
 #include "engine/model.h"
 #include "engine/random_weights.h"
 #include "engine/stages.h"
+#include "io/atomic_file.h"
 #include "io/json.h"
 #include "model/text_encoder.h"
 #include "model/transformer.h"
@@ -29,6 +30,7 @@ using nlohmann::ordered_json;
 
 constexpr size_t kShardBytes = size_t{1} << 30;        // held in memory until it is written
 constexpr std::array<int64_t, 3> kKernel = {3, 3, 3};  // of a causal convolution
+constexpr int64_t kKernelNumbers = kKernel[0] * kKernel[1] * kKernel[2];
 
 struct Preset {
   std::string_view name;
@@ -78,6 +80,41 @@ Preset preset_of(const RandomModelOptions& options) {
   return preset;
 }
 
+/// Sums the bytes of what a model asks for.
+class RandomSizes final : public WeightLoader {
+ public:
+  RandomSizes(RandomFormat format, Device& device) : WeightLoader(no_files_, device), format_(format) {}
+
+  Linear linear(const std::vector<SlabName>& slabs, int64_t in, Bias bias) override {
+    Linear layer;
+    for (const SlabName& slab : slabs) {
+      layer.slabs.push_back({table({}, slab.out, in), {}});
+      if (bias == Bias::present) vector({}, slab.out);
+    }
+    return layer;
+  }
+  Weight table(const std::string&, int64_t rows, int64_t width) override {
+    bytes_ += random_matrix_bytes(format_, rows, width);
+    return {.out = rows, .in = width};
+  }
+  Tensor vector(const std::string&, int64_t n) override {
+    bytes_ += static_cast<size_t>(n) * sizeof(float);
+    return {};
+  }
+  Conv2d conv2d(const std::string&, int64_t out, int64_t in) override {
+    table({}, out, in * kKernelNumbers);
+    vector({}, out);
+    return {};
+  }
+
+  size_t bytes() const { return bytes_; }
+
+ private:
+  Checkpoint no_files_;
+  RandomFormat format_;
+  size_t bytes_ = 0;
+};
+
 /// Writes what a model asks for, instead of keeping it, to a component's folder.
 class RandomFiles final : public WeightLoader {
  public:
@@ -109,7 +146,7 @@ class RandomFiles final : public WeightLoader {
 
   Conv2d conv2d(const std::string& name, int64_t out, int64_t in) override {
     const auto [frames, height, width] = kKernel;
-    const Weight kernels = random_.table(name, out, in * frames * height * width);
+    const Weight kernels = random_.table(name, out, in * kKernelNumbers);
     add(name + std::string(kWeightSuffix), kernels.data.reshape({out, in, frames, height, width}));
     vector(name + ".bias", out);
     return {};
@@ -163,25 +200,42 @@ class RandomFiles final : public WeightLoader {
 class RandomModel {
  public:
   RandomModel(fs::path folder, const RandomModelOptions& options)
-      : folder_(std::move(folder)), options_(options), preset_(preset_of(options)), stages_(options.progress) {}
+      : folder_(std::move(folder)),
+        options_(options),
+        format_(random_format(options.format)),
+        preset_(preset_of(options)),
+        stages_(options.progress) {}
 
   void write() {
-    const RandomFormat format = random_format(options_.format);
+    check_room(folder_, bytes());
     // First: where the model that they come from is missing, that is said before minutes of writing.
     for (const char* part : {"tokenizer", "scheduler", "model_index.json"})
       fs::copy(default_model() / part, folder_ / part, fs::copy_options::recursive);
     constexpr int64_t kComponents = 3;
     stages_.begin(Stage::write, kComponents);
-    write_component("transformer", preset_.transformer, load_transformer, format);
-    write_component("text_encoder", preset_.text_encoder, load_text_encoder, format);
-    const bool dense = format == RandomFormat::f32 || format == RandomFormat::f16;
-    write_component("vae", preset_.vae, load_vae, dense ? format : RandomFormat::bf16);  // it is never packed
+    write_component("transformer", preset_.transformer, load_transformer, format_);
+    write_component("text_encoder", preset_.text_encoder, load_text_encoder, format_);
+    write_component("vae", preset_.vae, load_vae, vae_format());
     const ModelDefaults& d = preset_.defaults;
     write_json(folder_ / "inkstone.json",
                {{"steps", d.steps}, {"width", d.width}, {"height", d.height}, {"cfg", d.cfg}});
   }
 
  private:
+  /// It is never packed.
+  RandomFormat vae_format() const {
+    return format_ == RandomFormat::f32 || format_ == RandomFormat::f16 ? format_ : RandomFormat::bf16;
+  }
+
+  /// Of all weights.
+  size_t bytes() {
+    RandomSizes sizes(format_, *device_), vae(vae_format(), *device_);
+    load_transformer(preset_.transformer, sizes);
+    load_text_encoder(preset_.text_encoder, sizes);
+    load_vae(preset_.vae, vae);
+    return sizes.bytes() + vae.bytes();
+  }
+
   template <class Config, class Weights>
   void write_component(const char* name, const Config& config, Weights (*load)(const Config&, WeightLoader&),
                        RandomFormat format) {
@@ -195,6 +249,7 @@ class RandomModel {
 
   fs::path folder_;
   const RandomModelOptions& options_;
+  RandomFormat format_;
   Preset preset_;
   Stages stages_;
   std::unique_ptr<Device> device_ = make_dry_device();  // leaves tensors on the host

@@ -62,7 +62,9 @@ int exponent_for(int64_t inputs) {
 }
 
 int bits_of(RandomFormat format) { return format == RandomFormat::int4 ? 4 : 8; }
-bool is_packed(RandomFormat format) { return format == RandomFormat::int4 || format == RandomFormat::int8; }
+bool is_packed(RandomFormat format, int64_t in) {
+  return (format == RandomFormat::int4 || format == RandomFormat::int8) && in % kGroup == 0;
+}
 
 DType dense_type(RandomFormat format) {
   switch (format) {
@@ -84,6 +86,15 @@ RandomFormat random_format(std::string_view name) {
     names.push_back(known);
   }
   fail("format \"{}\": there are {}", name, fmt::join(names, ", "));
+}
+
+size_t random_matrix_bytes(RandomFormat format, int64_t out, int64_t in) {
+  constexpr int64_t kByte = 8;
+  const auto scale = static_cast<int64_t>(size_of(DType::bf16));
+  const int64_t bytes = format == RandomFormat::fp8 ? out * in + out * scale
+                        : is_packed(format, in) ? out * in * bits_of(format) / kByte + 2 * out * (in / kGroup) * scale
+                                                : out * in * static_cast<int64_t>(size_of(dense_type(format)));
+  return static_cast<size_t>(bytes);
 }
 
 RandomWeights::RandomWeights(Device& device, RandomFormat format, int threads, std::stop_token stop)
@@ -136,7 +147,7 @@ Weight RandomWeights::scaled_fp8(int64_t out, int64_t in) {
 
 Weight RandomWeights::matrix(int64_t out, int64_t in) {
   if (format_ == RandomFormat::fp8) return scaled_fp8(out, in);
-  if (!is_packed(format_) || in % kGroup != 0) return dense_weight(place(numbers({out, in}, dense_type(format_), in)));
+  if (!is_packed(format_, in)) return dense_weight(place(numbers({out, in}, dense_type(format_), in)));
   const int bits = bits_of(format_);
   const WeightFormat packed = bits == 4 ? WeightFormat::affine4 : WeightFormat::affine8;
   const auto greatest = static_cast<float>((1 << bits) - 1);

@@ -14,6 +14,9 @@ enum class RandomFormat : uint8_t { f32, f16, bf16, fp8, int4, int8 };
 /// From "f32", "f16", "bf16", "fp8", "int4", "int8"; Error names these.
 RandomFormat random_format(std::string_view name);
 
+/// Bytes of a matrix (out, in) of RandomWeights.
+size_t random_matrix_bytes(RandomFormat format, int64_t out, int64_t in);
+
 /// A WeightLoader of any names and shapes. Numbers are spread evenly over +-[s, 2s], with s so that a layer's outputs
 /// are about as large as its inputs; vectors are ones. Packed matrices have groups of 64 and bf16 scales; where the
 /// inputs do not divide into groups they are bf16. fp8 is E4M3 with a scale for each output.

@@ -136,4 +136,13 @@ void check_can_write(const fs::path& path) {
   with_temporary_file(path, {}, [](TemporaryFile&) {});
 }
 
+void check_room(const fs::path& path, size_t bytes) {
+  std::error_code error;
+  fs::path there = fs::absolute(path);
+  while (!fs::exists(there, error) && there.has_relative_path()) there = there.parent_path();
+  const auto available = fs::space(there, error).available;
+  check(error || bytes <= available, "{}: {} bytes are needed on its disk, {} are free", path.string(), bytes,
+        available);
+}
+
 }  // namespace inkstone

@@ -18,4 +18,7 @@ void write_atomically(const std::filesystem::path& path, const std::function<voi
 /// in vain. Makes and removes an empty temporary file.
 void check_can_write(const std::filesystem::path& path);
 
+/// Throws Error unless the disk of `path`, which need not be there yet, has room for so many bytes more.
+void check_room(const std::filesystem::path& path, size_t bytes);
+
 }  // namespace inkstone

@@ -33,6 +33,14 @@ class RandomModelTest(ProgramTest):
         self.error_of("random-model", "--preset", "tiny", "-o", "none/new")
         self.assertIn("--output", self.error_of("random-model", "--preset", "tiny", code=2))
 
+    def test_a_disk_without_room_is_an_error_before_any_work(self):
+        error = self.error_of("random-model", "--format", "f32", "--preset", "qwen-image-2512", "-o", "large")
+        free = os.statvfs(self.folder).f_bavail * os.statvfs(self.folder).f_frsize
+        if free > 110e9:
+            self.skipTest("there is room for 110 GB")
+        self.assertRegex(error, r"bytes are needed on its disk, \d+ are free")
+        self.assertEqual(self.files(), [])
+
     def test_removes_what_a_killed_run_left_and_nothing_of_one_that_works(self):
         partial = self.folder / ".inkstone-new.partial"
         (partial / "transformer").mkdir(parents=True)
