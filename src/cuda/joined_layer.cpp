@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cuda/merged_layer.h"
 #include "cuda/views.h"
 
 namespace inkstone {
@@ -64,18 +65,22 @@ void join_slabs(CudaContext& context, Linear& layer) {
 }
 
 Tensor joined_weights(CudaContext& context, const Linear& layer) {
-  if (layer.slabs.size() == 1) return dense(context, layer.slabs.front().weight);
   const DType type = context.operand_type();
+  const auto lies_ready = [&](const Slab& slab) {
+    return slab.weight.format == dense_format(type) && slab.branches.empty();
+  };
   std::vector<Tensor> tensors;
   for (const Slab& slab : layer.slabs)
-    if (slab.weight.format == dense_format(type)) tensors.push_back(slab.weight.data);
+    if (lies_ready(slab)) tensors.push_back(slab.weight.data);
   if (tensors.size() == layer.slabs.size())
     if (const Tensor one = seen_as_one(tensors)) return one;
   const Tensor all = context.empty({layer.out(), layer.in()}, type);
   int64_t begin = 0;
   for (const Slab& slab : layer.slabs) {
     const Tensor part = all.rows(begin, begin + slab.weight.out);
-    if (slab.weight.format == dense_format(type)) {
+    if (!slab.branches.empty()) {
+      put_with_branches(context, part, slab);
+    } else if (lies_ready(slab)) {
       copy(context, part, slab.weight.data);
     } else {
       cuda::expand(output(part), matrix(slab.weight), slab.weight.out, context.stream());

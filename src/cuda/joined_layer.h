@@ -8,7 +8,8 @@ namespace inkstone {
 /// Lays dense matrices of a layer one below the other in memory, and so its biases.
 void join_slabs(CudaContext& context, Linear& layer);
 
-/// All matrices of a layer (out, in), as numbers that products read: where they lie if they lie so, else a copy.
+/// All matrices of a layer (out, in), as numbers that products read: where they lie if they lie so, else a copy. Side
+/// branches, which only bf16 operands may have here, are added to it.
 Tensor joined_weights(CudaContext& context, const Linear& layer);
 
 /// All biases of a layer (out), zeros for a slab without one; absent if none has one.

@@ -60,8 +60,21 @@ void embed(float* out, const Matrix& table, const int32_t* ids, int64_t n, cudaS
 /// out (rows, in): the whole matrix.
 void expand(const Output& out, const Matrix& matrix, int64_t rows, cudaStream_t stream);
 void convert(const Output& out, const Numbers& x, int64_t count, cudaStream_t stream);
-/// out (bf16): each number rounded up or down with the chance that makes it right on average; the same on every run.
-void round_by_chance(void* out, const float* x, int64_t count, cudaStream_t stream);
+
+/// What to add to a matrix (out, in), factor * up down: see SideBranch.
+struct Change {
+  Matrix up, down;
+  float factor = 1;
+};
+constexpr int kMaxChanges = 4;
+struct Changes {
+  Change items[kMaxChanges];
+  int count = 0;
+};
+/// out (rows, in) bf16: the matrix and its changes (changed_weights.cu). Products have bf16 operands; each number of
+/// the sum is rounded up or down with the chance that makes it right on average, the same on every run. out may be
+/// where a bf16 matrix is.
+void expand_changed(void* out, const Matrix& matrix, int64_t rows, const Changes& changes, cudaStream_t stream);
 
 // Rows (norm.cu, rows.cu, round.cu).
 

@@ -85,15 +85,24 @@ void multiply_slab(CudaContext& context, const Tensor& x, const Slab& slab, cons
   to.multiply(finished(product_of(x, w), bias, to.plan), column, added);
 }
 
-bool has_branches(const Linear& layer) {
-  return std::ranges::any_of(layer.slabs, [](const Slab& slab) { return !slab.branches.empty(); });
+/// Whether a layer is one product: nothing stands beside its weights, or it is added to them where they are expanded.
+/// That is faster for FP8 and blocks; what else there is takes less time as products of its own
+/// (docs/performance-cuda.md).
+bool is_one_product(const CudaContext& context, const Linear& layer) {
+  return std::ranges::all_of(layer.slabs, [&](const Slab& slab) {
+    const WeightFormat format = slab.weight.format;
+    const bool is_fp8 = format == WeightFormat::f8_e4m3 || format == WeightFormat::f8_e5m2;
+    const BlockLayout& layout = layout_of(format);
+    const bool is_blocks = layout.numbers > 1 && layout.beside == Beside::nothing;
+    return slab.branches.empty() || (context.narrow() && (is_fp8 || is_blocks));
+  });
 }
 
 /// x times all of a layer, side branches included.
 void multiply_layer(CudaContext& context, const Tensor& x, const Linear& layer, const Plan& plan) {
   const Tensor bias = kept_bias(context, layer, plan.product.dtype());
   const Columns to = {context, plan};
-  if (!has_branches(layer)) {
+  if (is_one_product(context, layer)) {
     const Tensor w = joined_weights(context, layer);
     to.multiply(finished(product_of(x, w), bias, plan), 0, to.added(0));
     return;

@@ -35,6 +35,19 @@ void add_branches(CudaContext& context, const Tensor& numbers, const Slab& slab)
   }
 }
 
+void put_with_branches(CudaContext& context, const Tensor& to, const Slab& slab) {
+  cuda::Matrix from = matrix(slab.weight);
+  cuda::Changes changes;
+  for (size_t i = 0; i < slab.branches.size(); ++i) {
+    const SideBranch& branch = slab.branches[i];
+    changes.items[changes.count++] = {matrix(branch.up), matrix(branch.down), branch.factor};
+    if (changes.count < cuda::kMaxChanges && i + 1 < slab.branches.size()) continue;
+    cuda::expand_changed(to.data<void>(), from, slab.weight.out, changes, context.stream());
+    from = matrix(dense_weight(to));
+    changes.count = 0;
+  }
+}
+
 bool can_merge(const Linear& layer) {
   return std::ranges::any_of(layer.slabs, [](const Slab& slab) { return can_merge(slab); });
 }
@@ -52,10 +65,7 @@ size_t merged_bytes(const Linear& layer) {
 void merge_branches(CudaContext& context, Linear& layer) {
   for (Slab& slab : layer.slabs) {
     if (!can_merge(slab)) continue;
-    const Tensor sums = context.empty({slab.weight.out, slab.weight.in}, DType::f32);
-    cuda::convert(output(sums), numbers(slab.weight.data), sums.count(), context.stream());
-    add_branches(context, sums, slab);
-    cuda::round_by_chance(slab.weight.data.data<void>(), sums.data<float>(), sums.count(), context.stream());
+    put_with_branches(context, slab.weight.data, slab);
     slab.branches.clear();
   }
   check_launch("adding side branches to weights");

@@ -74,20 +74,6 @@ __global__ void convert_elements(Output out, Numbers x, int64_t count) {
   if (i < count) store(out, i, load(x, i));
 }
 
-/// Evenly spread bits, the same for the same index.
-__device__ uint32_t chance(int64_t index) {
-  constexpr uint32_t kGoldenRatio = 0x9e3779b9u;  // of 2^32
-  uint32_t bits = static_cast<uint32_t>(index) * kGoldenRatio;
-  bits = (bits ^ bits >> 16) * kGoldenRatio;
-  bits = (bits ^ bits >> 15) * kGoldenRatio;
-  return bits ^ bits >> 16;
-}
-
-__global__ void round_elements_by_chance(uint16_t* out, const float* x, int64_t count) {
-  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (i < count) out[i] = static_cast<uint16_t>((__float_as_uint(x[i]) + (chance(i) & 0xffff)) >> 16);
-}
-
 }  // namespace
 
 void embed(float* out, const Matrix& table, const int32_t* ids, int64_t n, cudaStream_t stream) {
@@ -101,11 +87,6 @@ void convert(const Output& out, const Numbers& x, int64_t count, cudaStream_t st
   } else {
     convert_elements<<<blocks_for(count), kThreads, 0, stream>>>(out, x, count);
   }
-}
-
-void round_by_chance(void* out, const float* x, int64_t count, cudaStream_t stream) {
-  if (count == 0) return;
-  round_elements_by_chance<<<blocks_for(count), kThreads, 0, stream>>>(static_cast<uint16_t*>(out), x, count);
 }
 
 void expand(const Output& out, const Matrix& matrix, int64_t rows, cudaStream_t stream) {

@@ -1,4 +1,4 @@
-// Side branches that the cuda device takes into bf16 weights.
+// Side branches that the cuda device adds to weights, when it binds bf16 ones or ahead of a product.
 #include <gtest/gtest.h>
 
 #include "model/block_source.h"
@@ -27,6 +27,26 @@ class CudaMergeTest : public ::testing::Test {
     add_branches(layer, branches);
     return layer;
   }
+
+  /// By a thousandth of 1/16, which is about the size of its weights.
+  static Linear slightly_changed(WeightFormat format) {
+    Linear layer = {{{random_weight(format, 512, 256, 3), {}}}};
+    layer.slabs[0].branches.push_back(
+        {random_weight(WeightFormat::f32, 1, 256, 4), random_weight(WeightFormat::f32, 512, 1, 5), 1e-3f});
+    return layer;
+  }
+
+  static void expect_changed(const Tensor& after, const Slab& slab) {
+    const Tensor before = dense(slab.weight), wanted = merged(slab);
+    double along = 0, size = 0;
+    for (int64_t i = 0; i < before.count(); ++i) {
+      const double change = wanted.data<float>()[i] - before.data<float>()[i];
+      along += change * (after.data<float>()[i] - before.data<float>()[i]);
+      size += change * change;
+    }
+    EXPECT_NEAR(along / size, 1, 0.1);
+    EXPECT_LT(relative_l2(after, wanted), kNarrowRounding);
+  }
 };
 
 TEST_F(CudaMergeTest, TheLayerComputesWhatItDidWithBranches) {
@@ -45,20 +65,25 @@ TEST_F(CudaMergeTest, TheLayerComputesWhatItDidWithBranches) {
 
 TEST_F(CudaMergeTest, ChangesBelowTheLastDigitAreNotLost) {
   const auto device = make_cuda_device();
-  Linear layer = {{{random_weight(WeightFormat::bf16, 512, 256, 3), {}}}};
-  layer.slabs[0].branches.push_back({random_weight(WeightFormat::f32, 1, 256, 4),
-                                     random_weight(WeightFormat::f32, 512, 1, 5), 1e-3f});  // weights are about 1/16
-  const Tensor before = dense(layer.slabs[0].weight), wanted = merged(layer.slabs[0]);
-  const Linear there = placed(*device, layer);
-  const Tensor after = to_f32(device->download(there.slabs[0].weight.data));
-  double along = 0, size = 0;
-  for (int64_t i = 0; i < before.count(); ++i) {
-    const double change = wanted.data<float>()[i] - before.data<float>()[i];
-    along += change * (after.data<float>()[i] - before.data<float>()[i]);
-    size += change * change;
+  const Linear layer = slightly_changed(WeightFormat::bf16), there = placed(*device, layer);
+  expect_changed(to_f32(device->download(there.slabs[0].weight.data)), layer.slabs[0]);
+}
+
+TEST_F(CudaMergeTest, NorAreTheyInWeightsThatStayPacked) {
+  const auto device = make_cuda_device();
+  Ops ops(*device);
+  const Tensor identity = host_tensor({256, 256}, DType::f32);
+  std::ranges::fill(identity.span<float>(), 0.0f);
+  for (int64_t i = 0; i < 256; ++i) identity.data<float>()[i * 256 + i] = 1;
+  for (const WeightFormat format : {WeightFormat::f8_e4m3, WeightFormat::affine4, WeightFormat::q4_k}) {
+    SCOPED_TRACE(layout_of(format).name);
+    const Linear layer = slightly_changed(format);
+    const Tensor columns = to_f32(device->download(ops.linear(device->upload(identity), placed(*device, layer))));
+    const Tensor after = host_tensor({512, 256}, DType::f32);
+    for (int64_t o = 0; o < 512; ++o)
+      for (int64_t i = 0; i < 256; ++i) after.data<float>()[o * 256 + i] = columns.data<float>()[i * 512 + o];
+    expect_changed(after, layer.slabs[0]);
   }
-  EXPECT_NEAR(along / size, 1, 0.1);
-  EXPECT_LT(relative_l2(after, wanted), kNarrowRounding);
 }
 
 TEST_F(CudaMergeTest, GivesTheSameWeightsTwice) {
