@@ -78,7 +78,7 @@ def write(run, tokenizer, out):
                  text_encoder=['transformers', 'Qwen2_5_VLForConditionalGeneration'], tokenizer=['transformers', 'Qwen2Tokenizer'],
                  transformer=['diffusers', 'QwenImageTransformer2DModel'], vae=['diffusers', 'AutoencoderKLQwenImage'])
     json.dump(index, open(out + '/model_index.json', 'w'), indent=2)
-    json.dump(DEFAULTS, open(out + '/inkstone.json', 'w'))
+    print(json.dumps(DEFAULTS), file=open(out + '/inkstone.json', 'w'))
 
 
 def pipeline(model):

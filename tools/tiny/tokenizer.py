@@ -26,7 +26,7 @@ CHAINS = [['D e', 'De s', 'Des c', 'Desc r', 'Descr i', 'Descri b', 'Describ e']
 def spaced_words(count=60000):
     """How often each word with a space in front occurs in captions, without the words that are to be written"""
     scenes = Scenes(7, styles=(.3, .3))
-    scenes.text = lambda *_: 'A'
+    scenes.text = lambda *_, **__: 'A'
     found = collections.Counter()
     for i in range(count):
         found.update(re.findall(r' [a-z]+', scenes.next(i % 3)[0]))
