@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
-#include <span>
 
 #include "core/rounding.h"
 
@@ -12,17 +10,6 @@ namespace {
 
 constexpr int64_t kRowsOfTask = 64;
 constexpr double kMostHalvings = 10;  // weights that are zero would ask for any number
-
-/// In several sums, which a compiler may hold in vectors: one sum waits for each addition.
-float sum_of_squares(std::span<const float> x) {
-  constexpr size_t kSums = 16;
-  float sums[kSums] = {};
-  size_t i = 0;
-  for (; i + kSums <= x.size(); i += kSums)
-    for (size_t k = 0; k < kSums; ++k) sums[k] += x[i + k] * x[i + k];
-  for (; i < x.size(); ++i) sums[0] += x[i] * x[i];
-  return std::accumulate(std::begin(sums), std::end(sums), 0.0f);
-}
 
 /// The sum over a weight's outputs of each input's share of an output's squares, added to `sums` in the same order
 /// always. Shares, as an output has scales of its own: a few with large weights must not speak for all.
@@ -35,10 +22,7 @@ void add_squares(const Weight& w, ThreadPool& pool, const VectorOps& vector, std
     std::vector<float> row(in);
     for (int64_t o = task * kRowsOfTask; o < std::min(w.out, (task + 1) * kRowsOfTask); ++o) {
       expand_row(w, vector.expander, o, 0, w.in, row.data());
-      const float all = sum_of_squares(row);
-      if (!(all > 0)) continue;  // NaN too
-      const float share = 1 / all;
-      for (size_t i = 0; i < in; ++i) squares[i] += row[i] * row[i] * share;
+      vector.add_shares(row.data(), w.in, squares.data());
     }
   });
   for (const std::vector<float>& squares : of_task)

@@ -45,17 +45,16 @@ struct Int8Tile {
   int64_t group_stride = kInt8Group;  ///< from group to group of a row; in a panel they have no gaps
 };
 
-/// Weights of up to `lanes` outputs, on their way into a panel.
+/// One group of weights of up to `lanes` outputs, on their way into a panel.
 struct Int8Lanes {
-  const float* w = nullptr;        ///< (outputs, depth), `stride` numbers apart
-  const float* factors = nullptr;  ///< (depth): of the inputs, or null
+  const float* w = nullptr;     ///< (outputs, depth), `stride` numbers apart
+  const float* most = nullptr;  ///< (outputs, lanes) magnitudes, each output's greatest among them; null: to be found
   int64_t stride = 0;
   int64_t outputs = 0;
-  int64_t depth = 0;        ///< of one group, at most kInt8MostGroup
+  int64_t depth = 0;        ///< at most kInt8MostGroup
   int64_t vectors = 0;      ///< of the panel's strip
   void* panel = nullptr;    ///< of the group: where the first lane's numbers go
   float* scales = nullptr;  ///< (lanes)
-  bool mixed = false;       ///< as quantize() mixes
 };
 
 /// A row of numbers and, unless null, what each is multiplied with before it is rounded.
@@ -106,7 +105,10 @@ struct Int8Ops {
   /// them.
   void (*prepare_rows)(const int8_t* codes, int64_t stride, int64_t rows, int64_t depth, void* to);
 
-  /// Rounds one group of weights as quantize() does, to a column of vectors of a panel.
+  /// Mixes a group of weights as quantize() does numbers: `to` (depth) and `most` (lanes) are for pack_lanes().
+  void (*mix)(const Int8Source& source, int64_t depth, float* to, float* most);
+
+  /// Rounds weights as quantize() does numbers, without mixing, to a column of vectors of a panel.
   void (*pack_lanes)(const Int8Lanes& lanes);
 
   void (*multiply_tile)(const Int8Tile& tile);

@@ -7,17 +7,8 @@
 namespace inkstone {
 namespace {
 
-constexpr int64_t kChunk = kInt8Group;  // inputs at a time: in f32 those of a vector of outputs fit the first cache
-constexpr int64_t kAlignment = 64;      // bytes
+constexpr int64_t kAlignment = 64;  // bytes
 constexpr int64_t kFloat = sizeof(float);
-
-/// Called some time before a range of a row is read.
-void prefetch_row(const Weight& weight, int64_t row, int64_t begin, int64_t end) {
-  const auto bytes_of_row = static_cast<int64_t>(weight.data.bytes()) / weight.out;
-  const std::byte* data = weight.data.data<const std::byte>() + row * bytes_of_row;
-  for (int64_t i = begin * bytes_of_row / weight.in; i < end * bytes_of_row / weight.in; i += kAlignment)
-    __builtin_prefetch(data + i);
-}
 
 int64_t code_bytes(const Int8Ops& int8, int64_t columns, int64_t depth) {
   return round_up(columns * round_up(depth, int8.depth_unit) * int8.code_bytes, kAlignment);
@@ -48,8 +39,8 @@ int64_t Int8Panel::strip_columns(int64_t out) const {
   return std::min(strip_width_, columns_ - (out - range_.out_begin));
 }
 
-/// A vector of outputs, and inputs that pass through the first cache together.
-struct Int8Packer::Chunk {
+/// A vector of outputs and a group of inputs, which pass through the first cache together.
+struct Int8Packer::Group {
   int64_t strip;  // its first output
   int64_t lane;   // first output in the strip
   int64_t begin;  // inputs
@@ -57,7 +48,9 @@ struct Int8Packer::Chunk {
 };
 
 /// A range that cuts groups of the weight's format is expanded with all of them.
-int64_t Int8Packer::room() const { return int8_.lanes * (kChunk + 2 * input_unit(weight_)); }
+int64_t Int8Packer::room() const {
+  return int8_.lanes * (kInt8Group + int8_.lanes) + kInt8Group + 2 * input_unit(weight_);
+}
 
 void Int8Packer::pack(const Int8Panel& panel, float* room) const {
   for (int64_t out = panel.range().out_begin; out < panel.range().out_end; out += strip_width(int8_))
@@ -67,32 +60,32 @@ void Int8Packer::pack(const Int8Panel& panel, float* room) const {
 void Int8Packer::pack_strip(const Int8Panel& panel, int64_t out, float* room) const {
   const int64_t end = panel.range().in_end;
   for (int64_t lane = 0; lane < panel.strip_columns(out); lane += int8_.lanes)
-    for (int64_t at = panel.range().in_begin; at < end; at += kChunk)
-      pack_chunk(panel, {out, lane, at, std::min(at + kChunk, end)}, room);
+    for (int64_t at = panel.range().in_begin; at < end; at += kInt8Group)
+      pack_group(panel, {out, lane, at, std::min(at + kInt8Group, end)}, room);
 }
 
-void Int8Packer::pack_chunk(const Int8Panel& panel, const Chunk& c, float* room) const {
-  const int64_t out = c.strip + c.lane;
+void Int8Packer::pack_group(const Int8Panel& panel, const Group& g, float* room) const {
+  const int64_t out = g.strip + g.lane;
   const int64_t outputs = std::min(int8_.lanes, panel.range().out_end - out);
   const int64_t unit = input_unit(weight_);
-  const int64_t from = c.begin / unit * unit, to = std::min(round_up(c.end, unit), weight_.in);
+  const int64_t from = g.begin / unit * unit, to = std::min(round_up(g.end, unit), weight_.in);
+  float* most = room + int8_.lanes * kInt8Group;
+  float* expanded = most + int8_.lanes * int8_.lanes;
+  const float* factors = factors_ == nullptr ? nullptr : factors_->of_weight.data() + g.begin;
   for (int64_t o = 0; o < outputs; ++o) {
-    expand_row(weight_, functions_.vector.expander, out + o, from, to, room + o * (to - from));
-    prefetch_row(weight_, out + o, to, std::min(to + kChunk, weight_.in));
+    expand_row(weight_, functions_.vector.expander, out + o, from, to, expanded);
+    prefetch_row(weight_, out + o, to, std::min(to + kInt8Group, weight_.in));
+    int8_.mix({expanded + g.begin - from, factors}, g.end - g.begin, room + o * kInt8Group, most + o * int8_.lanes);
   }
-  const int64_t width = panel.strip_columns(c.strip);
-  for (int64_t at = c.begin; at < c.end; at += kInt8Group) {
-    const int64_t before = at - panel.range().in_begin;
-    int8_.pack_lanes({.w = room + at - from,
-                      .factors = factors_ == nullptr ? nullptr : factors_->of_weight.data() + at,
-                      .stride = to - from,
-                      .outputs = outputs,
-                      .depth = std::min(kInt8Group, c.end - at),
-                      .vectors = width / int8_.lanes,
-                      .panel = panel.codes(c.strip) + (before * width + c.lane * int8_.depth_unit) * int8_.code_bytes,
-                      .scales = panel.scales(c.strip) + before / kInt8Group * width + c.lane,
-                      .mixed = true});
-  }
+  const int64_t width = panel.strip_columns(g.strip), before = g.begin - panel.range().in_begin;
+  int8_.pack_lanes({.w = room,
+                    .most = most,
+                    .stride = kInt8Group,
+                    .outputs = outputs,
+                    .depth = g.end - g.begin,
+                    .vectors = width / int8_.lanes,
+                    .panel = panel.codes(g.strip) + (before * width + g.lane * int8_.depth_unit) * int8_.code_bytes,
+                    .scales = panel.scales(g.strip) + before / kInt8Group * width + g.lane});
 }
 
 }  // namespace inkstone

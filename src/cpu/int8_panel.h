@@ -55,8 +55,8 @@ class Int8Packer {
   void pack_strip(const Int8Panel& panel, int64_t out, float* room) const;
 
  private:
-  struct Chunk;
-  void pack_chunk(const Int8Panel& panel, const Chunk& chunk, float* room) const;
+  struct Group;
+  void pack_group(const Int8Panel& panel, const Group& group, float* room) const;
 
   const Int8Functions& functions_;
   const Int8Ops& int8_;

@@ -73,6 +73,9 @@ struct VectorOps {
   void (*add_scaled)(const float* x, const float* y, float factor, int64_t n, float* out);
   void (*scale_shift)(const float* x, const float* scale, const float* shift, int64_t n, float* out);
 
+  /// shares += x² / (sum of x²), unless that sum is zero or NaN; bit for bit the same in every instruction set
+  void (*add_shares)(const float* x, int64_t n, float* shares);
+
   /// For the weights of a format, bit for bit as dequantize_rows() has it.
   Expand (*expander)(WeightFormat format);
 

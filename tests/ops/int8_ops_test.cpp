@@ -68,17 +68,23 @@ struct Panel {
         codes(static_cast<size_t>((w.dim(1) + ops.depth_unit) * width * ops.code_bytes)),
         scales(static_cast<size_t>(groups_of(w.dim(1)) * width)) {
     const int64_t n = w.dim(1);
+    std::vector<float> mixed(static_cast<size_t>(ops.lanes * kInt8Group)),
+        most(static_cast<size_t>(ops.lanes * ops.lanes));
     for (int64_t i = 0; i < w.dim(0); i += ops.lanes)
-      for (int64_t group = 0; group < n; group += kInt8Group)
-        ops.pack_lanes({.w = w.data<const float>() + i * n + group,
-                        .factors = factors.data() + group,
-                        .stride = n,
-                        .outputs = std::min(ops.lanes, w.dim(0) - i),
-                        .depth = std::min(kInt8Group, n - group),
+      for (int64_t group = 0; group < n; group += kInt8Group) {
+        const int64_t outputs = std::min(ops.lanes, w.dim(0) - i), depth = std::min(kInt8Group, n - group);
+        for (int64_t o = 0; o < outputs; ++o)
+          ops.mix({w.data<const float>() + (i + o) * n + group, factors.data() + group}, depth,
+                  mixed.data() + o * kInt8Group, most.data() + o * ops.lanes);
+        ops.pack_lanes({.w = mixed.data(),
+                        .most = most.data(),
+                        .stride = kInt8Group,
+                        .outputs = outputs,
+                        .depth = depth,
                         .vectors = width / ops.lanes,
                         .panel = codes.data() + (group * width + i * ops.depth_unit) * ops.code_bytes,
-                        .scales = scales.data() + group / kInt8Group * width + i,
-                        .mixed = true});
+                        .scales = scales.data() + group / kInt8Group * width + i});
+      }
   }
 
   int64_t width;

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <gmock/gmock.h>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -84,6 +85,27 @@ INSTANTIATE_TEST_SUITE_P(Isa, VectorOpsTest, testing::Values(Isa::scalar, Isa::a
                          [](const auto& instance) { return name_of(instance.param); });
 
 TEST_P(VectorOpsTest, KnowsItsName) { EXPECT_EQ(ops->isa, GetParam()); }
+
+TEST_P(VectorOpsTest, SharesOfSquaresAreThoseOfPlainLoops) {
+  for (const int64_t n : kLengths) {
+    const Row x = random_row(n, 7);
+    const double all = std::inner_product(x.begin(), x.end(), x.begin(), 0.0);
+    Row shares(static_cast<size_t>(n), 2.0f), of_plain = shares;
+    ops->add_shares(x.data(), n, shares.data());
+    vector_ops(Isa::scalar).add_shares(x.data(), n, of_plain.data());
+    EXPECT_EQ(shares, of_plain) << n << ": not the same in every instruction set";
+    for (size_t i = 0; i < x.size(); ++i) ASSERT_NEAR(shares[i], 2 + x[i] * x[i] / all, 3e-7) << n;
+  }
+}
+
+TEST_P(VectorOpsTest, RowsWithoutSizeHaveNoShares) {
+  for (const float fault : {0.0f, std::nanf("")}) {
+    Row x(70, 0.0f), shares(70, 2.0f);
+    x[66] = fault;
+    ops->add_shares(x.data(), 70, shares.data());
+    EXPECT_EQ(shares, Row(70, 2.0f));
+  }
+}
 
 TEST_P(VectorOpsTest, ExpIsWithinTwoUlp) {
   Row x;

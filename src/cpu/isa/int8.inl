@@ -18,29 +18,27 @@ struct Strip {
 constexpr int64_t round_to(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 constexpr int64_t lesser_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/// Up to kLanes groups of numbers that are rounded together: a lane for each.
-struct Groups {
+/// A group of numbers.
+struct Group {
   const float* x;
-  const float* factors;  // of the numbers of a group, or null
-  int64_t stride;        // from group to group, of x
-  int64_t factor_stride;
-  int64_t count;
+  const float* factors;  // of the numbers, or null
   int64_t depth;
 
-  Floats numbers(int64_t group, int64_t i, int64_t width) const {
-    const Floats v = load_some(x + group * stride + i, width);
-    return factors == nullptr ? v : v * load_some(factors + group * factor_stride + i, width);
+  Floats numbers(int64_t i, int64_t width) const {
+    const Floats v = load_some(x + i, width);
+    return factors == nullptr ? v : v * load_some(factors + i, width);
   }
 };
 
-/// Mixes `count` numbers, spacings apart, of a group from number i on.
+/// Mixes `count` numbers, spacings apart, of a group from number i on; gives the greatest
+/// magnitudes, `most` included.
 template <int count>
-inline void mix_block(const Groups& g, int64_t group, int64_t i, float* to) {
+inline Floats mix_block(const Group& g, int64_t i, float* to, Floats most) {
   const Floats share = splat(count == 16 ? 0.25f : count == 8 ? 0.353553391f : 0.5f);  // 1 / sqrt(count)
   for (int64_t lane = 0; lane < kInt8MixSpacing; lane += kLanes) {
     Floats x[count];
 #pragma GCC unroll 16
-    for (int k = 0; k < count; ++k) x[k] = g.numbers(group, i + k * kInt8MixSpacing + lane, kLanes);
+    for (int k = 0; k < count; ++k) x[k] = g.numbers(i + k * kInt8MixSpacing + lane, kLanes);
 #pragma GCC unroll 4
     for (int apart = 1; apart < count; apart *= 2)
 #pragma GCC unroll 16
@@ -51,24 +49,50 @@ inline void mix_block(const Groups& g, int64_t group, int64_t i, float* to) {
           x[k + apart] = a - b;
         }
 #pragma GCC unroll 16
-    for (int k = 0; k < count; ++k) store(to + i + k * kInt8MixSpacing + lane, x[k] * share);
+    for (int k = 0; k < count; ++k) {
+      const Floats mixed = x[k] * share;
+      store(to + i + k * kInt8MixSpacing + lane, mixed);
+      most = greater_of(most, mixed);
+    }
   }
+  return most;
 }
 
-/// The same groups mixed, in `room` for kLanes of kInt8MostGroup numbers.
-inline Groups mixed(const Groups& g, float* room) {
+/// Gives magnitudes whose greatest is the group's.
+inline Floats mix_group(const Group& g, float* to) {
   static_assert(kInt8MixSpacing % kLanes == 0);
-  for (int64_t group = 0; group < g.count; ++group) {
-    float* to = room + group * kInt8MostGroup;
-    int64_t i = 0;
-    for (; g.depth - i >= 16 * kInt8MixSpacing; i += 16 * kInt8MixSpacing) mix_block<16>(g, group, i, to);
-    for (; g.depth - i >= 8 * kInt8MixSpacing; i += 8 * kInt8MixSpacing) mix_block<8>(g, group, i, to);
-    for (; g.depth - i >= 4 * kInt8MixSpacing; i += 4 * kInt8MixSpacing) mix_block<4>(g, group, i, to);
-    for_vectors(g.depth - i,
-                [&](int64_t k, int64_t width) { store_some(to + i + k, g.numbers(group, i + k, width), width); });
-  }
-  return {room, nullptr, kInt8MostGroup, 0, g.count, g.depth};
+  Floats most = splat(0);
+  int64_t i = 0;
+  for (; g.depth - i >= 16 * kInt8MixSpacing; i += 16 * kInt8MixSpacing) most = mix_block<16>(g, i, to, most);
+  for (; g.depth - i >= 8 * kInt8MixSpacing; i += 8 * kInt8MixSpacing) most = mix_block<8>(g, i, to, most);
+  for (; g.depth - i >= 4 * kInt8MixSpacing; i += 4 * kInt8MixSpacing) most = mix_block<4>(g, i, to, most);
+  for_vectors(g.depth - i, [&](int64_t k, int64_t width) {
+    const Floats x = g.numbers(i + k, width);
+    store_some(to + i + k, x, width);
+    most = greater_of(most, x);
+  });
+  return most;
 }
+
+/// In all lanes.
+inline Floats greatest_lane(Floats v) {
+  for (int64_t n = 1; n < kLanes; n *= 2) v = greater_magnitude(even_lanes(v, v), odd_lanes(v, v));
+  return v;
+}
+
+/// What turns numbers of at most this magnitude into codes. A least divisor keeps groups of zeros from 0 / 0; below it
+/// numbers become zeros.
+inline Floats inverse_scale(Floats greatest) { return splat(kInt8Greatest) / greater(splat(0x1p-100f), greatest); }
+
+/// Up to kLanes groups of numbers that are rounded together: a lane for each.
+struct Groups {
+  const float* x;
+  int64_t stride;  // from group to group
+  int64_t count;
+  int64_t depth;
+
+  Floats numbers(int64_t group, int64_t i, int64_t width) const { return load_some(x + group * stride + i, width); }
+};
 
 /// Lane i: the sum of the lanes of rows[i], where add(a, b) gives the sum of two numbers.
 template <class Add>
@@ -79,74 +103,70 @@ inline Floats sums_of_rows(Floats (&rows)[kLanes], const Add& add) {
   return rows[0];
 }
 
-/// A scale for each group; `each(group, i, whole numbers)` gets the vectors of a group, the last one with zeros beyond
-/// its depth.
-template <class Each>
-inline Floats round_groups(const Groups& g, const Each& each) {
+/// Lane i: the greatest magnitude of group i.
+inline Floats greatest_of(const Groups& g) {
   Floats rows[kLanes];
   for (int64_t group = 0; group < kLanes; ++group) {
     Floats most = splat(0);
     if (group < g.count)
-      for_vectors(g.depth,
-                  [&](int64_t i, int64_t width) { most = greater_magnitude(most, g.numbers(group, i, width)); });
+      for_vectors(g.depth, [&](int64_t i, int64_t width) { most = greater_of(most, g.numbers(group, i, width)); });
     rows[group] = most;
   }
-  const Floats greatest = sums_of_rows(rows, [](Floats a, Floats b) { return greater_magnitude(a, b); });
-  float inverse[kLanes];
-  // A least divisor keeps groups of zeros from 0 / 0; below it numbers become zeros.
-  store(inverse, splat(kInt8Greatest) / greater(splat(0x1p-100f), greatest));
-  for (int64_t group = 0; group < g.count; ++group) {
-    const Floats factor = splat(inverse[group]);
-    for_vectors(g.depth,
-                [&](int64_t i, int64_t width) { each(group, i, nearest(g.numbers(group, i, width) * factor)); });
-  }
-  return greatest / splat(kInt8Greatest);
+  return sums_of_rows(rows, [](Floats a, Floats b) { return greater_magnitude(a, b); });
 }
 
 /// 0 for NaN.
 inline int32_t whole_of(float x) { return x == x ? static_cast<int32_t>(x) : 0; }
 
-/// Codes of a group lie `stride` from those of the group before.
-void quantize_groups(const Groups& g, const Int8Target& to, int64_t stride) {
-  Floats rows[kLanes];
-  for (Floats& row : rows) row = splat(0);
-  const Floats scale = round_groups(g, [&](int64_t group, int64_t i, Floats whole) {
-    rows[group] = rows[group] + whole;
-    int8_t* codes = to.codes + group * stride + i;
-    const int64_t width = lesser_of(kLanes, g.depth - i);
-    if (width == kLanes) return store_signed(codes, whole);
-    int8_t last[kLanes];
-    store_signed(last, whole);
-    for (int64_t j = 0; j < width; ++j) codes[j] = last[j];
-  });
-  float all[kLanes];
-  store_some(to.scales, scale, g.count);
-  store(all, sums_of_rows(rows, [](Floats a, Floats b) { return a + b; }));
-  for (int64_t group = 0; group < g.count; ++group) to.sums[group] = whole_of(all[group]);
+/// Whole numbers as the codes of a row of `depth`, from number i on.
+inline void write_codes(int8_t* codes, int64_t i, int64_t depth, Floats whole) {
+  const int64_t width = lesser_of(kLanes, depth - i);
+  if (width == kLanes) return store_signed(codes + i, whole);
+  int8_t last[kLanes];
+  store_signed(last, whole);
+  for (int64_t j = 0; j < width; ++j) codes[i + j] = last[j];
 }
 
 void quantize(const Int8Source& source, int64_t n, const Int8Target& to) {
-  alignas(64) float room[kLanes * kInt8MostGroup];
-  const int64_t whole = n / kInt8Group, rest = n % kInt8Group;
-  const auto groups_at = [&](int64_t group) {
-    const float* factors = source.factors == nullptr ? nullptr : source.factors + group * kInt8Group;
-    return Groups{source.x + group * kInt8Group, factors, kInt8Group, kInt8Group, 1, rest};
-  };
-  for (int64_t group = 0; group < whole; group += kLanes) {
-    Groups g = groups_at(group);
-    g.count = lesser_of(kLanes, whole - group);
-    g.depth = kInt8Group;
-    quantize_groups(mixed(g, room), {to.codes + group * kInt8Group, to.scales + group, to.sums + group}, kInt8Group);
+  alignas(64) float room[kInt8Group];
+  for (int64_t begin = 0, group = 0; begin < n; begin += kInt8Group, ++group) {
+    const int64_t depth = lesser_of(kInt8Group, n - begin);
+    const Floats greatest = greatest_lane(
+        mix_group({source.x + begin, source.factors == nullptr ? nullptr : source.factors + begin, depth}, room));
+    const Floats factor = inverse_scale(greatest);
+    Floats total = splat(0);
+    for_vectors(depth, [&](int64_t i, int64_t width) {
+      const Floats whole = nearest(load_some(room + i, width) * factor);
+      total = total + whole;
+      write_codes(to.codes + begin, i, depth, whole);
+    });
+    store_first(to.scales + group, greatest / splat(kInt8Greatest), 1);
+    to.sums[group] = whole_of(sum(total));
   }
-  if (rest > 0)
-    quantize_groups(mixed(groups_at(whole), room), {to.codes + whole * kInt8Group, to.scales + whole, to.sums + whole},
-                    kInt8Group);
+}
+
+void quantize_pixel_rows(const Groups& g, const Int8Pixels& p, int64_t first) {
+  const Floats greatest = greatest_of(g);
+  float inverse[kLanes], all[kLanes];
+  store(inverse, inverse_scale(greatest));
+  store_some(p.scales + first, greatest / splat(kInt8Greatest), g.count);
+  Floats rows[kLanes];
+  for (Floats& row : rows) row = splat(0);
+  for (int64_t row = 0; row < g.count; ++row) {
+    const Floats factor = splat(inverse[row]);
+    for_vectors(g.depth, [&](int64_t i, int64_t width) {
+      const Floats whole = nearest(g.numbers(row, i, width) * factor);
+      rows[row] = rows[row] + whole;
+      write_codes(p.codes + (first + row) * p.codes_stride, i, g.depth, whole);
+    });
+  }
+  store(all, sums_of_rows(rows, [](Floats a, Floats b) { return a + b; }));
+  for (int64_t row = 0; row < g.count; ++row) p.sums[first + row] = whole_of(all[row]);
 }
 
 void quantize_pixels(const Int8Pixels& p) {
   for (int64_t row = 0; row < p.rows; row += kLanes)
-    quantize_groups({p.x + row * p.x_stride, nullptr, p.x_stride, 0, lesser_of(kLanes, p.rows - row), p.depth},
-                    {p.codes + row * p.codes_stride, p.scales + row, p.sums + row}, p.codes_stride);
+    quantize_pixel_rows({p.x + row * p.x_stride, p.x_stride, lesser_of(kLanes, p.rows - row), p.depth}, p, row);
 }
 
 void prepare_rows(const int8_t* codes, int64_t stride, int64_t rows, int64_t depth, void* to) {
@@ -159,18 +179,47 @@ void prepare_rows(const int8_t* codes, int64_t stride, int64_t rows, int64_t dep
   }
 }
 
+void mix(const Int8Source& source, int64_t depth, float* to, float* most) {
+  store(most, mix_group({source.x, source.factors, depth}, to));
+}
+
+/// Lane i: the greatest magnitude of output i.
+inline Floats greatest_of(const Int8Lanes& l) {
+  if (l.most == nullptr) return greatest_of(Groups{l.w, l.stride, l.outputs, l.depth});
+  Floats rows[kLanes];
+  for (int64_t o = 0; o < kLanes; ++o) rows[o] = o < l.outputs ? load(l.most + o * kLanes) : splat(0);
+  return sums_of_rows(rows, [](Floats a, Floats b) { return greater_magnitude(a, b); });
+}
+
+/// Codes of an output's numbers; zeros follow them up to kCodeVectors whole vectors.
+inline void round_weights(const float* w, int64_t depth, Floats factor, Code* codes) {
+  constexpr int64_t kAtOnce = kCodeVectors * kLanes;
+  Floats x[kCodeVectors];
+  int64_t i = 0;
+  for (; i + kAtOnce <= depth; i += kAtOnce) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kCodeVectors; ++v) x[v] = load(w + i + v * kLanes) * factor;
+    store_codes(codes + i, x);
+  }
+  if (i == depth) return;
+  for (Floats& last : x) last = splat(0);
+  for_vectors(depth - i, [&](int64_t k, int64_t width) { x[k / kLanes] = load_some(w + i + k, width) * factor; });
+  store_codes(codes + i, x);
+}
+
 void pack_lanes(const Int8Lanes& l) {
   static_assert(sizeof(Code) * kStep == sizeof(float));
+  static_assert(kInt8MostGroup % (kCodeVectors * kLanes) == 0);
   constexpr int64_t kWords = kInt8MostGroup / kStep;
   alignas(64) Code rows[kLanes * kInt8MostGroup];
   if (l.outputs < kLanes || l.depth != kInt8Group)
     for (Code& code : rows) code = kOffset;
-  alignas(64) float room[kLanes * kInt8MostGroup];
-  const Groups g = {l.w, l.factors, l.stride, 0, l.outputs, l.depth};
-  const Floats scales = round_groups(l.mixed ? mixed(g, room) : g, [&](int64_t o, int64_t i, Floats whole) {
-    store_codes(rows + o * kInt8MostGroup + i, whole);
-  });
-  store(l.scales, scales);
+  const Floats greatest = greatest_of(l);
+  float inverse[kLanes];
+  store(inverse, inverse_scale(greatest));
+  store(l.scales, greatest / splat(kInt8Greatest));
+  for (int64_t o = 0; o < l.outputs; ++o)
+    round_weights(l.w + o * l.stride, l.depth, splat(inverse[o]), rows + o * kInt8MostGroup);
   const int64_t words = round_to(l.depth, kStep) / kStep;
   for (int64_t word = 0; word < words; word += kLanes) {
     Floats square[kLanes];

@@ -51,6 +51,29 @@ void scale_shift(const float* x, const float* scale, const float* shift, int64_t
   });
 }
 
+void add_shares(const float* x, int64_t n, float* shares) {
+  constexpr int64_t kSums = 64;  // whatever a vector holds; one sum would wait for each addition
+  Floats sums[kSums / kLanes];
+  for (Floats& s : sums) s = splat(0);
+  int64_t i = 0;
+  for (; i + kSums <= n; i += kSums)
+    for (int64_t v = 0; v < kSums / kLanes; ++v) {
+      const Floats numbers = load(x + i + v * kLanes);
+      sums[v] = sums[v] + numbers * numbers;
+    }
+  float all[kSums];
+  for (int64_t v = 0; v < kSums / kLanes; ++v) store(all + v * kLanes, sums[v]);
+  float total = 0;
+  for (; i < n; ++i) total += x[i] * x[i];
+  for (const float s : all) total += s;
+  if (!(total > 0)) return;  // NaN too
+  const Floats share = splat(1 / total);
+  for_vectors(n, [=](int64_t k, int64_t width) {
+    const Floats numbers = load_some(x + k, width);
+    store_some(shares + k, load_some(shares + k, width) + numbers * numbers * share, width);
+  });
+}
+
 void to_bytes(const float* x, int64_t n, uint8_t* out) {
   const auto level = [](Floats v) {
     const Floats scaled = fma(v, splat(127.5f), splat(127.5f));

@@ -22,6 +22,11 @@ inline Floats greater_magnitude(Floats a, Floats b) {
   const __m256i mask = _mm256_set1_epi32(0x7fffffff);
   return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a) & mask, _mm256_castps_si256(b) & mask));
 }
+/// The same, where a has no sign.
+inline Floats greater_of(Floats a, Floats b) {
+  const __m256i mask = _mm256_set1_epi32(0x7fffffff);
+  return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b) & mask));
+}
 inline Floats to_floats(Wholes x) { return _mm256_cvtepi32_ps(x); }
 inline int32_t first_lane(Wholes x) { return _mm256_cvtsi256_si32(x); }
 

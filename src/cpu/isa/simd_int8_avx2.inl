@@ -22,7 +22,12 @@ inline Wholes add_products(Wholes sum, Wholes weights, Wholes row) {
   return _mm256_add_epi32(sum, _mm256_madd_epi16(weights, row));
 }
 
-inline void store_codes(Code* p, Floats whole) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), words_of(whole)); }
+constexpr int kCodeVectors = 1;
+
+/// Codes of numbers, rounded to nearest.
+inline void store_codes(Code* p, const Floats (&x)[kCodeVectors]) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), words_of(x[0]));
+}
 
 inline void widen_row(const int8_t* codes, int64_t n, RowCode* to) {
   for (int64_t i = 0; i < n; ++i) to[i] = codes[i];

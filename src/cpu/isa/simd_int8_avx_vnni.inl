@@ -24,7 +24,10 @@ inline Wholes add_products(Wholes sum, Wholes weights, Wholes row) {
   return sum;
 }
 
-inline void store_codes(Code* p, Floats whole) { store_bytes(p, whole + splat(kOffset)); }
+constexpr int kCodeVectors = 1;
+
+/// Codes of numbers, rounded to nearest.
+inline void store_codes(Code* p, const Floats (&x)[kCodeVectors]) { store_bytes(p, nearest(x[0]) + splat(kOffset)); }
 
 /// Copies n codes.
 inline void widen_row(const int8_t* codes, int64_t n, RowCode* to) {

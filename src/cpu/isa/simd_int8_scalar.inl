@@ -22,11 +22,16 @@ inline Floats greater_magnitude(Floats a, Floats b) {
   const Ints x = reinterpret_cast<Ints>(a) & 0x7fffffff, y = reinterpret_cast<Ints>(b) & 0x7fffffff;
   return reinterpret_cast<Floats>(x > y ? x : y);
 }
+/// The same, where a has no sign.
+inline Floats greater_of(Floats a, Floats b) { return greater_magnitude(a, b); }
 inline Wholes add_products(Wholes sum, Wholes weights, Wholes row) { return fma(weights, row, sum); }
 inline Floats to_floats(Wholes x) { return x; }
 inline int32_t first_lane(Wholes x) { return static_cast<int32_t>(x[0]); }
 
-inline void store_codes(Code* p, Floats whole) { store(p, whole); }
+constexpr int kCodeVectors = 1;
+
+/// Codes of numbers, rounded to nearest.
+inline void store_codes(Code* p, const Floats (&x)[kCodeVectors]) { store(p, nearest(x[0])); }
 inline void store_signed(int8_t* p, Floats whole) {
   for (int i = 0; i < kLanes; ++i) p[i] = whole[i] == whole[i] ? static_cast<int8_t>(whole[i]) : int8_t{0};
 }

@@ -50,13 +50,27 @@ inline Floats greater_magnitude(Floats a, Floats b) {
   const __m512i mask = _mm512_set1_epi32(0x7fffffff);
   return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a) & mask, _mm512_castps_si512(b) & mask));
 }
+/// The same, where a has no sign.
+inline Floats greater_of(Floats a, Floats b) {
+  const __m512i mask = _mm512_set1_epi32(0x7fffffff);
+  return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b) & mask));
+}
 inline Floats to_floats(Wholes x) { return _mm512_cvtepi32_ps(x); }
 inline int32_t first_lane(Wholes x) { return _mm512_cvtsi512_si32(x); }
 
 inline void store_signed(int8_t* p, Floats whole) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(whole)));
 }
-inline void store_codes(Code* p, Floats whole) { store_bytes(p, whole + splat(kOffset)); }
+constexpr int kCodeVectors = 4;
+
+/// Codes of numbers, rounded to nearest. Packing leaves four numbers of each vector side by side.
+inline void store_codes(Code* p, const Floats (&x)[kCodeVectors]) {
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i low = _mm512_packs_epi32(_mm512_cvtps_epi32(x[0]), _mm512_cvtps_epi32(x[1]));
+  const __m512i high = _mm512_packs_epi32(_mm512_cvtps_epi32(x[2]), _mm512_cvtps_epi32(x[3]));
+  const __m512i codes = _mm512_permutexvar_epi32(order, _mm512_packs_epi16(low, high));
+  _mm512_storeu_si512(p, codes ^ _mm512_set1_epi8(static_cast<char>(kOffset)));
+}
 
 /// Copies n codes.
 inline void widen_row(const int8_t* codes, int64_t n, RowCode* to) {

@@ -17,6 +17,7 @@ const VectorOps kVectorOps = {
     .swiglu = swiglu,
     .add_scaled = add_scaled,
     .scale_shift = scale_shift,
+    .add_shares = add_shares,
     .expander = expander,
     .to_bytes = to_bytes,
     .guide = guide,

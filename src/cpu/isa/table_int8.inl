@@ -19,6 +19,7 @@ const Int8Ops kInt8Ops = {
     .quantize = quantize,
     .quantize_pixels = quantize_pixels,
     .prepare_rows = prepare_rows,
+    .mix = mix,
     .pack_lanes = pack_lanes,
     .multiply_tile = multiply_tile,
     .multiply_add_chains = multiply_add_chains,
