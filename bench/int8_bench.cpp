@@ -1,7 +1,7 @@
 // Tolerant linear layers in 8 bits beside the 8-bit peak of the same run and oneDNN's 8-bit products of the same sizes.
 //
 // Both have their weights ready, in the order that they like, and are given codes, as the norms and the MLP's first
-// layer give them to the model's layers; `rounding` rounds f32 rows in the measured time, as behind attention. Ours
+// layer give them to the model's layers; `rounding` rounds f32 rows in the measured time, as behind f32 attention. Ours
 // gives every group of inputs a scale, oneDNN's one to all. Both take turns.
 #include "cpu/cpu_device.h"
 #include "onednn.h"

@@ -150,7 +150,7 @@ size_t CpuKernels::attention_bytes(const Qkv& tolerant) const {
 }
 
 void CpuKernels::attention(std::span<Tensor> out, const Qkv& in, const AttentionOptions& options) {
-  if (rounds(in, options)) return run_int8_attention(out, in, {pool_, {vector_, *int8_}, scratch_});
+  if (rounds(in, options)) return attend_in_int8(out, in, options.feeds);
   const TaskRunner::Call call = {out, in, options.causal, vector_, AttentionShape(in, vector_), pool_};
   const std::vector<AttentionTask> tasks =
       plan_attention(in, {call.shape.panel, call.shape.most_panels}, pool_.threads());

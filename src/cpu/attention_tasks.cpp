@@ -6,19 +6,13 @@
 #include "cpu/transpose.h"
 
 namespace inkstone {
-namespace {
-
-constexpr int64_t kTasksPerWorker = 4;  // enough that the last ones end together
-
-}  // namespace
-
 std::vector<AttentionTask> plan_attention(const Qkv& in, const PanelSizes& most, int threads) {
   const JoinedSequences& sequences = in.sequences;
   const int64_t heads = in.q.dim(1);
-  int64_t all = 0;
+  int64_t all = 0;  // panels, of a task's heads each
   const auto panels_of = [&](int64_t s) { return divide_up(sequences.end(s) - sequences.begin(s), most.queries); };
-  for (int64_t s = 0; s < sequences.count(); ++s) all += panels_of(s) * heads;
-  const int64_t panels = std::clamp<int64_t>(all / (threads * kTasksPerWorker), 1, most.panels);
+  for (int64_t s = 0; s < sequences.count(); ++s) all += panels_of(s) * divide_up(heads, most.heads);
+  const int64_t panels = std::clamp<int64_t>(all / (threads * kAttentionTasks), 1, most.panels);
 
   std::vector<AttentionTask> tasks;
   for (int64_t s = 0; s < sequences.count(); ++s) {
@@ -26,29 +20,26 @@ std::vector<AttentionTask> plan_attention(const Qkv& in, const PanelSizes& most,
     const int64_t blocks = divide_up(panels_of(s), panels);
     if (blocks == 0) continue;
     const int64_t queries = divide_up(panels_of(s), blocks) * most.queries;
-    for (int64_t head = 0; head < heads; ++head)
+    for (int64_t head = 0; head < heads; head += most.heads)
       for (int64_t begin = 0; begin < length; begin += queries)
-        tasks.push_back({s, head, begin, std::min(begin + queries, length)});
+        tasks.push_back({s, head, std::min(most.heads, heads - head), begin, std::min(begin + queries, length)});
   }
   return tasks;
 }
 
-void write_attention(std::span<Tensor> out, const Qkv& in, const AttentionTask& task, const PanelSums& sums) {
-  const int64_t heads = in.q.dim(1), width = in.q.dim(2);
+void finish_sums(const PanelSums& sums, int64_t width) {
   for (int64_t j = 0; j < width; ++j)
     for (int64_t i = 0; i < sums.stride; ++i) sums.out[j * sums.stride + i] /= sums.sum[i];
-  int64_t stream_begin = 0;  // in the joined sequence
-  for (size_t stream = 0; stream < in.sequences.streams.size(); ++stream) {
-    const Sequences& rows = in.sequences.streams[stream];
-    const int64_t stream_end = stream_begin + rows.length(task.sequence);
-    const int64_t begin = std::max(sums.begin, stream_begin), end = std::min(sums.end, stream_end);
-    if (begin < end) {
-      const int64_t row = rows.begin(task.sequence) + begin - stream_begin;
-      float* to = out[stream].data<float>() + (row * heads + task.head) * width;
-      transpose({sums.out + begin - sums.begin, sums.stride}, width, end - begin, 1.0f, {to, heads * width});
-    }
-    stream_begin = stream_end;
-  }
+}
+
+void write_attention(std::span<Tensor> out, const Qkv& in, const AttentionTask& task, const PanelSums& sums) {
+  const int64_t heads = in.q.dim(1), width = in.q.dim(2);
+  finish_sums(sums, width);
+  for_streams(in.sequences, task.sequence, sums.begin, sums.end,
+              [&](size_t stream, int64_t row, int64_t begin, int64_t end) {
+                float* to = out[stream].data<float>() + (row * heads + task.head) * width;
+                transpose({sums.out + begin - sums.begin, sums.stride}, width, end - begin, 1.0f, {to, heads * width});
+              });
 }
 
 }  // namespace inkstone

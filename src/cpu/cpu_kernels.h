@@ -76,6 +76,8 @@ class CpuKernels final : public Kernels {
   bool rounds_for(const Linear* layer, const Tensor& out) const;
   /// Whether attention is computed in 8 bits.
   bool rounds(const Qkv& in, const AttentionOptions& options) const;
+  /// Writes codes where the results feed layers that want them.
+  void attend_in_int8(std::span<Tensor> out, const Qkv& in, std::span<const Linear* const> feeds);
   /// Makes a result a tensor of I8 in the same memory.
   static Int8Rows as_int8(Tensor& tensor);
   /// Activations in 8 bits, in `memory` that it makes.

@@ -10,6 +10,7 @@
 #include "core/host_memory.h"
 #include "core/rounding.h"
 #include "cpu/attention_tasks.h"
+#include "cpu/transpose.h"
 
 namespace inkstone {
 namespace {
@@ -19,21 +20,24 @@ constexpr int64_t kPanelBytes = int64_t{512} << 10;  // of a task's panels: half
 constexpr int64_t kAlignment = 64;                   // bytes
 constexpr int64_t kFloat = sizeof(float);
 
-/// Sizes of a call.
+/// Sizes of a call whose tasks round the results of so many heads, or of none.
 struct RoundedShape {
-  RoundedShape(const Qkv& in, const Int8Ops& int8)
+  RoundedShape(const Qkv& in, const Int8Ops& int8, int64_t rounded_heads)
       : heads(in.q.dim(1)),
         kv_heads(in.k.dim(1)),
         width(in.q.dim(2)),
         depth(round_up(width, int8.depth_unit)),
         channels(round_up(width, int8.tile_rows)),
         panel(strip_width(int8)),
-        most_panels(std::clamp<int64_t>(kPanelBytes / (panel * (depth + channels * kFloat)), 1, kMostPanels)) {}
+        together(rounded_heads * width),
+        most_panels(
+            std::clamp<int64_t>(kPanelBytes / (panel * (depth + (channels + together) * kFloat)), 1, kMostPanels)) {}
 
   int64_t heads, kv_heads, width;
   int64_t depth;        // of queries and keys
   int64_t channels;     // of values
   int64_t panel;        // most queries of a panel
+  int64_t together;     // numbers of a query that a task rounds
   int64_t most_panels;  // of a task
 
   /// Of a block: codes, and behind them scales, sums and the fault.
@@ -44,7 +48,7 @@ struct RoundedShape {
   int64_t rounding_room() const { return channels * kInt8Keys; }
   int64_t attending_room(const Int8Ops& int8) const {
     const int64_t codes = (most_panels * depth + kInt8Keys) * panel * int8.code_bytes;
-    return kInt8Keys * panel + most_panels * panel * (channels + 3) + divide_up(codes, kFloat);
+    return kInt8Keys * panel + most_panels * panel * (channels + together + 3) + divide_up(codes, kFloat);
   }
 };
 
@@ -141,6 +145,7 @@ class RoundedTask {
  public:
   struct Call {
     std::span<Tensor> out;
+    std::span<const RoundedStream> rounded;
     const Qkv& in;
     const RoundedShape& shape;
     const RoundedKeys& keys;
@@ -152,26 +157,60 @@ class RoundedTask {
       : call_(call), shape_(call.shape), int8_(call.workers.functions.int8), task_(task), next_(scratch) {
     scores_ = take(kInt8Keys * shape_.panel);
     weights_ = reinterpret_cast<uint8_t*>(take(divide_up(kInt8Keys * shape_.panel * int8_.code_bytes, kFloat)));
+    together_ = take(shape_.most_panels * shape_.panel * shape_.together);
   }
 
   void run() {
-    std::vector<RoundedQueries> panels;
-    for (int64_t begin = task_.begin; begin < task_.end; begin += shape_.panel)
-      panels.push_back(round_queries(begin, std::min(begin + shape_.panel, task_.end)));
-    const int64_t head = task_.head / (shape_.heads / shape_.kv_heads);
-    for (int64_t i = 0; i < call_.keys.blocks(task_.sequence); ++i) {
-      call_.workers.pool.check_stop();
-      const Int8KeyBlock block = call_.keys.at(task_.sequence, head, i);
-      for (const RoundedQueries& q : panels) call_.ops.attend(q.panel, block);
+    float* of_a_head = next_;
+    for (int64_t head = task_.head; head < task_.head + task_.heads; ++head) {
+      next_ = of_a_head;
+      attend(head);
     }
-    for (const RoundedQueries& q : panels) {
-      add_mean(q.panel, call_.keys.v_mean(task_.sequence, head));
-      write_attention(call_.out, call_.in, task_,
-                      {q.begin, q.end, q.panel.vectors * int8_.lanes, q.panel.out, q.panel.sum});
-    }
+    if (!call_.rounded.empty()) round();
   }
 
  private:
+  void attend(int64_t head) {
+    std::vector<RoundedQueries> panels;
+    for (int64_t begin = task_.begin; begin < task_.end; begin += shape_.panel)
+      panels.push_back(round_queries(head, begin, std::min(begin + shape_.panel, task_.end)));
+    const int64_t kv_head = head / (shape_.heads / shape_.kv_heads);
+    for (int64_t i = 0; i < call_.keys.blocks(task_.sequence); ++i) {
+      call_.workers.pool.check_stop();
+      const Int8KeyBlock block = call_.keys.at(task_.sequence, kv_head, i);
+      for (const RoundedQueries& q : panels) call_.ops.attend(q.panel, block);
+    }
+    for (const RoundedQueries& q : panels) {
+      add_mean(q.panel, call_.keys.v_mean(task_.sequence, kv_head));
+      write(head, {q.begin, q.end, q.panel.vectors * int8_.lanes, q.panel.out, q.panel.sum});
+    }
+  }
+
+  /// To the result, or beside the task's other heads.
+  void write(int64_t head, const PanelSums& sums) {
+    if (call_.rounded.empty()) return write_attention(call_.out, call_.in, task_, sums);
+    finish_sums(sums, shape_.width);
+    float* to = together_ + (sums.begin - task_.begin) * shape_.together + (head - task_.head) * shape_.width;
+    transpose({sums.out, sums.stride}, shape_.width, sums.end - sums.begin, 1.0f, {to, shape_.together});
+  }
+
+  void round() {
+    const int64_t column = task_.head * shape_.width;
+    for_streams(call_.in.sequences, task_.sequence, task_.begin, task_.end,
+                [&](size_t stream, int64_t row, int64_t begin, int64_t end) {
+                  const float* from = together_ + (begin - task_.begin) * shape_.together;
+                  for (int64_t i = begin; i < end; ++i, ++row, from += shape_.together)
+                    write_row(from, stream, row, column);
+                });
+  }
+
+  void write_row(const float* from, size_t stream, int64_t row, int64_t column) {
+    const int64_t numbers = task_.heads * shape_.width;
+    const RoundedStream& to = call_.rounded[stream];
+    if (to.factors != nullptr) return int8_.quantize({from, to.factors + column}, numbers, to.rows.at(row, column));
+    std::copy_n(from, numbers, call_.out[stream].data<float>() + row * shape_.heads * shape_.width + column);
+  }
+
   /// To sums that are still to be divided by that of the weights.
   void add_mean(const Int8QueryPanel& panel, const float* mean) const {
     const int64_t queries = panel.vectors * int8_.lanes;
@@ -181,7 +220,7 @@ class RoundedTask {
 
   float* take(int64_t count) { return std::exchange(next_, next_ + count); }
 
-  RoundedQueries round_queries(int64_t begin, int64_t end) {
+  RoundedQueries round_queries(int64_t head, int64_t begin, int64_t end) {
     Int8QueryPanel panel = {.vectors = divide_up(end - begin, int8_.lanes), .scores = scores_, .weights = weights_};
     const int64_t queries = panel.vectors * int8_.lanes;
     auto* codes = reinterpret_cast<std::byte*>(take(divide_up(shape_.depth * queries * int8_.code_bytes, kFloat)));
@@ -194,7 +233,7 @@ class RoundedTask {
 
     const int64_t row = call_.in.sequences.begin(task_.sequence) + begin;
     const int64_t stride = shape_.heads * shape_.width;
-    const float* from = call_.in.q.data<const float>() + row * stride + task_.head * shape_.width;
+    const float* from = call_.in.q.data<const float>() + row * stride + head * shape_.width;
     for (int64_t lane = 0; lane < queries; lane += int8_.lanes)
       int8_.pack_lanes({.w = from + lane * stride,
                         .stride = stride,
@@ -215,25 +254,37 @@ class RoundedTask {
   float* next_;
   float* scores_;
   uint8_t* weights_;
+  float* together_;  // (queries of the task, shape_.together)
 };
 
 }  // namespace
 
 size_t int8_attention_bytes(const Int8Ops& int8, const Qkv& in) {
-  const RoundedShape shape(in, int8);
+  const RoundedShape shape(in, int8, 0);
   return static_cast<size_t>(RoundedKeys(in, shape).bytes());
 }
 
-void run_int8_attention(std::span<Tensor> out, const Qkv& in, const Int8Workers& workers) {
+int64_t heads_together(const Qkv& in, const Int8Ops& int8, int threads) {
+  const int64_t heads = in.q.dim(1), width = in.q.dim(2);
+  if (kInt8Group % width != 0) return 0;
+  const int64_t together = std::min(heads, kInt8Group / width);
+  const int64_t panels = divide_up(in.q.dim(0), strip_width(int8));
+  return panels * divide_up(heads, together) < threads * kAttentionTasks ? 0 : together;
+}
+
+void run_int8_attention(std::span<Tensor> out, std::span<const RoundedStream> rounded, const Qkv& in,
+                        const Int8Workers& workers) {
   const Int8Ops& int8 = workers.functions.int8;
   const Int8AttentionOps& ops = *int8_attention_ops(int8);
-  const RoundedShape shape(in, int8);
+  const int64_t heads = rounded.empty() ? 0 : heads_together(in, int8, workers.pool.threads());
+  const RoundedShape shape(in, int8, heads);
   RoundedKeys keys(in, shape);
   const auto memory = HostMemory(static_cast<size_t>(keys.bytes())).allocate(static_cast<size_t>(keys.bytes()));
   keys.keep_in(static_cast<std::byte*>(memory->data));
   keys.round(ops, workers);
-  const RoundedTask::Call call = {out, in, shape, keys, workers, ops};
-  const std::vector<AttentionTask> tasks = plan_attention(in, {shape.panel, shape.most_panels}, workers.pool.threads());
+  const RoundedTask::Call call = {out, rounded, in, shape, keys, workers, ops};
+  const std::vector<AttentionTask> tasks =
+      plan_attention(in, {shape.panel, shape.most_panels, std::max<int64_t>(1, heads)}, workers.pool.threads());
   workers.pool.run(static_cast<int64_t>(tasks.size()), [&](int64_t index, int worker) {
     RoundedTask(call, tasks[static_cast<size_t>(index)], workers.scratch.floats(worker, shape.attending_room(int8)))
         .run();

@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "cpu/cpu_kernels.h"
+#include "cpu/int8_attention.h"
 #include "cpu/row_blocks.h"
 
 namespace inkstone {
@@ -30,6 +31,16 @@ size_t CpuKernels::kept_bytes(std::span<const Linear* const> layers, size_t room
 Int8Rows CpuKernels::as_int8(Tensor& tensor) {
   tensor = Tensor(tensor.buffer(), tensor.offset(), tensor.shape(), DType::i8);
   return rows_of(tensor);
+}
+
+void CpuKernels::attend_in_int8(std::span<Tensor> out, const Qkv& in, std::span<const Linear* const> feeds) {
+  std::vector<RoundedStream> rounded;
+  if (heads_together(in, *int8_, pool_.threads()) > 0)
+    for (size_t i = 0; i < feeds.size(); ++i) {
+      rounded.emplace_back();
+      if (rounds_for(feeds[i], out[i])) rounded[i] = {as_int8(out[i]), layers_->of(*feeds[i]).factors.of_input.data()};
+    }
+  run_int8_attention(out, rounded, in, {pool_, {vector_, *int8_}, scratch_});
 }
 
 Int8Rows CpuKernels::rounded(const Tensor& x, const Int8Factors& factors, Tensor& memory) {

@@ -57,8 +57,9 @@ std::vector<Part> for_each_half(const std::vector<Half>& halves, const auto& par
   return parts;
 }
 
-/// Attention over both streams: (n_txt, d), (n_img, d).
-std::vector<Tensor> joint_attention(Ops& ops, const std::vector<Half>& halves, const Heads& heads) {
+/// Attention over both streams: (n_txt, d), (n_img, d). `feeds`: what reads them.
+std::vector<Tensor> joint_attention(Ops& ops, const std::vector<Half>& halves, const Heads& heads,
+                                    const std::vector<const Linear*>& feeds) {
   const auto normed = ops.layer_norm_modulate(
       for_each_half<ModulatePart>(halves,
                                   [](const Half& h, size_t) {
@@ -74,7 +75,7 @@ std::vector<Tensor> joint_attention(Ops& ops, const std::vector<Half>& halves, c
                                             return QkvPart{qkv[i], &h.sequences, h.w.q_norm, h.w.k_norm, h.rope};
                                           }),
                    heads, kEps),
-      {.tolerant = true});
+      {.tolerant = true, .feeds = feeds});
 }
 
 /// x + gate1 * out(attended), then + gate2 * mlp of that, for each stream.
@@ -169,8 +170,9 @@ Transformer::Streams Transformer::block(Ops& ops, size_t index, const Streams& x
   const Half txt = {w.txt, x.txt, condition.txt_rows, condition.txt_rope, table.txt, rows.block};
   const Half img = {w.img, x.img, condition.img_rows, condition.img_rope, table.img, rows.block};
 
-  const auto attended = joint_attention(ops, {txt, img}, heads);
-  if (index + 1 == weights_.blocks.size()) return {.txt = {}, .img = feed_forward(ops, {img}, {attended[1]})[0]};
+  const bool is_last = index + 1 == weights_.blocks.size();
+  const auto attended = joint_attention(ops, {txt, img}, heads, {is_last ? nullptr : &w.txt.out, &w.img.out});
+  if (is_last) return {.txt = {}, .img = feed_forward(ops, {img}, {attended[1]})[0]};
   const auto y = feed_forward(ops, {txt, img}, attended);
   return {.txt = y[0], .img = y[1]};
 }

@@ -85,7 +85,8 @@ struct Qkv {
 
 struct AttentionOptions {
   bool causal = false;
-  bool tolerant = false;  ///< a hint: a device that rounds tolerant layers may round here as well
+  bool tolerant = false;                      ///< a hint: a device that rounds tolerant layers may round here as well
+  std::span<const Linear* const> feeds = {};  ///< as in Epilogue, a layer for each stream; or none
 };
 
 class Kernels {

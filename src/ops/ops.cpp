@@ -121,6 +121,11 @@ std::vector<Tensor> Ops::attention(const Qkv& in, const AttentionOptions& option
   arguments.activation("v", in.v, in.k.shape());
   arguments.need(!in.sequences.streams.empty() && in.sequences.rows() == in.q.dim(0), "q {} has sequences of {} rows",
                  in.q.shape(), in.sequences.streams.empty() ? 0 : in.sequences.rows());
+  arguments.need(options.feeds.empty() || options.feeds.size() == in.sequences.streams.size(),
+                 "{} streams cannot feed {} layers", in.sequences.streams.size(), options.feeds.size());
+  for (const Linear* layer : options.feeds)
+    arguments.need(layer == nullptr || layer->in() == heads * width, "q {} cannot feed a layer that takes {}",
+                   in.q.shape(), layer == nullptr ? 0 : layer->in());
   std::vector<Tensor> out;
   for (const Sequences& stream : in.sequences.streams) out.push_back(empty({stream.rows(), heads * width}));
   kernels_.attention(out, in, options);

@@ -9,6 +9,12 @@
 namespace inkstone {
 namespace {
 
+Linear tolerant_layer(int64_t out, int64_t in) {
+  Linear layer = random_layer(WeightFormat::bf16, out, in, 9);
+  layer.tolerance = std::make_shared<Tolerance>();
+  return layer;
+}
+
 constexpr AttentionOptions kTolerant = {.tolerant = true};
 
 // Weights are off by up to 1e-4 before they are rounded: one in forty falls on the other side, by a 255th of the
@@ -214,6 +220,39 @@ TEST_P(CpuInt8AttentionTest, NaNStaysInItsSequence) {
           EXPECT_THAT(values_of(actual[p].rows(s.begin(1), last)), testing::Each(testing::IsNan()));
         }
       }
+}
+
+// Groups of codes hold several heads, the last one what is left; where they cut heads, and where a stream feeds
+// nothing, results stay f32.
+TEST_P(CpuInt8AttentionTest, WhatFeedsALayerIsRoundedAsTheLayerRounds) {
+  struct Case {
+    AttentionProblem problem;
+    bool codes;
+  };
+  const Case cases[] = {{{"heads of the transformer", {{7, 64}, {321, 250}}, {6, 2, 128}}, true},
+                        {{"a last group of one head", {{200}, {33}}, {7, 7, 64}}, true},
+                        {{"less than a group", {{300}, {200}}, {3, 3, 64}}, true},
+                        {{"a wide head", {{300}, {1}}, {2, 2, 384}}, true},
+                        {{"groups that cut heads", {{200}, {100}}, {3, 3, 20}}, false},
+                        {{"too few tasks for two workers", {{30}, {20}}, {3, 3, 64}}, false}};
+  for (const auto& [problem, codes] : cases) {
+    const Qkv in = random_qkv(problem);
+    const int64_t d = in.q.dim(1) * in.q.dim(2);
+    const Linear layer = tolerant_layer(5, d);
+    const Linear* both[] = {&layer, &layer};
+    const Linear* second[] = {nullptr, &layer};
+    const auto expected = cpu().attention(in, kTolerant);
+    const auto rounded = cpu().attention(in, {.tolerant = true, .feeds = both});
+    const auto half = cpu().attention(in, {.tolerant = true, .feeds = second});
+    EXPECT_EQ(rounded[0].dtype(), codes ? DType::i8 : DType::f32) << problem.what;
+    EXPECT_EQ(rounded[1].dtype(), rounded[0].dtype()) << problem.what;
+    EXPECT_EQ(values_of(half[0]), values_of(expected[0])) << problem.what;
+    for (size_t p = 0; p < 2; ++p) {
+      const auto y = values_of(cpu().linear(expected[p], layer));
+      EXPECT_EQ(values_of(cpu().linear(rounded[p], layer)), y) << problem.what;
+      EXPECT_EQ(values_of(cpu().linear(half[p], layer)), y) << problem.what;
+    }
+  }
 }
 
 TEST_P(CpuInt8AttentionTest, EqualsItselfWithAnyNumberOfThreads) {

@@ -188,6 +188,11 @@ TEST_F(OpsTest, Attention) {
     spoil(qkv);
     return qkv;
   };
+  const Linear narrow = {{{dense_weight(f32({5, 3}))}}};
+  const Linear* feeds[] = {&narrow, &narrow};
+  EXPECT_REFUSED(ops_.attention(fits, {.feeds = feeds}), HasSubstr("cannot feed a layer that takes 3"));
+  EXPECT_REFUSED(ops_.attention(fits, {.feeds = std::span(feeds).first(1)}),
+                 HasSubstr("2 streams cannot feed 1 layers"));
   EXPECT_REFUSED(ops_.attention(spoiled([](Qkv& in) { in.q = f32({10, 8}); })), HasSubstr("q is [10, 8]"));
   EXPECT_REFUSED(ops_.attention(spoiled([](Qkv& in) {
     in.q = f32({10, 3, 2});
