@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <new>
 #include <sys/mman.h>
+#include <utility>
 
+#include "core/memory_nodes.h"
 #include "core/rounding.h"
 
 namespace inkstone {
@@ -23,6 +25,9 @@ void* map(size_t bytes) {
 
 class HostBlocks final : public BlockSource {
  public:
+  /// Large blocks lie on these memory nodes in turns, if there are several.
+  explicit HostBlocks(std::vector<int> nodes = {}) : nodes_(std::move(nodes)) {}
+
   size_t block_size(size_t bytes) const override {
     return round_up(std::max<size_t>(bytes, 1), bytes < kMapped ? kAlignment : kPage);
   }
@@ -38,6 +43,7 @@ class HostBlocks final : public BlockSource {
     if (before > 0) munmap(begin, before);
     munmap(aligned + size, kHugePage - before);
     madvise(aligned, size, MADV_HUGEPAGE);  // a wish: without it the same memory costs 512 times the page faults
+    if (nodes_.size() > 1) spread_pages(aligned, size, nodes_);  // another wish
     return aligned;
   }
 
@@ -48,6 +54,9 @@ class HostBlocks final : public BlockSource {
       munmap(data, size);
     }
   }
+
+ private:
+  std::vector<int> nodes_;
 };
 
 /// Blocks of the same sizes without memory.
@@ -63,7 +72,7 @@ class NoBlocks final : public BlockSource {
 
 std::unique_ptr<BlockSource> blocks(HostMemory::Backing backing) {
   if (backing == HostMemory::Backing::none) return std::make_unique<NoBlocks>();
-  return std::make_unique<HostBlocks>();
+  return std::make_unique<HostBlocks>(backing == HostMemory::Backing::spread ? memory_nodes() : std::vector<int>());
 }
 
 }  // namespace

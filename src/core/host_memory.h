@@ -9,7 +9,8 @@ class HostMemory : public MemoryPool {
  public:
   enum class Backing : uint8_t {
     system,
-    none,  ///< buffers without memory, handed out and kept alike: tells what a run would hold
+    spread,  ///< large buffers on all memory nodes in turns: for what every worker reads
+    none,    ///< buffers without memory, handed out and kept alike: tells what a run would hold
   };
 
   /// Bounded by what the machine and the container have available now (see available_memory()).

@@ -34,7 +34,7 @@ class Int8Layers {
   Int8Layers(ThreadPool& pool, const Int8Functions& functions, size_t keep_bytes)
       : pool_(pool),
         functions_(functions),
-        memory_(keep_bytes),
+        memory_(keep_bytes, HostMemory::Backing::spread),
         keep_bytes_(keep_bytes),
         now_(keep_bytes),
         left_for_others_(keep_bytes) {}
