@@ -4,16 +4,26 @@
 #include "cuda/flash.cuh"
 
 namespace inkstone::cuda {
-namespace {
 
-constexpr int kWidth = 128;
-constexpr int kStages = 3;
-constexpr int kKeys = 128;  // of a block; there are as many queries
+constexpr int kWidth = kMaxFlashWidth;
 
-using Block = HeadRows<kWidth / kPanelWidth, kKeys>;
-using Stage = FlashStage<Block, Block, kStages>;
+struct NarrowWay {
+  static constexpr int kKeys = 128;  // of a block; there are as many queries
+  static constexpr int kCopyRegisters = 40, kRegisters = 232;
+  using Block = HeadRows<kWidth / kPanelWidth, kKeys>;
+  using Stage = FlashStage<Block, Block, 3>;
+
+  __device__ static void multiply_blocks(const FlashAttention& a, const Tile& tile, const Stage& stage, int head,
+                                         float factor);
+};
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+namespace {
+
+constexpr int kKeys = NarrowWay::kKeys;
+using Block = NarrowWay::Block;
+using Stage = NarrowWay::Stage;
 
 /// Scores become weights; what was summed before must be weakened by `weaken`. A lane has rows g and g + 8.
 struct Running {
@@ -118,7 +128,10 @@ __device__ void write_rows(const FlashAttention& a, const Tile& tile, int head, 
   }
 }
 
-__device__ void multiply_blocks(const FlashAttention& a, const Tile& tile, const Stage& stage, int head, float factor) {
+}  // namespace
+
+__device__ void NarrowWay::multiply_blocks(const FlashAttention& a, const Tile& tile, const Stage& stage, int head,
+                                           float factor) {
   const KeySpan span(a, tile, kKeys);
   const int first_row = (threadIdx.x / kGroup - 1) * 64;
   const int lane = threadIdx.x % kWarp;
@@ -176,37 +189,12 @@ __device__ void multiply_blocks(const FlashAttention& a, const Tile& tile, const
 
 #endif
 
-__global__ void __launch_bounds__(kAttendThreads, 1)
-    attend_hopper(const __grid_constant__ FlashAttention a, const __grid_constant__ QkvMaps maps, float factor) {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  extern __shared__ uint8_t memory[];
-  __shared__ uint64_t barriers[Stage::kBarriers];
-  const Stage stage(memory, barriers);
-  const Tile tile = a.tiles[blockIdx.x];
-  stage.init();
-  if (threadIdx.x < kGroup) {
-    leave_registers<40>();
-    if (threadIdx.x == 0) copy_blocks(a, maps, tile, stage, blockIdx.y, kKeys);
-  } else {
-    take_registers<232>();
-    multiply_blocks(a, tile, stage, blockIdx.y, factor);
-  }
-#endif
-}
-
-}  // namespace
-
-void attention_wgmma(const FlashAttention& a, cudaStream_t stream) {
-  if (a.tile_count == 0) return;
-  cudaFuncSetAttribute(attend_hopper, cudaFuncAttributeMaxDynamicSharedMemorySize, Stage::kBytes);
-  const dim3 grid(static_cast<unsigned>(a.tile_count), static_cast<unsigned>(a.heads));
-  attend_hopper<<<grid, kAttendThreads, Stage::kBytes, stream>>>(a, qkv_maps(a, kKeys, kKeys), score_factor(a));
-}
+void attention_wgmma(const FlashAttention& a, cudaStream_t stream) { attend<NarrowWay>(a, stream); }
 
 bool has_wgmma() {
   constexpr int kHopper = 90;  // of the virtual architecture that the kernel was compiled for
   cudaFuncAttributes attributes = {};
-  return cudaFuncGetAttributes(&attributes, attend_hopper) == cudaSuccess && attributes.ptxVersion == kHopper;
+  return cudaFuncGetAttributes(&attributes, attend_tiles<NarrowWay>) == cudaSuccess && attributes.ptxVersion == kHopper;
 }
 
 }  // namespace inkstone::cuda

@@ -3,17 +3,24 @@
 #include "cuda/flash.cuh"
 
 namespace inkstone::cuda {
-namespace {
 
 constexpr int kPanels = kWideFlashWidth / kPanelWidth;
-constexpr int kStages = 2;
-constexpr int kKeys = 32;  // of a block
 
-using Queries = HeadRows<kPanels, kTileQueries>;
-using Keys = HeadRows<kPanels, kKeys>;
-using Stage = FlashStage<Queries, Keys, kStages>;
+struct WideWay {
+  static constexpr int kKeys = 32;  // of a block
+  static constexpr int kCopyRegisters = 24, kRegisters = 240;
+  using Stage = FlashStage<HeadRows<kPanels, kTileQueries>, HeadRows<kPanels, kKeys>, 2>;
+
+  __device__ static void multiply_blocks(const FlashAttention& a, const Tile& tile, const Stage& stage, int head,
+                                         float factor);
+};
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+namespace {
+
+constexpr int kKeys = WideWay::kKeys;
+using Stage = WideWay::Stage;
 
 constexpr int kHalf = kWideFlashWidth / 2;
 
@@ -115,7 +122,10 @@ __device__ void write_rows(const FlashAttention& a, const Tile& tile, int head, 
   }
 }
 
-__device__ void multiply_blocks(const FlashAttention& a, const Tile& tile, const Stage& stage, int head, float factor) {
+}  // namespace
+
+__device__ void WideWay::multiply_blocks(const FlashAttention& a, const Tile& tile, const Stage& stage, int head,
+                                         float factor) {
   const KeySpan span(a, tile, kKeys);
   const int first_row = (threadIdx.x / kGroup - 1) * 64;
   const int lane = threadIdx.x % kWarp;
@@ -154,31 +164,6 @@ __device__ void multiply_blocks(const FlashAttention& a, const Tile& tile, const
 
 #endif
 
-__global__ void __launch_bounds__(kAttendThreads, 1)
-    attend_wide(const __grid_constant__ FlashAttention a, const __grid_constant__ QkvMaps maps, float factor) {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  extern __shared__ uint8_t memory[];
-  __shared__ uint64_t barriers[Stage::kBarriers];
-  const Stage stage(memory, barriers);
-  const Tile tile = a.tiles[blockIdx.x];
-  stage.init();
-  if (threadIdx.x < kGroup) {
-    leave_registers<24>();
-    if (threadIdx.x == 0) copy_blocks(a, maps, tile, stage, blockIdx.y, kKeys);
-  } else {
-    take_registers<240>();
-    multiply_blocks(a, tile, stage, blockIdx.y, factor);
-  }
-#endif
-}
-
-}  // namespace
-
-void attention_wide(const FlashAttention& a, cudaStream_t stream) {
-  if (a.tile_count == 0) return;
-  cudaFuncSetAttribute(attend_wide, cudaFuncAttributeMaxDynamicSharedMemorySize, Stage::kBytes);
-  const dim3 grid(static_cast<unsigned>(a.tile_count), static_cast<unsigned>(a.heads));
-  attend_wide<<<grid, kAttendThreads, Stage::kBytes, stream>>>(a, qkv_maps(a, kTileQueries, kKeys), score_factor(a));
-}
+void attention_wide(const FlashAttention& a, cudaStream_t stream) { attend<WideWay>(a, stream); }
 
 }  // namespace inkstone::cuda

@@ -130,10 +130,36 @@ inline QkvMaps qkv_maps(const FlashAttention& a, int queries, int keys) {
   return {map(a.q, a.heads, queries), map(a.k, a.kv_heads, keys), map(a.v, a.kv_heads, keys)};
 }
 
-/// What makes scores powers of two.
-inline float score_factor(const FlashAttention& a) {
-  constexpr float kLog2E = 1.4426950408889634f;
-  return kLog2E / sqrtf(static_cast<float>(a.width));
+/// A block for each tile and head. A Way has a Stage, keys of a block, the registers of threads that do not multiply
+/// and of those that do, and multiply_blocks().
+template <class Way>
+__global__ void __launch_bounds__(kAttendThreads, 1)
+    attend_tiles(const __grid_constant__ FlashAttention a, const __grid_constant__ QkvMaps maps, float factor) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  extern __shared__ uint8_t memory[];
+  __shared__ uint64_t barriers[Way::Stage::kBarriers];
+  const typename Way::Stage stage(memory, barriers);
+  const Tile tile = a.tiles[blockIdx.x];
+  stage.init();
+  if (threadIdx.x < kGroup) {
+    leave_registers<Way::kCopyRegisters>();
+    if (threadIdx.x == 0) copy_blocks(a, maps, tile, stage, blockIdx.y, Way::kKeys);
+  } else {
+    take_registers<Way::kRegisters>();
+    Way::multiply_blocks(a, tile, stage, blockIdx.y, factor);
+  }
+#endif
+}
+
+template <class Way>
+void attend(const FlashAttention& a, cudaStream_t stream) {
+  if (a.tile_count == 0) return;
+  constexpr float kLog2E = 1.4426950408889634f;  // what makes scores powers of two
+  constexpr int kBytes = Way::Stage::kBytes;
+  cudaFuncSetAttribute(attend_tiles<Way>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+  const dim3 grid(static_cast<unsigned>(a.tile_count), static_cast<unsigned>(a.heads));
+  attend_tiles<Way><<<grid, kAttendThreads, kBytes, stream>>>(a, qkv_maps(a, kTileQueries, Way::kKeys),
+                                                              kLog2E / sqrtf(static_cast<float>(a.width)));
 }
 
 }  // namespace inkstone::cuda
