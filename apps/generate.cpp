@@ -267,6 +267,7 @@ void add_plan(CLI::App& app, Run& run) {
   const auto arguments = std::make_shared<Arguments>();
   const auto as_json = std::make_shared<bool>(false);
   add_picture_options(command, *arguments);
+  command.get_option("--prompt")->description("what the picture shows; longer ones take more memory");
   add_model_options(command, arguments->model, Components::all);
   command.add_flag("--json", *as_json, "print JSON");
   command.footer(kPlanFooter);
