@@ -6,7 +6,6 @@
 #include "core/error.h"
 #include "engine/dry_run.h"
 #include "engine/uploaded_blocks.h"
-#include "ops/quantity.h"
 
 namespace inkstone {
 namespace {
@@ -18,7 +17,12 @@ constexpr size_t kWorkerScratch = size_t{1} << 20;  // tiles of products and att
 constexpr size_t kSlack = 50;                       // a part more would do: runs differ, and texts are rounded
 constexpr size_t kPagesOfARow = size_t{64} << 10;   // that the system maps around the row of a table
 
-std::string text(size_t bytes) { return quantity(static_cast<double>(bytes), "B"); }
+/// In the units of --memory and of the plan's table.
+std::string text(size_t bytes) {
+  constexpr double kStep = 1024;
+  const double mebibytes = static_cast<double>(bytes) / (kStep * kStep);
+  return mebibytes < kStep ? fmt::format("{:.1f} MiB", mebibytes) : fmt::format("{:.2f} GiB", mebibytes / kStep);
+}
 
 /// Weights of a component: copies in memory of their own, and what is read where it is mapped.
 struct WeightBytes {
@@ -395,8 +399,8 @@ class Planner {
                        : need.stage == Stage::denoise ? "drawing a picture"
                                                       : "decoding a picture";
     const size_t pool = need.bytes() - std::min(need.bytes(), transformer_.own + memory_.own_bytes);
-    fail("size {}x{}: {} needs {} of memory, {} are available; {} would do{}", job_.width, job_.height, work,
-         text(need.bytes()), text(memory_.available_bytes), text(enough_ + enough_ / kSlack),
+    fail("size {}x{}: {} needs {} of memory, {} are available; {} would do for every stage{}", job_.width, job_.height,
+         work, text(need.bytes()), text(memory_.available_bytes), text(enough_ + enough_ / kSlack),
          memory_.held                     ? ", or weights used as they are stored"
          : memory_.weights_copied         ? ", or weights of fewer bits"
          : need.stage == Stage::encode    ? ", or a shorter prompt"

@@ -107,15 +107,15 @@ class PlanTest(ProgramTest):
     def test_what_cannot_fit_is_an_error_that_says_what_would(self):
         for command in ("plan", "generate"):
             error = self.error_of(command, "--prompt", "a red star", "--size", "512x512", "--memory", "4M")
-            self.assertRegex(error, r"size 512x512: .* needs .* of memory, 4\.19 MB are available; .* would do")
+            self.assertRegex(error, r"size 512x512: .* needs .* of memory, 4\.0 MiB are available; .* would do")
 
     def test_what_would_do_does(self):
         for arguments in ((), ("--arithmetic", "int8"), ("--size", "256x256", "--count", "3"), ("--dtype", "f32")):
             with self.subTest(arguments):
                 error = self.error_of("plan", "--size", "128x128", *arguments, "--memory", "4M")
-                enough = float(re.search(r"; ([\d.]+) MB would do", error)[1])
-                self.run_program("plan", "--size", "128x128", *arguments, "--memory", f"{enough}MB")
-                self.error_of("plan", "--size", "128x128", *arguments, "--memory", f"{0.9 * enough}MB")
+                enough = float(re.search(r"; ([\d.]+) MiB would do", error)[1])
+                self.run_program("plan", "--size", "128x128", *arguments, "--memory", f"{enough}MiB")
+                self.error_of("plan", "--size", "128x128", *arguments, "--memory", f"{0.9 * enough}MiB")
 
     def test_a_bound_is_a_size(self):
         for text in ("", "G", "-1G", "0", "nan", "1e30T", "6X", "6GX", "6iB", "GiB"):

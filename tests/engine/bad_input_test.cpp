@@ -161,12 +161,13 @@ TEST_F(BadRequestTest, TooLittleMemory) {
   const size_t needed = Engine::open({.model = kTiny}).plan(small_request()).needed_bytes;
   Engine small = Engine::open({.model = kTiny, .memory_limit = needed + kMargin});
   const Request request = {.prompt = "a red circle", .steps = 2, .width = 512, .height = 512};
-  EXPECT_THAT(error_of([&] { small.generate(request); }), AllOf(StartsWith("size 512x512: "), HasSubstr("MB of memory"),
-                                                                HasSubstr("MB are available"), HasSubstr("would do")));
+  EXPECT_THAT(error_of([&] { small.generate(request); }),
+              AllOf(StartsWith("size 512x512: "), HasSubstr("MiB of memory"), HasSubstr("MiB are available"),
+                    HasSubstr("would do")));
   EXPECT_EQ(small.generate(small_request()).pictures.size(), 1u);
   Engine wide = Engine::open({.model = kTiny, .held_as = HeldAs::f32, .memory_limit = needed + kMargin});
   EXPECT_THAT(error_of([&] { wide.generate(small_request()); }),
-              AllOf(HasSubstr("MB are available"), HasSubstr("or weights used as they are stored")));
+              AllOf(HasSubstr("MiB are available"), HasSubstr("or weights used as they are stored")));
 }
 
 class BadModelTest : public TinyModelTest {};

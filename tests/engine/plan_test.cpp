@@ -119,7 +119,7 @@ TEST_F(PlanTest, SaysWhatWouldFit) {
   EXPECT_THAT(error, ::testing::AllOf(::testing::HasSubstr("size 512x512"), ::testing::HasSubstr("are available"),
                                       ::testing::HasSubstr("would do")));
   const std::string later = error_of([&] { engine.generate(request_of(512, 512)); });
-  EXPECT_THAT(later, ::testing::HasSubstr("8.39 MB are available"));  // the need has grown by what the first call holds
+  EXPECT_THAT(later, ::testing::HasSubstr("8.0 MiB are available"));  // the need has grown by what the first call holds
 }
 
 TEST_F(PlanTest, ASecondCallNeedsNoTextEncoderForTheSamePrompt) {
