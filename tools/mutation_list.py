@@ -134,8 +134,8 @@ VAE = [
 ]
 
 FORMATS = [
-    one('packed codes: highest bits first', 'src/ops/expand.inl', 'i % kCodesPerByte * bits',
-        '(kCodesPerByte - 1 - i % kCodesPerByte) * bits'),
+    one('packed codes: highest bits first', 'src/ops/expand.inl', 'static_cast<int>(first % kByte)',
+        'static_cast<int>(kByte - bits - first % kByte)'),
 ]
 
 # Of each instruction set's vectors, and of the algorithms written over them.
@@ -149,8 +149,9 @@ KERNELS = [
     one('64 bytes: codes of 4 bits in the wrong order', 'src/cpu/isa/simd_avx512.inl', '0, 8, 16, 24, 32, 40, 48, 56', '0, 8, 16, 24, 40, 32, 48, 56'),
     one('64 bytes: two lanes exchanged', 'src/cpu/isa/simd_avx512.inl', '(0, 2, 4, 6, 8, 10, 12, 14,', '(0, 2, 4, 6, 8, 10, 14, 12,'),
     one('8-bit products: offset of the weights left in the sums', 'src/cpu/isa/int8.inl', '-kOffset * t.row_sums[first_group[row] + g]', '0'),
-    one('8-bit products: lesser magnitude of a row', 'src/cpu/isa/simd_int8_32_bytes.inl', '_mm256_max_epi32', '_mm256_min_epi32'),
-    one('8-bit products with AVX-VNNI: weights without their offset', 'src/cpu/isa/simd_int8_avx_vnni.inl', 'whole + splat(kOffset)', 'whole'),
+    one('8-bit products: lesser magnitude of a row', 'src/cpu/isa/simd_int8_32_bytes.inl', '_mm256_max_epi32(_mm256_castps_si256(a), ',
+        '_mm256_min_epi32(_mm256_castps_si256(a), '),
+    one('8-bit products with AVX-VNNI: weights without their offset', 'src/cpu/isa/simd_int8_avx_vnni.inl', 'nearest(x[0]) + splat(kOffset)', 'nearest(x[0])'),
     one('8-bit attention: offset of the keys left in the scores', 'src/cpu/isa/int8_attention.inl', '-kOffset * block.k_sums[key + row]', '0'),
     one('8-bit attention: earlier keys keep their scale', 'src/cpu/isa/int8_attention.inl', 'store(out, load(out) * rescale)', 'store(out, load(out))'),
     one('attention: earlier keys keep their scale', 'src/cpu/isa/attention.inl', 'rescale[v] = exp2(before - greatest)', 'rescale[v] = splat(1)'),
