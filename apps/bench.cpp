@@ -109,7 +109,7 @@ void add_bench(CLI::App& app, Run& run) {
   command.add_flag("--profile", arguments->options.profile, "print a table of the time that each op took in all runs");
   command.add_flag("--json", arguments->as_json, "print JSON");
   add_device_option(command, arguments->device);
-  add_arithmetic_option(command, arguments->arithmetic);
+  add_arithmetic_option(command, arguments->arithmetic, Components::all);
   add_isa_option(command, arguments->isa);
   add_threads_option(command, arguments->threads);
   command.footer(kFooter);

@@ -221,9 +221,7 @@ void run_generate(const Arguments& a) {
     Engine engine = Engine::open(options);
     if (options.arithmetic != Arithmetic::f32)
       spdlog::info("arithmetic {} multiply in 8 bits; pictures differ a little from those of f32",
-                   options.arithmetic == Arithmetic::int8
-                       ? "int8, lossy: the transformer's blocks and the VAE's convolutions"
-                       : "fp8, lossy: the transformer's blocks");
+                   lossy_parts(options.arithmetic, Components::all));
     for (const std::string& line : engine.describe()) spdlog::debug("{}", line);
     if (shows_plan(verbosity)) spdlog::info("{}", plan_line(engine.plan(request)));
     Result result = with_progress(shows_progress(verbosity), [&](const ProgressFunction& progress) {

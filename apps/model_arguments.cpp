@@ -60,12 +60,14 @@ CLI::Option* add_device_option(CLI::App& command, std::optional<std::string>& de
       ->group(kRunGroup);
 }
 
-CLI::Option* add_arithmetic_option(CLI::App& command, std::optional<std::string>& arithmetic) {
+CLI::Option* add_arithmetic_option(CLI::App& command, std::optional<std::string>& arithmetic, Components components) {
+  const bool all = components == Components::all;
   return command
       .add_option("--arithmetic", arithmetic,
-                  "f32 (default), or lossy products in 8 bits: int8 (cpu, VAE too) or fp8 (cuda)")
+                  all ? "f32 (default), or lossy, in 8 bits: int8 (cpu), int8_all (and text encoder), fp8 (cuda)"
+                      : "f32 (default), or lossy products in 8 bits: int8_all (cpu)")
       ->type_name("NAME")
-      ->check(one_of({"f32", "int8", "fp8"}))
+      ->check(all ? one_of({"f32", "int8", "int8_all", "fp8"}) : one_of({"f32", "int8_all"}))
       ->group(kRunGroup);
 }
 
@@ -107,7 +109,7 @@ void add_model_options(CLI::App& command, ModelArguments& arguments, Components 
       ->type_name("TYPE")
       ->check(one_of({"f32", "bf16"}))
       ->group(kRunGroup);
-  if (components == Components::all) add_arithmetic_option(command, arguments.arithmetic);
+  add_arithmetic_option(command, arguments.arithmetic, components);
   add_isa_option(command, arguments.isa);
   add_threads_option(command, arguments.threads);
   if (components == Components::all)
@@ -133,7 +135,16 @@ void add_model_options(CLI::App& command, ModelArguments& arguments, Components 
 
 Arithmetic arithmetic_named(const std::string& name) {
   if (name == "fp8") return Arithmetic::fp8;
+  if (name == "int8_all") return Arithmetic::int8_all;
   return name == "int8" ? Arithmetic::int8 : Arithmetic::f32;
+}
+
+std::string lossy_parts(Arithmetic arithmetic, Components components) {
+  if (arithmetic == Arithmetic::f32) return "";
+  if (components == Components::text) return "int8_all, lossy: the text encoder's layers";
+  if (arithmetic == Arithmetic::fp8) return "fp8, lossy: the transformer's blocks";
+  if (arithmetic == Arithmetic::int8) return "int8, lossy: the transformer's blocks and the VAE's convolutions";
+  return "int8_all, lossy: the text encoder's layers, the transformer's blocks and the VAE's convolutions";
 }
 
 InstructionSet isa_named(const std::string& name) {

@@ -29,7 +29,7 @@ void add_model_options(CLI::App& command, ModelArguments& arguments, Components 
 CLI::Option* add_model_option(CLI::App& command, std::optional<std::string>& model);
 CLI::Option* add_tokenizer_option(CLI::App& command, std::optional<std::string>& tokenizer);
 CLI::Option* add_device_option(CLI::App& command, std::optional<std::string>& device);
-CLI::Option* add_arithmetic_option(CLI::App& command, std::optional<std::string>& arithmetic);
+CLI::Option* add_arithmetic_option(CLI::App& command, std::optional<std::string>& arithmetic, Components components);
 CLI::Option* add_isa_option(CLI::App& command, std::optional<std::string>& isa);
 CLI::Option* add_threads_option(CLI::App& command, std::optional<int>& threads);
 
@@ -37,6 +37,8 @@ CLI::Option* add_threads_option(CLI::App& command, std::optional<int>& threads);
 void apply(const ModelArguments& arguments, EngineOptions& options);
 
 Arithmetic arithmetic_named(const std::string& name);
+/// What is lossy about an arithmetic, for the first line of output; empty for f32.
+std::string lossy_parts(Arithmetic arithmetic, Components components);
 InstructionSet isa_named(const std::string& name);  ///< UsageError for any other name
 DeviceKind device_named(const std::string& name);
 Verbosity verbosity_of(const ModelArguments& arguments);

@@ -35,13 +35,17 @@ enum class HeldAs : uint8_t {
   bf16,    ///< f32 weights rounded to bf16: lossy
 };
 
-/// What the linear layers of the transformer's blocks multiply. The last two are faster, and lossy: activations and
+/// What the linear layers of the transformer's blocks multiply. All but f32 are faster, and lossy: activations and
 /// weights are rounded to 8 bits, whatever the weights are held in; with int8 also what attention reads.
 enum class Arithmetic : uint8_t {
-  f32,   ///< what HeldAs says of the device
-  int8,  ///< of the cpu device; all else is f32
-  fp8,   ///< E4M3, of cuda devices from compute capability 9.0 on; all else is bf16 with f32 sums
+  f32,       ///< what HeldAs says of the device
+  int8,      ///< of the cpu device; all else is f32
+  fp8,       ///< E4M3, of cuda devices from compute capability 9.0 on; all else is bf16 with f32 sums
+  int8_all,  ///< int8, and so are the text encoder's linear layers
 };
+constexpr bool is_int8(Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::int8 || arithmetic == Arithmetic::int8_all;
+}
 
 /// Of the cpu device. Asking for one that the processor lacks is an Error.
 enum class InstructionSet : uint8_t { best, scalar, avx2, avx_vnni, avx512 };

@@ -19,7 +19,7 @@ struct Int8Factors {
   std::vector<float> of_weight;  ///< (in): the inverse
 };
 
-/// A pass over the weights.
+/// A pass over the weights of a tolerant layer, or over a sample of them where it is not often used.
 Int8Factors int8_factors(const Linear& layer, ThreadPool& pool, const VectorOps& vector);
 
 }  // namespace inkstone

@@ -25,8 +25,9 @@ void Int8Layers::keep_at_most(size_t bytes) {
 }
 
 std::vector<Int8Slab> Int8Layers::pack(const Linear& layer, const Int8Factors& factors) {
-  const size_t bytes = packed_bytes(layer);
   std::vector<Int8Slab> packed;
+  if (!layer.tolerance->often_used) return packed;
+  const size_t bytes = packed_bytes(layer);
   if (memory_.current() + bytes > now_ || available_memory() < left_for_others_ + bytes) return packed;
   for (const Slab& slab : layer.slabs) {
     Int8Slab& kept = packed.emplace_back();
@@ -41,6 +42,7 @@ size_t Int8Layers::bytes_of(std::span<const Linear* const> layers, size_t room) 
   size_t packed = 0, factors = 0;
   for (const Linear* layer : layers) {
     factors += 2 * static_cast<size_t>(layer->in()) * sizeof(float);
+    if (!layer->tolerance->often_used) continue;
     if (const size_t bytes = packed_bytes(*layer); packed + bytes <= std::min(keep_bytes_, room)) packed += bytes;
   }
   return packed + factors;

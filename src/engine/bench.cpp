@@ -90,6 +90,7 @@ class EncoderWork final : public Work {
     config_.layers = options.layers;
     config_.vocabulary = kTextTokens;  // looking up rows costs nothing, a whole table costs time to make
     weights_ = load_text_encoder(config_, random);
+    if (options.arithmetic == Arithmetic::int8_all) tolerate_rounding(weights_);
     std::vector<int32_t> ids(kTextTokens + kTemplateTokens);
     for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i) % static_cast<int32_t>(kTextTokens);
     ids_ = ops.upload(host_tensor(ids));
@@ -199,7 +200,7 @@ double flop_of(Work& work) {
 /// What the device can reach: the rate of the cores, or where a device has its own memory one large product's.
 double measure_peak(Machine& machine, const BenchOptions& options, int threads) {
   if (!machine.device().own_memory()) {
-    const auto measure = options.arithmetic == Arithmetic::int8 ? measure_int8_peak_of : measure_f32_peak_of;
+    const auto measure = is_int8(options.arithmetic) ? measure_int8_peak_of : measure_f32_peak_of;
     return measure(isa_of(options.isa), threads);
   }
   const RandomFormat format = random_format(options.format);

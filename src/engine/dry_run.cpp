@@ -100,8 +100,10 @@ struct DryRun::Parts {
   }
 };
 
-DryRun::DryRun(const Model& model, const VaeWeights& vae, const Device& device)
-    : parts_(new Parts{.model = model, .vae = vae, .device = device}) {}
+DryRun::DryRun(const Model& model, const VaeWeights& vae, const On& on)
+    : parts_(new Parts{.model = model, .vae = vae, .device = on.device}) {
+  if (on.rounds_text) tolerate_rounding(parts_->text_encoder);
+}
 DryRun::~DryRun() = default;
 
 const TextEncoderWeights& DryRun::text_encoder() const { return parts_->text_encoder; }

@@ -26,8 +26,12 @@ struct PoolUse {
 /// since that copies them.
 class DryRun {
  public:
-  /// `device`: whose memory it counts; it must outlive this.
-  DryRun(const Model& model, const VaeWeights& vae, const Device& device);
+  struct On {
+    const Device& device;      ///< whose memory is counted; it must outlive this
+    bool rounds_text = false;  ///< it may round the text encoder's layers
+  };
+
+  DryRun(const Model& model, const VaeWeights& vae, const On& on);
   ~DryRun();
 
   // Each gives nothing if a pool of `limit` bytes is too small, and throws the model's Error with kUnlimitedPool.

@@ -31,7 +31,8 @@ MemoryState memory_state(Session& session, const std::vector<PromptTokens>& prom
   HostMemory& pool = session.machine().memory();
   MemoryState state = {.device = &session.machine().device(),
                        .held = session.held(),
-                       .halves_decoding = session.options().arithmetic == Arithmetic::int8,
+                       .halves_decoding = is_int8(session.options().arithmetic),
+                       .rounds_text = session.options().arithmetic == Arithmetic::int8_all,
                        .threads = session.threads(),
                        .prompts_encoded = session.encoding_steps(prompts) == 0,
                        .transformer = session.transformer_place(),

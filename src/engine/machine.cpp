@@ -25,7 +25,7 @@ std::unique_ptr<Device> make_cpu(const EngineOptions& options, std::shared_ptr<H
   auto device = make_cpu_device({.threads = options.threads,
                                  .memory_limit = options.memory_limit,
                                  .isa = isa_of(options.isa),
-                                 .int8 = options.arithmetic == Arithmetic::int8,
+                                 .int8 = is_int8(options.arithmetic),
                                  .keep_rounded = is_bounded ? options.memory_limit : available_memory() / 2,
                                  .pool = std::move(pool)});
   if (is_bounded) device->keep_at_most(0);  // until a plan says how much there is room for
@@ -55,24 +55,23 @@ std::unique_ptr<Device> make_device(DeviceKind kind, const EngineOptions& option
 struct LossyDevice {
   DeviceKind kind;
   std::string_view name;
-  Arithmetic arithmetic;
   std::string_view arithmetic_name;
 };
-constexpr LossyDevice kLossyCpu = {DeviceKind::cpu, "cpu", Arithmetic::int8, "int8"};
-constexpr LossyDevice kLossyCuda = {DeviceKind::cuda, "cuda", Arithmetic::fp8, "fp8"};
+constexpr LossyDevice kLossyCpu = {DeviceKind::cpu, "cpu", "int8"};
+constexpr LossyDevice kLossyCuda = {DeviceKind::cuda, "cuda", "fp8"};
 
 void check_arithmetic(const EngineOptions& options) {
   if (options.arithmetic == Arithmetic::f32) return;
-  const bool for_cpu = options.arithmetic == kLossyCpu.arithmetic;
+  const bool for_cpu = is_int8(options.arithmetic);
   const LossyDevice& wanted = for_cpu ? kLossyCpu : kLossyCuda;
   const LossyDevice& other = for_cpu ? kLossyCuda : kLossyCpu;
+  const std::string_view name = options.arithmetic == Arithmetic::int8_all ? "int8_all" : wanted.arithmetic_name;
   const DeviceKind found = resolved(options.device);
-  check(found != DeviceKind::reference, "arithmetic {}: the reference device has none, {} has", wanted.arithmetic_name,
-        wanted.name);
-  check(found == wanted.kind, "arithmetic {}: the {} device has none, {} has; {} has {}", wanted.arithmetic_name,
-        other.name, wanted.name, other.name, other.arithmetic_name);
+  check(found != DeviceKind::reference, "arithmetic {}: the reference device has none, {} has", name, wanted.name);
+  check(found == wanted.kind, "arithmetic {}: the {} device has none, {} has; {} has {}", name, other.name, wanted.name,
+        other.name, other.arithmetic_name);
   check(!options.compare, "arithmetic {}: it rounds, so no op would agree with another device; f32 can be compared",
-        wanted.arithmetic_name);
+        name);
 }
 
 /// Makes a stop request take effect before the next op, on every device.

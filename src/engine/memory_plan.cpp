@@ -126,7 +126,7 @@ struct StageNeed {
 class Planner {
  public:
   Planner(const Model& model, const VaeWeights& vae, const Job& job, const MemoryState& memory)
-      : model_(model), job_(job), memory_(memory), dry_(model, vae, *memory.device) {
+      : model_(model), job_(job), memory_(memory), dry_(model, vae, {*memory.device, memory.rounds_text}) {
     text_encoder_ = weight_bytes(model.text_encoder_files, memory);
     transformer_ = weight_bytes(model.transformer_files, memory);
     if (memory.weights_copied) {

@@ -35,6 +35,7 @@ struct MemoryState {
   const Device* device = nullptr;  ///< that will run the job
   HeldType held = std::nullopt;
   bool halves_decoding = false;  ///< the VAE is to take at most half of the memory that it takes in f32
+  bool rounds_text = false;      ///< the text encoder's layers are marked as tolerant
   bool weights_copied = false;   ///< all of them, to a device with memory of its own; else only converted ones
   int threads = 1;
   bool prompts_encoded = false;           ///< by an earlier call

@@ -15,8 +15,10 @@ template <class T, size_t n>
 using Names = std::array<std::pair<std::string_view, T>, n>;
 
 constexpr Names<HeldAs, 3> kHeldAs = {{{"stored", HeldAs::stored}, {"f32", HeldAs::f32}, {"bf16", HeldAs::bf16}}};
-constexpr Names<Arithmetic, 3> kArithmetics = {
-    {{"f32", Arithmetic::f32}, {"int8", Arithmetic::int8}, {"fp8", Arithmetic::fp8}}};
+constexpr Names<Arithmetic, 4> kArithmetics = {{{"f32", Arithmetic::f32},
+                                                {"int8", Arithmetic::int8},
+                                                {"fp8", Arithmetic::fp8},
+                                                {"int8_all", Arithmetic::int8_all}}};
 constexpr Names<DeviceKind, 3> kDevices = {
     {{"cpu", DeviceKind::cpu}, {"reference", DeviceKind::reference}, {"cuda", DeviceKind::cuda}}};
 

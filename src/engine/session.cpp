@@ -101,8 +101,9 @@ void Session::check_finite(const Tensor& embeddings) {
 /// All that embeddings depend on.
 std::string Session::store_key(const PromptTokens& tokens) {
   if (text_encoder_print_.empty()) text_encoder_print_ = text_encoder_fingerprint(model_);
-  return fmt::format("inkstone {}\n{}, weights held as {}\n{}without the first {} of {}", version(),
-                     machine_.device().name(), held_ ? name_of(*held_) : "stored", text_encoder_print_, tokens.dropped,
+  return fmt::format("inkstone {}\n{}, weights held as {}{}\n{}without the first {} of {}", version(),
+                     machine_.device().name(), held_ ? name_of(*held_) : "stored",
+                     rounds_text() ? ", multiplied in 8 bits" : "", text_encoder_print_, tokens.dropped,
                      fmt::join(tokens.ids, " "));
 }
 
@@ -162,6 +163,7 @@ void Session::bind_text_encoder(TextEncoderWeights& weights, std::optional<Cachi
   const bool uploads = streaming && device.own_memory();
   WeightLoader load = loader(model_.text_encoder_files, uploads ? static_cast<WeightPlace&>(host) : device, stop_);
   weights = load_text_encoder(model_.text_encoder, load);
+  if (rounds_text()) tolerate_rounding(weights);
   if (!streaming) return;
   if (!uploads) {
     weights.source = streamed(weights.layers, kEncoderLayers, *streaming, stop_);

@@ -103,6 +103,7 @@ class Session {
   WeightLoader loader(const Checkpoint& files, WeightPlace& place, const std::stop_token& stop) {
     return {files, place, held_, stop};
   }
+  bool rounds_text() const { return options_.arithmetic == Arithmetic::int8_all; }
   void bind_text_encoder(TextEncoderWeights& weights, std::optional<Caching> streaming);
   TransformerWeights bind_on_host(BlockPlace place);
 

@@ -47,6 +47,14 @@ TextEncoderWeights load_text_encoder(const TextEncoderConfig& config, WeightLoad
   return w;
 }
 
+void tolerate_rounding(TextEncoderWeights& weights) {
+  for (EncoderLayer& layer : weights.layers)
+    for_each_linear(layer, [](Linear& part) {
+      part.tolerance = std::make_shared<Tolerance>();
+      part.tolerance->often_used = false;
+    });
+}
+
 Tensor encoder_layer(Ops& ops, const TextEncoderConfig& config, const EncoderLayer& layer, const Tensor& x,
                      const QkvPart& positions) {
   const Heads heads = {.heads = config.heads, .kv_heads = config.kv_heads, .width = config.head_width};

@@ -49,6 +49,11 @@ void for_each_other_tensor(TextEncoderWeights& weights, const auto& visit) {
 /// Binds the language part; vision tower and lm_head are known and not needed.
 TextEncoderWeights load_text_encoder(const TextEncoderConfig& config, WeightLoader& loader);
 
+/// Marks the layers' linear layers as tolerant of rounding. Nobody but a user can say so: real encoders have a few
+/// channels that are thousands of times larger than the rest. A device keeps nothing but its look at the weights, since
+/// a prompt passes them once.
+void tolerate_rounding(TextEncoderWeights& weights);
+
 /// Last hidden states after the final norm, (ids, d). `ids` i32, the prompts one after the other as `sequences` says.
 /// `layer_done` is called after each layer.
 Tensor encode_text(

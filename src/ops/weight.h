@@ -70,6 +70,7 @@ struct DeviceForm {
 /// Of a layer that tolerates rounding: a device that was asked for lossy arithmetic may use it there.
 struct Tolerance {
   std::unique_ptr<DeviceForm> form;
+  bool often_used = true;  ///< else rounded weights are not worth memory of their own
 };
 
 /// y = x Wᵀ + b + its side branches, where W is its slabs one below the other. So q, k and v are one layer though files

@@ -95,17 +95,20 @@ class PictureTest(ProgramTest):
 
     def test_8_bit_arithmetic_is_named_first_and_costs_little(self):
         latents = []
-        for arithmetic in ["f32", "int8"]:
+        for arithmetic in ["f32", "int8", "int8_all"]:
             _, messages = self.run_program("generate", "--prompt", "a red star", *QUICK, "--seed", "1", "--arithmetic", arithmetic,
                                            "--output", f"{arithmetic}.png", "--save-latents", "latents.safetensors")
-            self.assertEqual("lossy" in messages.splitlines()[0], arithmetic == "int8")
+            self.assertEqual("lossy" in messages.splitlines()[0], arithmetic != "f32")
+            self.assertEqual("text encoder" in messages.splitlines()[0], arithmetic == "int8_all")
             self.assertEqual(png_metadata(self.folder / f"{arithmetic}.png")["arithmetic"], arithmetic)
             latents.append(read_safetensors(self.folder / "latents.safetensors")["latents"][1])
-        difference = sum((a - b) ** 2 for a, b in zip(*latents)) / sum(x * x for x in latents[0])
-        self.assertGreater(difference, 0)
-        self.assertLess(difference, 0.15 ** 2)
-        self.run_program("generate", "--like", "int8.png", "--output", "again.png")
-        self.assertEqual((self.folder / "again.png").read_bytes(), (self.folder / "int8.png").read_bytes())
+        for other, name in zip(latents[1:], ["int8", "int8_all"]):
+            difference = sum((a - b) ** 2 for a, b in zip(latents[0], other)) / sum(x * x for x in latents[0])
+            self.assertGreater(difference, 0)
+            self.assertLess(difference, 0.15 ** 2)
+            self.run_program("generate", "--like", f"{name}.png", "--output", "again.png")
+            self.assertEqual((self.folder / "again.png").read_bytes(), (self.folder / f"{name}.png").read_bytes())
+        self.assertNotEqual(latents[1], latents[2])
 
     def test_instruction_set_is_chosen_by_option_or_environment(self):
         arguments = ("generate", "--prompt", "x", "--size", "32x32", "--steps", "2", "--verbose")
@@ -165,6 +168,7 @@ class FaultTest(ProgramTest):
 
     def test_8_bit_arithmetic_is_a_devices_own(self):
         self.assertIn("reference", self.error("--arithmetic", "int8", "--device", "reference"))
+        self.assertIn("arithmetic int8_all: the reference", self.error("--arithmetic", "int8_all", "--device", "reference"))
         self.assertIn("cpu has int8", self.error("--arithmetic", "fp8"))
         self.assertIn("compared", self.error("--arithmetic", "int8", "--compare", "reference"))
 

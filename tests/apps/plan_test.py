@@ -78,12 +78,13 @@ class PlanTest(ProgramTest):
     def test_counts_loras_and_what_rounding_to_eight_bits_keeps(self):
         lora_of_every_layer(self.folder / "lora.safetensors", 64)
         lora, rounded, size = ["--lora", "lora.safetensors"], ["--arithmetic", "int8"], ["--size", "256x256"]
+        text_too = ["--arithmetic", "int8_all"]
 
         def denoising(*arguments):
             stage = self.plan(*size, *arguments)["stages"][1]
             return stage["own_bytes"] + stage["mapped_bytes"]
 
-        for arguments in (lora, rounded, lora + rounded):
+        for arguments in (lora, rounded, lora + rounded, text_too):
             with self.subTest(arguments=arguments):
                 self.assertGreater(denoising(*arguments), 1.05 * denoising())
                 self.expect_measured(*size, *arguments)
@@ -91,7 +92,7 @@ class PlanTest(ProgramTest):
                 bound = int(0.9 * self.plan(*size, *arguments)["needed_bytes"])
                 needed = self.expect_measured(*size, *arguments, "--memory", str(bound))
                 self.assertLessEqual(needed, bound)
-                if arguments == rounded:  # of which it keeps as much as there is room for
+                if arguments in (rounded, text_too):  # of which it keeps as much as there is room for
                     self.assertGreater(needed, 0.97 * bound)
 
     def test_a_table_and_json_say_the_same(self):

@@ -101,6 +101,12 @@ class EncodeTest(ProgramTest):
         self.assertNotEqual(self.encode("a red star")[1], self.encode("a red moon")[1])
         self.assertEqual(self.encode("a red star")[1], self.encode("a red star", "--model", str(MODEL))[1])
 
+    def test_8_bit_arithmetic_is_named_first(self):
+        exact, rounded = self.encode("a red star"), self.encode("a red star", "--arithmetic", "int8_all")
+        self.assertRegex(rounded[2].splitlines()[0], "lossy.*text encoder")
+        self.assertNotIn("lossy", exact[2])
+        self.assertNotEqual(exact[1], rounded[1])
+
     def test_needs_no_transformer_and_no_vae(self):
         expected = self.encode("a red star")[1]
         (self.folder / "m").mkdir()

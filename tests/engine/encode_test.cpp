@@ -1,4 +1,5 @@
 // Engine::encode, and what an engine that is opened for it needs.
+#include "engine/session.h"
 #include "engine/tiny_model.h"
 
 namespace inkstone {
@@ -61,6 +62,64 @@ TEST_F(EncodeTest, StopsWithinALayer) {
     EXPECT_EQ(told, last);
   }
   EXPECT_EQ(engine.encode({.prompt = "a cat"}).values, encode({.model = kTiny}).values);  // none the worse for it
+}
+
+// A number that is rounded in a group of normal ones is off by 0.6 % of their size; four layers of it add up.
+TEST_F(EncodeTest, IsRoundedOnlyWhereThatWasAskedForByItsOwnName) {
+  constexpr double kLeast = 1e-4, kMost = 0.03;
+  const auto in = [&](Arithmetic arithmetic) {
+    return encode({.model = kTiny, .arithmetic = arithmetic, .purpose = Purpose::encode}).values;
+  };
+  const std::vector<float> exact = in(Arithmetic::f32);
+  EXPECT_EQ(in(Arithmetic::int8), exact);
+  const double error = relative_error(in(Arithmetic::int8_all), exact);
+  EXPECT_GT(error, kLeast);
+  EXPECT_LT(error, kMost);
+}
+
+TEST_F(EncodeTest, StreamedLayersAreNotTakenForEachOtherInEightBits) {
+  const EngineOptions options = {.model = kTiny, .arithmetic = Arithmetic::int8_all};
+  const auto encoded = [&](bool streamed) {
+    Session session(options);
+    if (streamed) session.stream_text_encoder(Caching::cached);
+    const std::vector<PromptTokens> prompts = {{.ids = {5, 9, 2, 7}, .dropped = 1}, {.ids = {3, 8}, .dropped = 0}};
+    std::vector<float> all;
+    for (const Tensor& one : session.encode(prompts, [] {}))
+      all.insert(all.end(), one.span<const float>().begin(), one.span<const float>().end());
+    return all;
+  };
+  EXPECT_EQ(encoded(true), encoded(false));
+}
+
+// Norms' channels 64 times larger, and the weights that read them smaller in turn: the same function.
+TEST_F(EncodeTest, LargeChannelsWithSmallWeightsCostNothingInEightBits) {
+  constexpr float kFactor = 64;
+  constexpr int64_t kSpacing = 48;
+  const fs::path model = linked_model();
+  own(model, "text_encoder");
+  change_tensors(model / "text_encoder", [](auto& tensors) {
+    for (auto& [name, tensor] : tensors) {
+      const bool norm = name.find("layernorm") != std::string::npos;
+      const bool reads = name.find("self_attn") != std::string::npos && tensor.shape().rank() == 2;
+      if (!norm &&
+          (name.find(".o_proj") != std::string::npos ||
+           !(reads || name.find("gate_proj") != std::string::npos || name.find("up_proj") != std::string::npos)))
+        continue;
+      Tensor own = host_tensor(tensor.shape(), tensor.dtype());
+      std::memcpy(own.data<void>(), tensor.template data<void>(), own.bytes());
+      const int64_t width = tensor.dim(tensor.shape().rank() - 1);
+      for (int64_t i = 0; i < own.count(); ++i)
+        if (bf16_t& x = own.data<bf16_t>()[i]; i % width % kSpacing == 0)
+          x = to_bf16(norm ? to_float(x) * kFactor : to_float(x) / kFactor);
+      tensor = own;
+    }
+  });
+  const auto error = [&](const fs::path& of) {
+    const std::vector<float> exact = encode({.model = of, .purpose = Purpose::encode}).values;
+    return relative_error(encode({.model = of, .arithmetic = Arithmetic::int8_all, .purpose = Purpose::encode}).values,
+                          exact);
+  };
+  EXPECT_LT(error(model), 1.1 * error(kTiny));
 }
 
 }  // namespace

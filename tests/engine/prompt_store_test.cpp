@@ -63,6 +63,17 @@ TEST_F(PromptStoreTest, AnotherTextEncoderOrTypeIsAnotherPrompt) {
   EXPECT_TRUE(draw(other).encoded);
 }
 
+TEST_F(PromptStoreTest, AnotherArithmeticOfTheTextEncoderIsAnotherPrompt) {
+  EngineOptions other = options();
+  draw(other);
+  other.arithmetic = Arithmetic::int8;  // in which it stays as it is
+  EXPECT_FALSE(draw(other).encoded);
+  other.arithmetic = Arithmetic::int8_all;
+  EXPECT_TRUE(draw(other).encoded);
+  EXPECT_FALSE(draw(other).encoded);
+  EXPECT_FALSE(draw(options()).encoded);
+}
+
 TEST_F(PromptStoreTest, AnotherConfigurationIsAnotherPrompt) {
   const fs::path model = linked_model();
   const fs::path config = own(model, "text_encoder") / "config.json";

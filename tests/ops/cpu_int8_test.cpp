@@ -276,6 +276,34 @@ TEST_P(CpuInt8Test, KeepsNoMoreThanItMayAndNothingOfFreedLayers) {
   EXPECT_EQ(kernels.kept_bytes(), 0u);
 }
 
+TEST_P(CpuInt8Test, KeepsNoWeightsOfLayersThatAreSeldomUsed) {
+  ThreadPool pool(2);
+  CpuKernels kernels(pool, vector_ops(GetParam()), &int8_ops(GetParam()), kKept);
+  const std::unique_ptr<Device> memory = make_reference_device();
+  Ops ops(*memory, kernels);
+  Linear seldom = tolerant(WeightFormat::f32, {1024}, 512, 3);
+  seldom.tolerance->often_used = false;
+  const Tensor x = random_normal({20, 512}, 1);
+  EXPECT_LT(relative_l2(ops.linear(x, seldom), reference().linear(x, seldom)), kMostError);
+  EXPECT_EQ(kernels.kept_bytes(), 0u);
+  const Linear often = tolerant(WeightFormat::f32, {1024}, 512, 3);
+  const std::vector<const Linear*> both = {&seldom, &often};
+  EXPECT_GT(kernels.kept_bytes(both, kKept), kernels.kept_bytes(both, 0));
+  EXPECT_EQ(kernels.kept_bytes(std::span(both).first(1), kKept), kernels.kept_bytes(std::span(both).first(1), 0));
+}
+
+// Of 1024 outputs two 64s are looked at.
+TEST_P(CpuInt8Test, ASampleOfOutputsTellsWhichChannelsAreLarge) {
+  ThreadPool pool(2);
+  Linear layer = tolerant(WeightFormat::f32, {1024}, 512, 3);
+  for (int64_t o = 0; o < 1024; ++o) layer.slabs[0].weight.data.data<float>()[o * 512 + 70] /= 64;
+  const Int8Factors all = int8_factors(layer, pool, vector_ops(GetParam()));
+  layer.tolerance->often_used = false;
+  const Int8Factors sampled = int8_factors(layer, pool, vector_ops(GetParam()));
+  EXPECT_EQ(all.of_input[70], 1.0f / 64);
+  EXPECT_EQ(sampled.of_input, all.of_input);
+}
+
 TEST_P(CpuInt8Test, CopiesOfALayerShareItsFactors) {
   const Linear layer = tolerant(WeightFormat::f32, {80}, 256, 3);
   const Tensor x = random_normal({40, 256}, 1);
