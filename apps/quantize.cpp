@@ -99,6 +99,12 @@ void add_quantize(CLI::App& app, Run& run) {
       ->type_name("N")
       ->capture_default_str()
       ->check(one_of({"32", "64", "128"}));
+  command
+      .add_option("--layout", arguments->options.layout,
+                  "rows, or cpu: int8 as --arithmetic int8 and int8_all read it, without packing it first")
+      ->type_name("NAME")
+      ->capture_default_str()
+      ->check(one_of({"rows", "cpu"}));
   command.add_option("--keep", arguments->keep, "another format, f32 or stored for the tensors that match")
       ->type_name("PATTERN=FORMAT")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);

@@ -11,6 +11,11 @@ struct QuantizeOptions {
   std::string format = "int4";   ///< of matrices: int4, int8, fp8 or bf16
   int64_t group = 64;            ///< inputs that share a scale, with int4 and int8: 32, 64 or 128
 
+  /// "rows", or "cpu": int8 matrices of the layers that Arithmetic::int8_all multiplies in 8 bits lie as the cpu's
+  /// kernels read them, in groups of 384, so that nothing is rounded or copied when they are used. Other devices, and
+  /// other arithmetic, unpack them.
+  std::string layout = "rows";
+
   /// Formats of tensors whose names match a pattern (`*` stands for any text): those above, f32, or stored (as it is).
   /// The last that matches counts. Without one, a model's ends and its timestep embedding are stored as they are.
   std::vector<std::pair<std::string, std::string>> keep;

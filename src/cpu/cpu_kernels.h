@@ -1,5 +1,6 @@
 // The CPU's kernels: f32 arithmetic, 8-bit where that was asked for, work cut into tasks for the device's own threads.
 #pragma once
+#include <deque>
 #include <optional>
 #include <span>
 #include <utility>
@@ -60,6 +61,7 @@ class CpuKernels final : public Kernels {
     std::vector<Int8Product> rounded;
     std::vector<std::pair<std::span<float>, float>> numbers;  // results or their scales, and the factors still to apply
     Epilogue nothing;                                         // of all of them
+    std::deque<Int8Packed> in_place;                          // the layers' own weights, read where they lie
   };
 
   bool uses_int8(const Linear* layer) const;

@@ -32,9 +32,24 @@ void add_squares(const Weight& w, int64_t every, ThreadPool& pool, const VectorO
     for (size_t i = 0; i < in; ++i) sums[i] += squares[i];
 }
 
+bool same(const Tensor& a, const Tensor& b) {
+  return a && b && std::ranges::equal(a.span<const float>(), b.span<const float>());
+}
+
 }  // namespace
 
+bool has_factors(const Linear& layer) {
+  const Tensor& first = layer.slabs.front().weight.factors;
+  return std::ranges::all_of(layer.slabs, [&](const Slab& slab) { return same(slab.weight.factors, first); });
+}
+
 Int8Factors int8_factors(const Linear& layer, ThreadPool& pool, const VectorOps& vector) {
+  if (has_factors(layer)) {
+    const auto stored = layer.slabs.front().weight.factors.span<const float>();
+    Int8Factors factors = {.of_input = {stored.begin(), stored.end()}, .of_file = true};
+    for (const float factor : stored) factors.of_weight.push_back(1 / factor);
+    return factors;
+  }
   std::vector<double> squares(static_cast<size_t>(layer.in()));
   const int64_t every = layer.tolerance->often_used ? 1 : kSampled;
   for (const Slab& slab : layer.slabs) add_squares(slab.weight, every, pool, vector, squares);

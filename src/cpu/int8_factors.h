@@ -17,9 +17,14 @@ struct Int8Factors {
   /// weights of usual size stay as they are, and multiplying rounds nothing.
   std::vector<float> of_input;
   std::vector<float> of_weight;  ///< (in): the inverse
+  bool of_file = false;          ///< all of the layer's weights were rounded with these, and have them
 };
 
-/// A pass over the weights of a tolerant layer, or over a sample of them where it is not often used.
+/// Those that the layer's weights have, if all have the same; else a pass over the weights of a tolerant layer, or over
+/// a sample of them where it is not often used.
 Int8Factors int8_factors(const Linear& layer, ThreadPool& pool, const VectorOps& vector);
+
+/// Whether they come with the layer's weights.
+bool has_factors(const Linear& layer);
 
 }  // namespace inkstone

@@ -12,6 +12,7 @@ const Int8Layer& Int8Layers::of(const Linear& layer) {
   if (form == nullptr) {
     auto made = std::make_unique<Int8Layer>();
     made->factors = int8_factors(layer, pool_, functions_.vector);
+    made->in_place = in_place(layer);
     made->packed = pack(layer, made->factors);
     form = std::move(made);
   }
@@ -29,9 +30,10 @@ std::vector<Int8Slab> Int8Layers::pack(const Linear& layer, const Int8Factors& f
   if (!layer.tolerance->often_used) return packed;
   const size_t bytes = packed_bytes(layer);
   if (memory_.current() + bytes > now_ || available_memory() < left_for_others_ + bytes) return packed;
+  const bool lies_there = in_place(layer);
   for (const Slab& slab : layer.slabs) {
     Int8Slab& kept = packed.emplace_back();
-    kept.weight = pack(slab.weight, &factors);
+    if (!lies_there) kept.weight = pack(slab.weight, &factors);
     for (const SideBranch& branch : slab.branches)
       kept.branches.push_back({pack(branch.down, &factors), pack(branch.up, nullptr)});
   }
@@ -50,11 +52,19 @@ size_t Int8Layers::bytes_of(std::span<const Linear* const> layers, size_t room) 
 
 size_t Int8Layers::packed_bytes(const Linear& layer) const {
   size_t bytes = 0;
+  const bool lies_there = in_place(layer);
   for (const Slab& slab : layer.slabs) {
-    bytes += packed_bytes(slab.weight);
+    if (!lies_there) bytes += packed_bytes(slab.weight);
     for (const SideBranch& branch : slab.branches) bytes += packed_bytes(branch.down) + packed_bytes(branch.up);
   }
   return bytes;
+}
+
+Int8Packed Int8Layers::view(const Weight& weight) const {
+  Int8Packed packed = {.memory = weight.data.buffer()};
+  for (int64_t begin = 0; begin < weight.in; begin += kMixedPanel)
+    packed.panels.emplace_back(functions_.int8, weight, begin);
+  return packed;
 }
 
 size_t Int8Layers::packed_bytes(const Weight& w) const {

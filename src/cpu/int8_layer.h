@@ -24,6 +24,7 @@ struct Int8Slab {
 
 struct Int8Layer final : DeviceForm {
   Int8Factors factors;
+  bool in_place = false;         ///< its weights are read where they lie, and `packed` has their side branches only
   std::vector<Int8Slab> packed;  ///< none: they are rounded again in every product
 };
 
@@ -40,6 +41,8 @@ class Int8Layers {
         left_for_others_(keep_bytes) {}
 
   const Int8Layer& of(const Linear& layer);
+  /// A weight of a layer that is read where it lies, as long as it lies there.
+  Int8Packed view(const Weight& weight) const;
 
   size_t bytes() const { return memory_.current(); }
   /// From here on, by someone who knows what the rest of the program will take.
@@ -50,6 +53,7 @@ class Int8Layers {
  private:
   std::vector<Int8Slab> pack(const Linear& layer, const Int8Factors& factors);
   Int8Packed pack(const Weight& weight, const Int8Factors* factors);
+  bool in_place(const Linear& layer) const { return functions_.int8.reads_mixed && has_factors(layer); }
   size_t packed_bytes(const Linear& layer) const;
   size_t packed_bytes(const Weight& weight) const;
 

@@ -4,18 +4,16 @@
 // every instruction set; between groups they are f32. As vector_ops.h, this header names no std template.
 #pragma once
 #include "cpu/vector_ops.h"
+#include "ops/mixed_order.h"
 
 namespace inkstone {
 
 /// Inputs that share a scale; the last group of a row may be shorter. Fewer follow outliers better, more cost less: the
 /// end of a group takes the time of 5 products for each sum, a group of 128 has 32. Mixing makes up for more.
-constexpr int64_t kInt8Group = 384;
+constexpr int64_t kInt8Group = kMixedGroup;
 
-/// Before they are rounded, inputs and weights of a group are mixed by the same rotation, which their products do not
-/// notice: blocks of the greatest of 16, 8 and 4 times kInt8MixSpacing numbers that still fit, each number with those
-/// whole spacings away, by a Hadamard matrix; the rest stays. So a large number becomes as many of a quarter of its
-/// size.
-constexpr int64_t kInt8MixSpacing = 16;
+/// Before they are rounded, inputs and weights of a group are mixed alike.
+constexpr int64_t kInt8MixSpacing = kMixedSpacing;
 
 /// Groups of a panel of weights whose numbers take a byte: a strip of it and the rows it meets fit the caches.
 constexpr int64_t kInt8Groups = 8;
@@ -34,7 +32,8 @@ struct Int8Tile {
   const int32_t* row_sums = nullptr;  ///< likewise
   int64_t groups_stride = 0;
   const void* panel = nullptr;          ///< as pack_lanes leaves it
-  const float* panel_scales = nullptr;  ///< of group g: [g * columns rounded up to whole vectors]
+  const float* panel_scales = nullptr;  ///< of group g: [g * panel_columns]
+  int64_t panel_columns = 0;            ///< of the strip that the panel is part of; 0: those of the tile, whole vectors
   float* y = nullptr;
   int64_t y_stride = 0;
   int64_t rows_count = 0;  ///< at most tile_rows
@@ -92,6 +91,7 @@ struct Int8Ops {
   int64_t strip_bytes;    ///< that prepare_rows needs
   int64_t strip_stride;   ///< from row to row of what prepare_rows leaves
   int64_t depth_unit;     ///< inputs side by side in a lane: a group's depth is rounded up to these
+  bool reads_mixed;       ///< panels may lie as in MixedOrder
   bool reads_codes;       ///< tile_rows whole rows of codes need no preparing, if their depth is in whole units
 
   /// A row of n numbers, mixed, as codes and a scale per group: scale = greatest magnitude / 127, code = x / scale to

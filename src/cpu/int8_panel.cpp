@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/rounding.h"
+#include "ops/mixed_codes.h"
 
 namespace inkstone {
 namespace {
@@ -20,23 +21,45 @@ Int8Panel::Int8Panel(const Int8Ops& int8, const PanelRange& range, std::byte* me
     : range_(range),
       columns_(round_up(range.outputs(), int8.lanes)),
       strip_width_(strip_width(int8)),
+      stored_width_(strip_width_),
+      step_bytes_(int8.depth_unit * int8.code_bytes),
       strip_unit_bytes_(round_up(range.depth(), int8.depth_unit) * int8.code_bytes),
       codes_(memory),
       scales_(reinterpret_cast<float*>(memory + code_bytes(int8, columns_, range.depth()))) {}
+
+Int8Panel::Int8Panel(const Int8Ops& int8, const Weight& mixed, int64_t in_begin)
+    : range_{0, mixed.out, in_begin, std::min(in_begin + kMixedPanel, mixed.in)},
+      columns_(mixed.out),
+      strip_width_(strip_width(int8)),
+      stored_width_(kMixedStrip),
+      step_bytes_(kMixedStep),
+      strip_unit_bytes_(range_.depth()) {
+  const MixedOrder order = {mixed.out, mixed.in};
+  codes_ = mixed.data.data<std::byte>() + order.codes(0, in_begin);
+  scales_ = mixed.scales.data<float>() + order.scales(0, in_begin);
+}
 
 int64_t Int8Panel::bytes(const Int8Ops& int8, int64_t outputs, int64_t depth) {
   const int64_t columns = round_up(outputs, int8.lanes);
   return code_bytes(int8, columns, depth) + round_up(columns * divide_up(depth, kInt8Group) * kFloat, kAlignment);
 }
 
-std::byte* Int8Panel::codes(int64_t out) const { return codes_ + (out - range_.out_begin) * strip_unit_bytes_; }
+std::byte* Int8Panel::codes(int64_t out) const {
+  const int64_t strip = stored_strip(out - range_.out_begin);
+  return codes_ + strip * strip_unit_bytes_ + (out - range_.out_begin - strip) * step_bytes_;
+}
 
 float* Int8Panel::scales(int64_t out) const {
-  return scales_ + (out - range_.out_begin) * divide_up(range_.depth(), kInt8Group);
+  const int64_t strip = stored_strip(out - range_.out_begin);
+  return scales_ + strip * divide_up(range_.depth(), kInt8Group) + (out - range_.out_begin - strip);
 }
 
 int64_t Int8Panel::strip_columns(int64_t out) const {
   return std::min(strip_width_, columns_ - (out - range_.out_begin));
+}
+
+int64_t Int8Panel::stored_columns(int64_t out) const {
+  return std::min(stored_width_, columns_ - stored_strip(out - range_.out_begin));
 }
 
 /// A vector of outputs and a group of inputs, which pass through the first cache together.
@@ -73,13 +96,17 @@ void Int8Packer::pack_group(const Int8Panel& panel, const Group& g, float* room)
   float* expanded = most + int8_.lanes * int8_.lanes;
   const float* factors = factors_ == nullptr ? nullptr : factors_->of_weight.data() + g.begin;
   for (int64_t o = 0; o < outputs; ++o) {
+    if (is_rounded_) {
+      expand_mixed_codes(weight_, out + o, g.begin, g.end, room + o * kInt8Group);
+      continue;
+    }
     expand_row(weight_, functions_.vector.expander, out + o, from, to, expanded);
     prefetch_row(weight_, out + o, to, std::min(to + kInt8Group, weight_.in));
     int8_.mix({expanded + g.begin - from, factors}, g.end - g.begin, room + o * kInt8Group, most + o * int8_.lanes);
   }
   const int64_t width = panel.strip_columns(g.strip), before = g.begin - panel.range().in_begin;
   int8_.pack_lanes({.w = room,
-                    .most = most,
+                    .most = is_rounded_ ? nullptr : most,
                     .stride = kInt8Group,
                     .outputs = outputs,
                     .depth = g.end - g.begin,

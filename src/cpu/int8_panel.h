@@ -24,6 +24,9 @@ class Int8Panel {
   Int8Panel() = default;
   /// In bytes() of memory aligned to 64 bytes. The range begins at a multiple of panel_depth() and ends at the next.
   Int8Panel(const Int8Ops& int8, const PanelRange& range, std::byte* memory);
+  /// What a weight with factors holds of all outputs and the inputs from `in_begin` on, where it lies: for instruction
+  /// sets that read MixedOrder.
+  Int8Panel(const Int8Ops& int8, const Weight& mixed, int64_t in_begin);
 
   static int64_t bytes(const Int8Ops& int8, int64_t outputs, int64_t depth);
 
@@ -31,12 +34,17 @@ class Int8Panel {
   /// Of the strip that begins at an output of the weight; it is strip_width() outputs from range().out_begin, or more.
   std::byte* codes(int64_t out) const;
   float* scales(int64_t out) const;
-  int64_t strip_columns(int64_t out) const;  ///< whole vectors
+  int64_t strip_columns(int64_t out) const;   ///< whole vectors
+  int64_t stored_columns(int64_t out) const;  ///< of the strip in memory that it is part of
 
  private:
+  int64_t stored_strip(int64_t out) const { return out / stored_width_ * stored_width_; }
+
   PanelRange range_;
   int64_t columns_ = 0;  // whole vectors
   int64_t strip_width_ = 0;
+  int64_t stored_width_ = 0;      // of strips in memory: of one or several of those
+  int64_t step_bytes_ = 0;        // of an output in depth_unit inputs
   int64_t strip_unit_bytes_ = 0;  // of an output in all inputs
   std::byte* codes_ = nullptr;
   float* scales_ = nullptr;
@@ -47,7 +55,11 @@ class Int8Packer {
  public:
   /// `factors` of the weight's inputs may be null.
   Int8Packer(const Int8Functions& functions, const Weight& weight, const Int8Factors* factors)
-      : functions_(functions), int8_(functions.int8), weight_(weight), factors_(factors) {}
+      : functions_(functions),
+        int8_(functions.int8),
+        weight_(weight),
+        factors_(factors),
+        is_rounded_(weight.factors && factors != nullptr && factors->of_file) {}
 
   int64_t room() const;  ///< for weights in the making, in numbers
   void pack(const Int8Panel& panel, float* room) const;
@@ -62,6 +74,7 @@ class Int8Packer {
   const Int8Ops& int8_;
   const Weight& weight_;
   const Int8Factors* factors_;
+  bool is_rounded_;  // with these factors: only its order is another one
 };
 
 }  // namespace inkstone

@@ -119,6 +119,7 @@ class TileRunner {
                            .groups_stride = rows_of_all.groups(),
                            .panel = panel.codes(t_.out_begin + strip),
                            .panel_scales = panel.scales(t_.out_begin + strip),
+                           .panel_columns = panel.stored_columns(t_.out_begin + strip),
                            .y = y + strip,
                            .y_stride = p_.result.stride,
                            .rows_count = rows,

@@ -10,6 +10,7 @@ constexpr int64_t kLineBytes = 64;  // of a cache line
 }  // namespace
 
 void prefetch_row(const Weight& weight, int64_t row, int64_t begin, int64_t end) {
+  if (weight.factors) return;  // rows are not apart from each other
   const auto bytes_of_row = static_cast<int64_t>(weight.data.bytes()) / weight.out;
   const std::byte* data = weight.data.data<const std::byte>() + row * bytes_of_row;
   for (int64_t i = begin * bytes_of_row / weight.in; i < end * bytes_of_row / weight.in; i += kLineBytes)

@@ -9,6 +9,8 @@
 namespace inkstone {
 namespace {
 
+constexpr const char* kMixedName = "int8 in the cpu's order";
+
 std::optional<PackedWeight> packed_matrix(const Checkpoint& files, const std::string& name) {
   if (!name.ends_with(kWeightSuffix)) return std::nullopt;
   return files.packed(name.substr(0, name.size() - kWeightSuffix.size()));
@@ -53,7 +55,7 @@ ComponentTotals totals_of(const Checkpoint& files) {
     ++totals.dtypes[type_name(tensor)];
     if (const auto packed = packed_matrix(files, name)) {
       const int64_t parameters = packed->weight.out * packed->weight.in;
-      formats[layout_of(packed->weight.format).name] += parameters;
+      formats[packed->weight.factors ? kMixedName : layout_of(packed->weight.format).name] += parameters;
       totals.parameters += parameters;
       parts_of_packed.insert(packed->parts.begin(), packed->parts.end());
     }

@@ -87,6 +87,9 @@ std::vector<ComponentJob> make_jobs(const QuantizeOptions& options, const Target
     jobs.push_back({.files = std::move(files), .plan = std::move(plan), .folder = options.output});
     if (own_folders) jobs.back().folder /= name_of(jobs.back().files.component);
   }
+  check(!rules.for_cpu() || std::ranges::any_of(jobs, [](const ComponentJob& job) { return job.plan.has_mixed(); }),
+        "layout cpu: is one of matrices in int8; {} has none with --format {} that are multiplied in 8 bits",
+        options.source.string(), options.format);
   return jobs;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/mixed_codes.h"
 #include "ops/quantize.h"
 
 namespace inkstone {
@@ -10,18 +11,22 @@ namespace {
 
 constexpr int64_t kPiece = int64_t{1} << 20;  // numbers that a thread takes at once
 
-int64_t rows_of_piece(const Weight& matrix) { return std::max<int64_t>(1, kPiece / matrix.in); }
+/// Mixed codes are written in whole strips.
+int64_t rows_of_piece(const TensorPlan& plan) {
+  const int64_t unit = plan.mixed ? kMixedStrip : 1;
+  return std::max<int64_t>(1, kPiece / plan.matrix.in / unit) * unit;
+}
 
-int64_t pieces_of(const Weight& matrix) { return (matrix.out - 1) / rows_of_piece(matrix) + 1; }
+int64_t pieces_of(const TensorPlan& plan) { return (plan.matrix.out - 1) / rows_of_piece(plan) + 1; }
 
 /// Rows of a matrix as f32.
 struct Piece {
-  Piece(const Weight& matrix, int64_t index)
-      : first_row(index * rows_of_piece(matrix)),
-        rows(std::min(rows_of_piece(matrix), matrix.out - first_row)),
-        in(matrix.in),
+  Piece(const TensorPlan& plan, int64_t index)
+      : first_row(index * rows_of_piece(plan)),
+        rows(std::min(rows_of_piece(plan), plan.matrix.out - first_row)),
+        in(plan.matrix.in),
         numbers(static_cast<size_t>(rows * in)) {
-    dequantize_rows(matrix, first_row, first_row + rows, numbers.data());
+    dequantize_rows(plan.matrix, first_row, first_row + rows, numbers.data());
   }
 
   int64_t first_row, rows, in;
@@ -72,14 +77,32 @@ Weight in_floats(const Piece& piece, Target target) {
   return dense_weight(data);
 }
 
-/// `scale`: of fp8.
-Weight converted(const Piece& piece, const TensorPlan& plan, float scale) {
+Weight in_mixed_codes(const Piece& piece, const Tensor& factors) {
+  const Weight made = {.format = WeightFormat::affine8,
+                       .out = piece.rows,
+                       .in = piece.in,
+                       .data = host_tensor({piece.rows, piece.in}, DType::u8),
+                       .scales = host_tensor({MixedOrder::groups_in(piece.in), piece.rows}, DType::f32),
+                       .group = kMixedGroup,
+                       .factors = factors};
+  quantize_mixed(piece.numbers.data(), made);
+  return made;
+}
+
+/// What a matrix has beside its numbers.
+struct OfMatrix {
+  float scale = 1;  // of fp8
+  Tensor factors;   // of mixed codes
+};
+
+Weight converted(const Piece& piece, const TensorPlan& plan, const OfMatrix& all) {
+  if (plan.mixed) return in_mixed_codes(piece, all.factors);
   switch (plan.target) {
     case Target::int8:
     case Target::int4:
       return in_groups(piece, plan);
     case Target::fp8:
-      return in_fp8(piece, scale);
+      return in_fp8(piece, all.scale);
     default:
       return in_floats(piece, plan.target);
   }
@@ -89,6 +112,29 @@ void write_rows(const Tensor& rows, int64_t first_row, const std::string& name, 
   const size_t row_bytes = rows.bytes() / static_cast<size_t>(rows.dim(0));
   shard.write(name, static_cast<size_t>(first_row) * row_bytes,
               std::as_bytes(std::span(rows.data<char>(), rows.bytes())));
+}
+
+/// Of each panel of the matrix the strips that the piece has.
+void write_strips(const Weight& made, const Piece& piece, const TensorPlan& plan, ShardFile& shard) {
+  const MixedOrder here = {made.out, made.in}, all = {plan.matrix.out, plan.matrix.in};
+  const auto write = [&](size_t output, const Tensor& from, int64_t begin, int64_t end, int64_t to) {
+    const auto numbers = std::as_bytes(std::span(from.data<char>(), from.bytes()));
+    const size_t bytes = size_of(from.dtype());
+    shard.write(plan.outputs[output].name, static_cast<size_t>(to) * bytes,
+                numbers.subspan(static_cast<size_t>(begin) * bytes, static_cast<size_t>(end - begin) * bytes));
+  };
+  for (int64_t panel = 0; panel < made.in; panel += kMixedPanel) {
+    write(0, made.data, here.codes(0, panel), here.codes(made.out, panel), all.codes(piece.first_row, panel));
+    write(1, made.scales, here.scales(0, panel), here.scales(made.out, panel), all.scales(piece.first_row, panel));
+  }
+}
+
+void write_piece(const Weight& made, const Piece& piece, const TensorPlan& plan, ShardFile& shard) {
+  if (plan.mixed) return write_strips(made, piece, plan, shard);
+  write_rows(made.data, piece.first_row, plan.outputs[0].name, shard);
+  if (!made.offsets) return;
+  write_rows(made.scales, piece.first_row, plan.outputs[1].name, shard);
+  write_rows(made.offsets, piece.first_row, plan.outputs[2].name, shard);
 }
 
 /// Sums over pieces.
@@ -114,35 +160,39 @@ Squares squares_of(const Piece& piece, const Weight& made, const std::vector<flo
 }
 
 float scale_of_fp8(const TensorPlan& plan, const std::string& where, ThreadPool& pool) {
-  std::vector<float> greatest(static_cast<size_t>(pieces_of(plan.matrix)));
-  pool.run(pieces_of(plan.matrix), [&](int64_t index, int) {
-    greatest[static_cast<size_t>(index)] = greatest_of(Piece(plan.matrix, index), where);
-  });
+  std::vector<float> greatest(static_cast<size_t>(pieces_of(plan)));
+  pool.run(pieces_of(plan),
+           [&](int64_t index, int) { greatest[static_cast<size_t>(index)] = greatest_of(Piece(plan, index), where); });
   const float scale = *std::ranges::max_element(greatest) / kGreatestE4m3;
   return scale > 0 ? scale : 1;
 }
 
-void write_fp8_parts(const TensorPlan& plan, float scale, ShardFile& shard) {
-  shard.write(plan.outputs[1].name, 0, std::as_bytes(std::span(&scale, 1)));
-  shard.write(plan.outputs[2].name, 0, std::as_bytes(std::span(kFp8Description)));
+/// Parts that the whole matrix has, and not each piece.
+OfMatrix write_common_parts(const TensorPlan& plan, const std::string& where, ShardFile& shard, ThreadPool& pool) {
+  OfMatrix all;
+  if (plan.target == Target::fp8) {
+    all.scale = scale_of_fp8(plan, where, pool);
+    shard.write(plan.outputs[1].name, 0, std::as_bytes(std::span(&all.scale, 1)));
+    shard.write(plan.outputs[2].name, 0, std::as_bytes(std::span(kFp8Description)));
+  } else if (plan.mixed) {
+    all.factors = plan.mixed->factors(pool);
+    shard.write(plan.outputs[2].name, 0, std::as_bytes(all.factors.span<const float>()));
+    shard.write(plan.outputs[3].name, 0, std::as_bytes(std::span(kMixedDescription)));
+  }
+  return all;
 }
 
 }  // namespace
 
 double write_matrix(const TensorPlan& plan, const std::string& where, ShardFile& shard, ThreadPool& pool,
                     const PieceDone& done) {
-  const float scale = plan.target == Target::fp8 ? scale_of_fp8(plan, where, pool) : 1;
-  if (plan.target == Target::fp8) write_fp8_parts(plan, scale, shard);
-  std::vector<Squares> squares(static_cast<size_t>(pieces_of(plan.matrix)));
-  pool.run(pieces_of(plan.matrix), [&](int64_t index, int) {
-    const Piece piece(plan.matrix, index);
+  const OfMatrix common = write_common_parts(plan, where, shard, pool);
+  std::vector<Squares> squares(static_cast<size_t>(pieces_of(plan)));
+  pool.run(pieces_of(plan), [&](int64_t index, int) {
+    const Piece piece(plan, index);
     greatest_of(piece, where);
-    const Weight made = converted(piece, plan, scale);
-    write_rows(made.data, piece.first_row, plan.outputs[0].name, shard);
-    if (made.offsets) {
-      write_rows(made.scales, piece.first_row, plan.outputs[1].name, shard);
-      write_rows(made.offsets, piece.first_row, plan.outputs[2].name, shard);
-    }
+    const Weight made = converted(piece, plan, common);
+    write_piece(made, piece, plan, shard);
     squares[static_cast<size_t>(index)] = squares_of(piece, made, plan.importance);
     done(piece.rows * piece.in);
   });

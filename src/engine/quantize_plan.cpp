@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <numeric>
 #include <set>
 
 #include "core/error.h"
 #include "io/json.h"
 #include "model/text_encoder.h"
+#include "ops/mixed_codes.h"
 #include "ops/quantize.h"
 
 namespace inkstone {
@@ -15,6 +17,7 @@ namespace {
 
 constexpr size_t kShardBytes = 2'000'000'000;  // a stopped run does at most this much again
 constexpr std::array<int64_t, 3> kGroups = {32, 64, 128};
+constexpr const char *kRows = "rows", *kForCpu = "cpu";  // layouts
 constexpr std::array<std::string_view, 6> kTargetNames = {"stored", "f32", "bf16", "fp8", "int8", "int4"};
 
 // Small matrices that every number of a picture or prompt passes, and the table of tokens, of which few rows are read.
@@ -53,6 +56,11 @@ std::vector<SafetensorsEntry> outputs_of(const TensorPlan& plan) {
     case Target::int4:
       break;
   }
+  if (plan.mixed)
+    return {entry(plan.name, DType::u8, {out, in}),
+            entry(layer + ".scales", DType::f32, {MixedOrder::groups_in(in), out}),
+            entry(layer + ".factors", DType::f32, {in}),
+            entry(layer + ".order", DType::u8, {static_cast<int64_t>(kMixedDescription.size())})};
   const bool small = plan.target == Target::int4;
   const int64_t codes = small ? in / layout_of(WeightFormat::affine4).numbers : in;
   return {entry(plan.name, small ? DType::u32 : DType::u8, {out, codes}),
@@ -72,6 +80,26 @@ TensorPlan plan_matrix(const std::string& name, const Weight& matrix, bool is_pa
   return plan;
 }
 
+/// Layers of which every matrix has the target and the sizes.
+void mix(const Checkpoint& files, std::vector<TensorPlan>& plans) {
+  std::map<std::string, TensorPlan*, std::less<>> by_layer;
+  for (TensorPlan& plan : plans)
+    if (plan.target == Target::int8 && MixedOrder::takes(plan.matrix.out, plan.matrix.in))
+      by_layer[plan.name.substr(0, plan.name.size() - kWeightSuffix.size())] = &plan;
+  for (const std::vector<std::string>& names : layers_in_8_bits(files)) {
+    if (!std::ranges::all_of(names, [&](const std::string& name) { return by_layer.contains(name); })) continue;
+    std::vector<Weight> matrices;
+    for (const std::string& name : names) matrices.push_back(by_layer[name]->matrix);
+    const auto layer = std::make_shared<MixedLayer>(std::move(matrices));
+    for (const std::string& name : names) {
+      TensorPlan& plan = *by_layer[name];
+      plan.mixed = layer;
+      plan.group = kMixedGroup;
+      plan.outputs = outputs_of(plan);
+    }
+  }
+}
+
 std::vector<TensorPlan> plan_tensors(const Checkpoint& files, const TargetRules& rules, ComponentPlan& component) {
   std::vector<TensorPlan> plans;
   std::set<std::string> parts;  // of packed matrices
@@ -89,6 +117,7 @@ std::vector<TensorPlan> plan_tensors(const Checkpoint& files, const TargetRules&
     parts.insert(name);
     if (packed) parts.insert(packed->parts.begin(), packed->parts.end());
   }
+  if (rules.for_cpu()) mix(files, plans);
   for (const auto& [name, tensor] : files.tensors) {
     if (parts.contains(name) || is_unused_text_tensor(files, name)) continue;
     TensorPlan plan = {.name = name, .stored = tensor.data};
@@ -132,7 +161,9 @@ bool matches(std::string_view pattern, std::string_view text) {
 
 std::string_view name_of(Target target) { return kTargetNames[static_cast<size_t>(target)]; }
 
-TargetRules::TargetRules(const QuantizeOptions& options) : group_(options.group) {
+TargetRules::TargetRules(const QuantizeOptions& options) : group_(options.group), for_cpu_(options.layout == kForCpu) {
+  check(for_cpu_ || options.layout == kRows, "layout {}: {} or {} is needed", shown(options.layout), kRows, kForCpu);
+  check(!for_cpu_ || options.calibrate.empty(), "calibrate: layout {} has no scales to search", kForCpu);
   check(std::ranges::find(kGroups, group_) != kGroups.end(), "group {}: 32, 64 or 128 is needed", group_);
   const Target all = target_named(options.format, "format");
   check(all != Target::stored && all != Target::f32, "format {}: int4, int8, fp8 or bf16 is needed", options.format);
@@ -159,6 +190,10 @@ size_t ComponentPlan::source_bytes() const {
 
 size_t ComponentPlan::bytes() const {
   return sum_over(*this, [](const TensorPlan& t) { return t.bytes(); });
+}
+
+bool ComponentPlan::has_mixed() const {
+  return sum_over(*this, [](const TensorPlan& t) { return t.mixed ? 1 : 0; }) > 0;
 }
 
 int64_t ComponentPlan::numbers() const {

@@ -5,6 +5,7 @@
 
 #include "inkstone/quantize.h"
 
+#include "engine/quantize_layout.h"
 #include "io/checkpoint.h"
 
 namespace inkstone {
@@ -27,21 +28,24 @@ class TargetRules {
 
   Target target_of(const std::string& name) const;
   int64_t group() const { return group_; }
+  bool for_cpu() const { return for_cpu_; }
 
  private:
   std::vector<std::pair<std::string, Target>> rules_;  ///< pattern and target; the last that matches counts
   int64_t group_;
+  bool for_cpu_;
 };
 
 /// One tensor of the source, or a packed matrix of several.
 struct TensorPlan {
   std::string name;
-  Target target = Target::stored;         ///< `stored`: the bytes are copied
-  Weight matrix;                          ///< if it is converted
-  Tensor stored;                          ///< if it is copied
-  int64_t group = 0;                      ///< with int8 and int4
-  std::vector<float> importance;          ///< likewise: of each input; empty: all alike
-  std::vector<SafetensorsEntry> outputs;  ///< names, types and shapes
+  Target target = Target::stored;                     ///< `stored`: the bytes are copied
+  Weight matrix;                                      ///< if it is converted
+  Tensor stored;                                      ///< if it is copied
+  int64_t group = 0;                                  ///< with int8 and int4
+  std::vector<float> importance;                      ///< likewise: of each input; empty: all alike
+  std::shared_ptr<MixedLayer> mixed = nullptr;  ///< of int8 in the order of the cpu's kernels
+  std::vector<SafetensorsEntry> outputs;              ///< names, types and shapes
 
   size_t source_bytes() const { return target == Target::stored ? stored.bytes() : bytes_of(matrix); }
   size_t bytes() const;  ///< of the outputs
@@ -54,6 +58,7 @@ struct ComponentPlan {
   size_t source_bytes() const;
   size_t bytes() const;
   int64_t numbers() const;  ///< of the matrices that are converted
+  bool has_mixed() const;   ///< any in the order of the cpu's kernels
 };
 
 /// Leaves out what no picture needs, and keeps matrices whose rows do not divide into groups. Throws Error for packed

@@ -56,6 +56,13 @@ Session::Session(const EngineOptions& options, const Decorate& decorate)
       machine_(options, decorate),
       store_(keeps_prompts(options) ? options.prompt_cache : std::filesystem::path(), options.prompt_cache_bytes) {
   options_.device = resolved(options.device);
+  if (held_ || !machine_.device().own_memory()) return;
+  for (const Checkpoint* files : model_.files())
+    if (files->has_mixed()) {
+      held_ = DType::bf16;
+      model_.notes.push_back(fmt::format(
+          "the {}'s matrices lie as the cpu's kernels read them, and are unpacked to bf16", name_of(files->component)));
+    }
 }
 
 std::vector<std::string> Session::describe() {

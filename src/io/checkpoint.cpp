@@ -222,6 +222,11 @@ std::optional<Shape> Checkpoint::shape_of(const std::string& name) const {
   return Shape(dims);
 }
 
+bool Checkpoint::has_mixed() const {
+  return scheme == &quantized_scheme() &&
+         std::ranges::any_of(tensors, [](const auto& tensor) { return tensor.first.ends_with(kMixedFactors); });
+}
+
 void Checkpoint::release_pages() const {
   for (const MappedFile* file : mapped_files(*this)) file->release_pages();
 }

@@ -44,6 +44,9 @@ struct Checkpoint {
   /// `X.weight`, (out, in, kernel...) of a convolution. Empty if there is no such tensor.
   std::optional<Shape> shape_of(const std::string& name) const;
 
+  /// Whether matrices lie in the order of the cpu's kernels (ops/mixed_codes.h).
+  bool has_mixed() const;
+
   /// Takes the mapped tensors out of resident memory, see MappedFile::release_pages().
   void release_pages() const;
 

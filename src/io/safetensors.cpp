@@ -15,7 +15,7 @@ using nlohmann::json;
 
 constexpr size_t kLengthBytes = sizeof(uint64_t);
 constexpr size_t kMaxHeaderBytes = 100'000'000;  // the format's own limit
-constexpr size_t kAlignment = 8;                 // of the data in files that we write: the widest element
+constexpr size_t kAlignment = 64;                // of the data in files that we write: a line of the caches
 constexpr auto kMetadata = "__metadata__";
 static_assert(std::endian::native == std::endian::little, "tensor files are little-endian and are mapped as they are");
 
@@ -184,7 +184,7 @@ std::string place_safetensors(std::vector<SafetensorsEntry>& entries,
     header[e.name] = entry_json(e);
   }
   std::string text = header.dump();
-  text.resize((text.size() + kAlignment - 1) / kAlignment * kAlignment, ' ');
+  text.resize((kLengthBytes + text.size() + kAlignment - 1) / kAlignment * kAlignment - kLengthBytes, ' ');
   const uint64_t length = text.size();
   for (SafetensorsEntry& e : entries) {
     e.begin += kLengthBytes + length;

@@ -52,6 +52,9 @@ const Scheme& diffusers_scheme();
 /// them (docs/formats.md).
 const Scheme& quantized_scheme();
 
+/// What ends the name of the tensor that only matrices in the order of the cpu's kernels have.
+inline constexpr std::string_view kMixedFactors = ".factors";
+
 /// mflux: other names, matrices packed in affine groups, channels-last convolutions.
 const Scheme& mlx_scheme();
 

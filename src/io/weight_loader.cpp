@@ -129,11 +129,12 @@ Weight WeightLoader::packed_matrix(const std::string& layer, const PackedWeight&
   const std::string& name = packed.parts.front();
   check(weight.out == out && weight.in == in, "{}: layer {} is packed and holds {}, {} is needed",
         describe(*checkpoint_.find(name), name), layer, Shape{weight.out, weight.in}.text(), Shape{out, in}.text());
-  if (held_ == DType::f32) return dense_weight(place_.upload(converted(weight, DType::f32)));
+  if (held_ == DType::f32 || (held_ && weight.factors)) return dense_weight(place_.upload(converted(weight, *held_)));
   Weight placed = weight;
   placed.data = place_.upload(weight.data);
   if (weight.scales) placed.scales = place_.upload(weight.scales);
   if (weight.offsets) placed.offsets = place_.upload(weight.offsets);
+  if (weight.factors) placed.factors = place_.upload(weight.factors);
   return placed;
 }
 

@@ -1,5 +1,7 @@
 #include "ops/arguments.h"
 
+#include "ops/mixed_order.h"
+
 namespace inkstone {
 
 void Arguments::activation(const char* name, const Tensor& t) const {
@@ -35,6 +37,7 @@ void Arguments::weight(const char* name, const Weight& w) const {
            static_cast<int64_t>(w.data.bytes()) == w.out * row_bytes,
        "{} holds {} {}, {} bytes for {} {} are needed", name, name_of(w.data.dtype()), w.data.shape(),
        w.out * row_bytes, layout.name, Shape{w.out, w.in});
+  if (w.factors) return mixed_weight(name, w);
   if (layout.beside == Beside::nothing || (layout.beside == Beside::scales && !w.scales)) return;
   need(w.group > 0 && w.in % w.group == 0 && w.group % layout.numbers == 0, "{} {} has groups of {}", name,
        Shape{w.out, w.in}, w.group);
@@ -43,6 +46,14 @@ void Arguments::weight(const char* name, const Weight& w) const {
   need(w.scales && w.scales.shape() == groups && w.offsets.shape() == offsets,
        "{} has scales {} and offsets {}, {} and {} are needed", name, w.scales.shape(), w.offsets.shape(), groups,
        offsets);
+}
+
+void Arguments::mixed_weight(const char* name, const Weight& w) const {
+  need(w.format == WeightFormat::affine8 && MixedOrder::takes(w.out, w.in) && !w.offsets,
+       "{} {} {} has factors; int8 of {} outputs and {} inputs at a time can", name, layout_of(w.format).name,
+       Shape{w.out, w.in}, kMixedLanes, kMixedStep);
+  tensor("scales", w.scales, {MixedOrder::groups_in(w.in), w.out}, DType::f32);
+  tensor("factors", w.factors, {w.in}, DType::f32);
 }
 
 void Arguments::side_branch(const SideBranch& branch, const Weight& beside) const {

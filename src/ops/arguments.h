@@ -38,6 +38,7 @@ class Arguments {
   void vectors(const char* name, const SequenceRows& vectors, int64_t rows, int64_t d) const;
 
  private:
+  void mixed_weight(const char* name, const Weight& weight) const;
   bool is_activation(const Tensor& t) const { return t && (t.dtype() == activation_ || t.dtype() == narrow_); }
 
   const char* op_;

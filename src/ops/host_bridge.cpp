@@ -6,6 +6,11 @@
 namespace inkstone {
 
 Weight HostBridge::up(const Weight& weight) {
+  if (weight.factors) {  // in the order of the host's kernels
+    const Tensor numbers = host_tensor({weight.out, weight.in}, DType::f32);
+    dequantize_rows(weight, 0, weight.out, numbers.data<float>());
+    return dense_weight(up(numbers));
+  }
   Weight placed = weight;
   placed.data = up(weight.data);
   placed.scales = up(weight.scales);

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "ops/expand.inl"
+#include "ops/mixed_codes.h"
 
 namespace inkstone {
 namespace {
@@ -56,16 +57,18 @@ Weight dense_weight(const Tensor& matrix) {
 }
 
 size_t bytes_of(const Weight& weight) {
-  return held_bytes(weight.data) + held_bytes(weight.scales) + held_bytes(weight.offsets);
+  return held_bytes(weight.data) + held_bytes(weight.scales) + held_bytes(weight.offsets) + held_bytes(weight.factors);
 }
 
 int64_t input_unit(const Weight& weight) {
+  if (weight.factors) return kMixedGroup;
   const bool one_scale = weight.group == weight.in;  // for a whole row
   return weight.scales && !one_scale ? weight.group : layout_of(weight.format).numbers;
 }
 
 void expand_row(const Weight& weight, Expand (*expander)(WeightFormat), int64_t row, int64_t begin, int64_t end,
                 float* out) {
+  if (weight.factors) return expand_mixed_row(weight, row, begin, end, out);
   const BlockLayout& layout = layout_of(weight.format);
   const Expand expand = expander(weight.format);
   const auto blocks_at = [&](int64_t input) {

@@ -19,6 +19,9 @@ struct Weight {
   Tensor scales;      ///< only where the format has them beside its blocks: (out, in / group), F32, F16 or BF16
   Tensor offsets;     ///< likewise
   int64_t group = 0;  ///< inputs that share a scale; 0 without scales
+  /// F32 (in): of affine8 whose codes, U8 (out, in), and scales, F32 (groups, out), are mixed and lie in the order of
+  /// ops/mixed_codes.h; without offsets. Only host memory holds such weights.
+  Tensor factors = {};
 };
 
 /// The format of dense matrices of a type; nothing for types that are no weights.

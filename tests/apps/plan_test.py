@@ -46,7 +46,11 @@ class PlanTest(ProgramTest):
     @classmethod
     def setUpClass(cls):
         # Where a file was written in one piece, the system caches and maps it in pieces larger than a program touches.
-        for file in MODEL.rglob("*.safetensors"):
+        cls.forget_cached(MODEL)
+
+    @staticmethod
+    def forget_cached(model):
+        for file in model.rglob("*.safetensors"):
             descriptor = os.open(file, os.O_RDONLY)
             os.fsync(descriptor)
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -94,6 +98,20 @@ class PlanTest(ProgramTest):
                 self.assertLessEqual(needed, bound)
                 if arguments in (rounded, text_too):  # of which it keeps as much as there is room for
                     self.assertGreater(needed, 0.97 * bound)
+
+    def test_counts_weights_that_lie_as_the_kernels_read_them(self):
+        self.run_program("quantize", str(MODEL), "--format", "int8", "--layout", "cpu", "--output", "model", "--quiet")
+        self.forget_cached(self.folder / "model")
+        model, size = ["--model", "model"], ["--size", "256x256"]
+        for arithmetic in ("int8", "int8_all", "f32"):
+            with self.subTest(arithmetic):
+                arguments = [*model, *size, "--arithmetic", arithmetic]
+                needed = self.expect_measured(*arguments)
+                bound = int(0.9 * needed)
+                self.assertLessEqual(self.expect_measured(*arguments, "--memory", str(bound)), bound)
+        rounded = ["--arithmetic", "int8"]
+        self.assertLess(self.plan(*model, *size, *rounded)["stages"][1]["own_bytes"],
+                        self.plan(*size, *rounded)["stages"][1]["own_bytes"])
 
     def test_a_table_and_json_say_the_same(self):
         arguments = ("--size", "256x256", "--memory", "4G")

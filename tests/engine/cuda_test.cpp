@@ -3,6 +3,8 @@
 #include <cstring>
 #include <gmock/gmock.h>
 
+#include "inkstone/quantize.h"
+
 #include "cuda/cuda_device.h"
 #include "engine/generation.h"
 #include "engine/job.h"
@@ -15,6 +17,7 @@
 namespace inkstone {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
@@ -218,6 +221,22 @@ TEST_F(OnCudaTest, TheTextEncoderStaysFromTheSecondPromptOn) {
   request.prompt += " and again";
   Session other(options());
   EXPECT_EQ(generate(session, request, 0).pictures[0].rgb, generate(other, request, 0).pictures[0].rgb);
+}
+
+TEST_F(OnCudaTest, MatricesInTheOrderOfTheCpusKernelsAreUnpacked) {
+  constexpr double kMostError = 0.05;  // of 8 bits, in groups of 384
+  quantize({.source = kTiny, .output = at("model"), .format = "int8", .layout = "cpu"});
+  EngineOptions laid_out = options();
+  laid_out.model = at("model");
+  std::vector<Tensor> latents;
+  for (const EngineOptions& o : {options(), laid_out}) {
+    Request request = small_request();
+    request.save_latents = at("latents.safetensors");
+    const Result result = Engine::open(o).generate(request);
+    EXPECT_EQ(testing::Matches(Contains(HasSubstr("unpacked to bf16")))(result.notes), o.model == at("model"));
+    latents.push_back(to_f32(read_safetensors(request.save_latents).tensors.at("latents").data));
+  }
+  EXPECT_LT(latents_error(latents[1], latents[0]), kMostError);
 }
 
 TEST_F(OnCudaTest, StreamedItDrawsTheSamePicture) { expect_same_picture_streamed(options()); }

@@ -1,13 +1,10 @@
-#include "inkstone/quantize.h"
-
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "engine/generation.h"
 #include "engine/quantize_plan.h"
-#include "engine/tiny_model.h"
-#include "io/checkpoint.h"
+#include "engine/quantizing.h"
 #include "io/gguf_writer.h"
 #include "io/json.h"
 #include "ops/interceptor.h"
@@ -23,43 +20,6 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
-
-const fs::path kTransformer = kTiny / "transformer";
-const fs::path kTextEncoder = kTiny / "text_encoder";
-const std::string kQ = "transformer_blocks.0.attn.to_q";
-
-std::vector<float> matrix_of(const Checkpoint& files, const std::string& layer) {
-  const auto packed = files.packed(layer);
-  const Weight w = packed ? packed->weight : dense_weight(files.find(layer + ".weight")->data);
-  std::vector<float> all(static_cast<size_t>(w.out * w.in));
-  dequantize_rows(w, 0, w.out, all.data());
-  return all;
-}
-
-class QuantizeTest : public TinyModelTest {
- protected:
-  QuantizeOptions options(const std::string& format, const fs::path& source = kTransformer) const {
-    return {.source = source, .output = at("out"), .format = format, .threads = 2};
-  }
-  static const QuantizedTensor& named(const QuantizeResult& result, const std::string& name) {
-    return *std::ranges::find(result.tensors, name, &QuantizedTensor::name);
-  }
-  static std::string error(const QuantizeOptions& o) {
-    return error_of([&] { quantize(o); });
-  }
-  Tensor latents(const fs::path& model) const {
-    Engine engine = Engine::open({.model = model});
-    Request request = small_request();
-    request.save_latents = at("latents.safetensors");
-    engine.generate(request);
-    return to_f32(read_safetensors(request.save_latents).tensors.at("latents").data);
-  }
-  std::vector<std::string> names_in(const fs::path& folder) const {
-    std::vector<std::string> names;
-    for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename().string());
-    return names;
-  }
-};
 
 TEST_F(QuantizeTest, ErrorsAreThoseOfWhatIsReadBack) {
   const Checkpoint source = open_checkpoint(kTransformer, Component::transformer);
@@ -78,10 +38,7 @@ TEST_F(QuantizeTest, ErrorsAreThoseOfWhatIsReadBack) {
     const auto packed = made.packed(kQ);
     EXPECT_EQ(packed ? packed->weight.format : dense_weight(made.find(kQ + ".weight")->data).format, expected.first);
     for (const QuantizedTensor& t : result.tensors) {
-      const std::string layer = t.name.substr(0, t.name.size() - kWeightSuffix.size());
-      const std::vector<float> numbers = matrix_of(source, layer), read_back = matrix_of(made, layer);
-      const double error = t.error == 0 && read_back == numbers ? 0 : relative_error(read_back, numbers);  // 0 of 0
-      EXPECT_NEAR(error, t.error, 1e-9) << t.name;
+      EXPECT_NEAR(error_read_back(t, source, made), t.error, 1e-9) << t.name;
       EXPECT_LE(t.error, expected.second) << t.name;
     }
     EXPECT_TRUE(std::ranges::is_sorted(result.tensors, std::greater(), &QuantizedTensor::error));

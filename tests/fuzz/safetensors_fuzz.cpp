@@ -2,6 +2,7 @@
 #include <cstdlib>
 
 #include "io/scheme.h"
+#include "ops/mixed_order.h"
 
 namespace inkstone {
 namespace {
@@ -25,6 +26,14 @@ TensorMap stored_tensors(const SafetensorsHeader& header, const std::shared_ptr<
   return stored;
 }
 
+/// Every number of a matrix in the order of the cpu's kernels lies within its parts.
+void check_mixed(const Weight& w) {
+  require(MixedOrder::takes(w.out, w.in) && static_cast<int64_t>(w.data.bytes()) == w.out * w.in);
+  require(w.scales.count() == MixedOrder::groups_in(w.in) * w.out && w.factors.count() == w.in);
+  std::vector<float> numbers(static_cast<size_t>(w.in));
+  for (int64_t row = 0; row < w.out; ++row) dequantize_rows(w, row, row + 1, numbers.data());
+}
+
 /// What a scheme makes of layers: matrices whose parts fit each other.
 void check_packed(const Scheme& scheme, const TensorMap& stored) {
   constexpr size_t kSuffix = sizeof(".weight") - 1;
@@ -35,6 +44,10 @@ void check_packed(const Scheme& scheme, const TensorMap& stored) {
       const auto packed = scheme.packed(stored, name.substr(0, name.size() - kSuffix));
       if (!packed) continue;
       const Weight& w = packed->weight;
+      if (w.factors) {
+        check_mixed(w);
+        continue;
+      }
       const BlockLayout& layout = layout_of(w.format);
       require(w.in % layout.numbers == 0);
       require(static_cast<int64_t>(w.data.bytes()) == w.out * (w.in / layout.numbers * layout.bytes));

@@ -5,8 +5,10 @@
 #include <cstring>
 #include <gmock/gmock.h>
 
+#include "model/block_source.h"
 #include "ops/cpu_under_test.h"
 #include "ops/int8_plain.h"
+#include "ops/mixed_weights.h"
 
 namespace inkstone {
 namespace {
@@ -62,6 +64,19 @@ std::vector<double> plain_branch(CpuUnderTest& device, const Codes& rows, int64_
   return y;
 }
 
+/// Rounded, or as they are.
+Codes plain_weight(CpuUnderTest& device, const Weight& weight, const Int8Factors& factors) {
+  if (!weight.factors) return plain_codes(dense(device.reference, weight), factors.of_weight);
+  Codes codes;
+  const MixedOrder order = {weight.out, weight.in};
+  for (int64_t o = 0; o < weight.out; ++o)
+    for (int64_t i = 0; i < weight.in; ++i) {
+      codes.codes.push_back(static_cast<int8_t>(weight.data.data<const uint8_t>()[order.code(o, i)] - kMixedOffset));
+      if (i % kMixedGroup == 0) codes.scales.push_back(weight.scales.data<const float>()[order.scale(o, i)]);
+    }
+  return codes;
+}
+
 Tensor plain_linear(CpuUnderTest& device, const Tensor& x, const Linear& layer) {
   ThreadPool pool(1);
   const Int8Factors factors = int8_factors(layer, pool, vector_ops(Isa::scalar));
@@ -70,8 +85,7 @@ Tensor plain_linear(CpuUnderTest& device, const Tensor& x, const Linear& layer) 
   Tensor y = host_tensor({x.dim(0), layer.out()}, DType::f32);
   int64_t column = 0;
   for (const Slab& slab : layer.slabs) {
-    std::vector<double> sums =
-        plain_products(rows, count, plain_codes(dense(device.reference, slab.weight), factors.of_weight), layer.in());
+    std::vector<double> sums = plain_products(rows, count, plain_weight(device, slab.weight, factors), layer.in());
     for (const SideBranch& branch : slab.branches)
       std::ranges::transform(sums, plain_branch(device, rows, count, branch, factors), sums.begin(), std::plus());
     for (int64_t row = 0; row < count; ++row)
@@ -302,6 +316,76 @@ TEST_P(CpuInt8Test, ASampleOfOutputsTellsWhichChannelsAreLarge) {
   const Int8Factors sampled = int8_factors(layer, pool, vector_ops(GetParam()));
   EXPECT_EQ(all.of_input[70], 1.0f / 64);
   EXPECT_EQ(sampled.of_input, all.of_input);
+}
+
+Linear mixed_layer(const std::vector<int64_t>& outs, int64_t in, uint64_t seed) {
+  Linear layer;
+  for (const int64_t out : outs) {
+    const uint64_t s = seed + 10 * layer.slabs.size();
+    layer.slabs.push_back({random_mixed(out, in, s), random_normal({out}, s + 5)});
+  }
+  layer.tolerance = std::make_shared<Tolerance>();
+  return layer;
+}
+
+const LinearSize kMixedSizes[] = {{1, 4, {16}},    {9, 192, {48, 64, 16}}, {17, 384, {96}},      {65, 400, {112, 208}},
+                                  {8, 3072, {48}}, {5, 3460, {32, 144}},   {300, 768, {432, 16}}};
+
+// What is in memory in the kernels' order is not rounded again, whatever the order of the instruction set.
+TEST_P(CpuInt8Test, WeightsInTheKernelsOrderAreMultipliedAsTheyLie) {
+  ThreadPool pool(3);
+  for (const LinearSize& size : kMixedSizes)
+    for (const size_t branches : {size_t{0}, size_t{2}}) {
+      Linear layer = mixed_layer(size.outs, size.in, 3);
+      if (branches > 0) add_branches(layer, branches);
+      const Tensor x = random_normal({size.rows, size.in}, 1);
+      const Tensor expected = plain_linear(*device, x, layer);
+      EXPECT_LT(relative_l2(cpu().linear(x, layer), expected), 10 * kRounding)
+          << fmt::format("{} rows, {} in, {} branches", size.rows, size.in, branches);
+      CpuKernels kernels(pool, vector_ops(GetParam()), &int8_ops(GetParam()), kKept);
+      const std::unique_ptr<Device> memory = make_reference_device();
+      layer.tolerance = std::make_shared<Tolerance>();
+      const std::vector<const Linear*> layers = {&layer};
+      const size_t planned = kernels.kept_bytes(layers, kKept) - kernels.kept_bytes(layers, 0);
+      EXPECT_LT(relative_l2(Ops(*memory, kernels).linear(x, layer), expected), 10 * kRounding) << "where some are kept";
+      EXPECT_GE(kernels.kept_bytes(), planned);
+      EXPECT_EQ(kernels.kept_bytes() == 0, int8_ops(GetParam()).reads_mixed && branches == 0);
+    }
+}
+
+// Blocks are read into the same memory one after the other.
+TEST_P(CpuInt8Test, WeightsInTheKernelsOrderMayMove) {
+  const Linear layer = mixed_layer({80}, 400, 3);
+  const Tensor x = random_normal({40, 400}, 1);
+  const auto expected = values_of(cpu().linear(x, layer));
+  Linear copy = layer;
+  for_each_tensor(copy, [](Tensor& tensor) {
+    const Tensor other = host_tensor(tensor.shape(), tensor.dtype());
+    std::memcpy(other.data<void>(), tensor.data<void>(), tensor.bytes());
+    std::memset(tensor.data<void>(), 0, tensor.bytes());
+    tensor = other;
+  });
+  EXPECT_EQ(values_of(cpu().linear(x, copy)), expected);
+}
+
+TEST_P(CpuInt8Test, SlabsWithOtherFactorsAreRoundedTogether) {
+  Linear layer = mixed_layer({80, 48}, 400, 3);
+  layer.slabs[1].weight = random_mixed(48, 400, 4, 2);
+  const Tensor x = random_normal({40, 400}, 1);
+  EXPECT_FALSE(has_factors(layer));
+  EXPECT_LT(relative_l2(cpu().linear(x, layer), reference().linear(x, layer)), 1.5 * kMostError);
+}
+
+TEST_P(CpuInt8Test, WeightsInTheKernelsOrderAreUnpackedForExactProducts) {
+  for (const LinearSize& size : kMixedSizes) {
+    const Linear layer = strict(mixed_layer(size.outs, size.in, 3));
+    Linear dense = layer;
+    for (Slab& slab : dense.slabs) slab.weight = unpacked(slab.weight);
+    const Tensor x = random_normal({size.rows, size.in}, 1);
+    const Tensor expected = reference().linear(x, dense);
+    EXPECT_LT(relative_l2(cpu().linear(x, layer), expected), 30 * kRounding) << size.in;
+    EXPECT_LT(relative_l2(reference().linear(x, layer), expected), kRounding) << size.in;
+  }
 }
 
 TEST_P(CpuInt8Test, CopiesOfALayerShareItsFactors) {

@@ -134,6 +134,8 @@ void expect_product(const Int8Ops& ops, const TileSize& size, const Tensor& x, c
   }
 }
 
+TEST_P(Int8OpsTest, ReadsTheOrderOfFilesWhereItsCodesAreBytes) { EXPECT_EQ(ops->reads_mixed, ops->code_bytes == 1); }
+
 TEST_P(Int8OpsTest, TilesOfEverySizeEqualPlainSums) {
   for (const int64_t rows : {int64_t{1}, ops->tile_rows - 1, ops->tile_rows})
     for (const int64_t columns :

@@ -9,6 +9,12 @@ namespace {
 constexpr int64_t kMostGroups = kInt8Groups / static_cast<int64_t>(sizeof(Code));
 constexpr int64_t kMostDepth = kMostGroups * kInt8Group;
 
+constexpr bool kReadsMixed = sizeof(Code) == 1 && kStep == kMixedStep && kOffset == kMixedOffset &&
+                             kMostDepth == kMixedPanel && kMixedStrip % (kInt8Vectors * kLanes) == 0;
+
+/// Else the distance from step to step is known when this is compiled, which is worth 1 % of the time.
+constexpr bool kReadsPartsOfStrips = kReadsMixed && kInt8Vectors * kLanes < kMixedStrip;
+
 /// Rows of a tile side by side. A distance that is no power of two keeps them out of each other's way in the cache.
 struct Strip {
   static constexpr int64_t kStride = kMostDepth + 64 / sizeof(RowCode);
@@ -245,13 +251,13 @@ constexpr int64_t kPrefetchSteps = 16;
 /// Called from more than one place, clang 14 would keep it apart and the sums in memory: a third of the speed.
 template <int vectors>
 [[gnu::always_inline]] inline void multiply_group(Products<vectors>& sums, const RowCode* rows, int64_t stride,
-                                                  const Code* panel, int64_t depth) {
-  for (int64_t k = 0; k < depth; k += kStep) {
+                                                  const Code* panel, int64_t panel_step, int64_t depth) {
+  for (int64_t k = 0; k < depth; k += kStep, panel += panel_step) {
     Wholes w[vectors];
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) {
-      const Code* from = panel + (k * vectors + v * kStep) * kLanes;
-      __builtin_prefetch(from + kPrefetchSteps * vectors * kStep * kLanes);
+      const Code* from = panel + v * kStep * kLanes;
+      __builtin_prefetch(from + kPrefetchSteps * panel_step);
       w[v] = load_step(from);
     }
 #pragma GCC unroll 8
@@ -280,7 +286,8 @@ void multiply_tile_with(const Int8Tile& t) {
   // Rows that are missing compute what nobody reads.
   int64_t first_group[kInt8Rows];
   for (int64_t row = 0; row < kInt8Rows; ++row) first_group[row] = row < t.rows_count ? row * t.groups_stride : 0;
-  const int64_t panel_group = round_to(t.group, kStep) * kWidth;
+  const int64_t panel_columns = kReadsPartsOfStrips && t.panel_columns != 0 ? t.panel_columns : kWidth;
+  const int64_t panel_group = round_to(t.group, kStep) * panel_columns;
   for (int64_t g = 0, begin = 0; begin < t.depth; ++g, begin += t.group) {
     const int64_t depth = round_to(lesser_of(t.group, t.depth - begin), kStep);
     float* to = forget(y);
@@ -290,13 +297,15 @@ void multiply_tile_with(const Int8Tile& t) {
 #pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v)
         sums.at[row][v] = splat_int(kOffset == 0 ? 0 : -kOffset * t.row_sums[first_group[row] + g]);
-    multiply_group<vectors>(sums, rows + g * t.group_stride, t.rows_stride, panel + g * panel_group, depth);
+    multiply_group<vectors>(sums, rows + g * t.group_stride, t.rows_stride, panel + g * panel_group,
+                            panel_columns * kStep, depth);
 #pragma GCC unroll 8
     for (int row = 0; row < kInt8Rows; ++row) {
       const Floats scale = splat(t.row_scales[first_group[row] + g]);
 #pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v, to += kLanes)
-        store(to, fma(to_floats(sums.at[row][v]), scale * load(t.panel_scales + g * kWidth + v * kLanes), load(to)));
+        store(to,
+              fma(to_floats(sums.at[row][v]), scale * load(t.panel_scales + g * panel_columns + v * kLanes), load(to)));
     }
   }
   for (int64_t row = 0; row < t.rows_count; ++row)

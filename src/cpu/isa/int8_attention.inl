@@ -73,7 +73,7 @@ void score_keys(const Int8QueryPanel& panel, const Int8KeyBlock& block, Floats (
 #pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v) sums.at[row][v] = splat_int(-kOffset * block.k_sums[key + row]);
     multiply_group<vectors>(sums, block.k + key * block.depth, block.depth, static_cast<const Code*>(panel.q),
-                            block.depth);
+                            vectors * kLanes * kStep, block.depth);
     float* scores = panel.scores + key * vectors * kLanes;
 #pragma GCC unroll 8
     for (int row = 0; row < kInt8Rows; ++row) {
@@ -137,7 +137,8 @@ void add_values(const Int8QueryPanel& panel, const Int8KeyBlock& block, const Fl
     for (int row = 0; row < kInt8Rows; ++row)
 #pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v) sums.at[row][v] = splat_int(0);
-    multiply_group<vectors>(sums, block.v + channel * kInt8Keys, kInt8Keys, panel.weights, round_to(block.keys, kStep));
+    multiply_group<vectors>(sums, block.v + channel * kInt8Keys, kInt8Keys, panel.weights, vectors * kLanes * kStep,
+                            round_to(block.keys, kStep));
     float* out = panel.out + channel * vectors * kLanes;
 #pragma GCC unroll 8
     for (int row = 0; row < kInt8Rows; ++row) {

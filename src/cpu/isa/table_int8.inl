@@ -15,6 +15,7 @@ const Int8Ops kInt8Ops = {
     .strip_bytes = sizeof(Strip),
     .strip_stride = Strip::kStride,
     .depth_unit = kStep,
+    .reads_mixed = kReadsMixed,
     .reads_codes = sizeof(RowCode) == sizeof(int8_t),
     .quantize = quantize,
     .quantize_pixels = quantize_pixels,

@@ -1,0 +1,26 @@
+// The way to and from codes that lie in MixedOrder, as plain loops: value = mixed(code * scale) * factor of the input.
+#pragma once
+#include "ops/mixed_order.h"
+#include "ops/weight.h"
+
+namespace inkstone {
+
+/// What such files say of themselves, in 64 bytes.
+inline constexpr std::string_view kMixedDescription =
+    R"({"order":"48 outputs x 4 inputs","panel":3072,"group":384}      )";
+static_assert(kMixedDescription.size() == 64, "what lies behind it keeps its place in a line of the caches");
+
+/// Mixes a group of up to kMixedGroup numbers, or takes it apart again: the rotation is its own inverse.
+void mix_group(float* numbers, int64_t count);
+
+/// Inputs [begin, end) of one output of a weight with factors; `begin` is where a group begins, `end` where one ends.
+/// Host tensors only.
+void expand_mixed_row(const Weight& weight, int64_t row, int64_t begin, int64_t end, float* out);
+
+/// The same before they are taken apart and multiplied by the factors: codes times scales.
+void expand_mixed_codes(const Weight& weight, int64_t row, int64_t begin, int64_t end, float* out);
+
+/// Rounds numbers (out, in), none beyond 1e37, to a weight's codes and scales; its factors are there.
+void quantize_mixed(const float* numbers, const Weight& to);
+
+}  // namespace inkstone
