@@ -62,7 +62,7 @@ TEST_F(LayoutTest, IsReadByEveryDeviceAndArithmetic) {
   QuantizeOptions o = for_cpu("int8", kTiny);
   quantize(o);
   const Tensor expected = latents(kTiny);
-  EXPECT_LE(relative_error(latents(o.output), expected), 0.05);
+  EXPECT_LE(relative_error(latents(o.output), expected), 0.03);
   for (const EngineOptions& options : {EngineOptions{.model = o.output, .held_as = HeldAs::f32},
                                        EngineOptions{.model = o.output, .device = DeviceKind::reference},
                                        EngineOptions{.model = o.output, .isa = InstructionSet::scalar}})

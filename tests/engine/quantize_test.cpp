@@ -48,7 +48,7 @@ TEST_F(QuantizeTest, ErrorsAreThoseOfWhatIsReadBack) {
 
 TEST_F(QuantizeTest, AModelDrawsNearlyTheSameInEachFormat) {
   const Tensor expected = latents(kTiny);
-  const std::map<std::string, double> most = {{"int4", 0.5}, {"int8", 0.05}, {"fp8", 0.25}};
+  const std::map<std::string, double> most = {{"int4", 0.4}, {"int8", 0.03}, {"fp8", 0.15}};
   for (const auto& [format, error] : most) {
     SCOPED_TRACE(format);
     QuantizeOptions o = options(format, kTiny);
