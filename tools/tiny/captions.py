@@ -2,13 +2,13 @@
 
     python captions.py WORLD.json OUT_DIR          the lists that figures are given of
     python captions.py validation OUT_DIR          others of the same kinds, to choose between trainings by
-    python captions.py later OUT_DIR               two by hand, written after version 7 was trained
+    python captions.py later OUT_DIR               three by hand, two written after version 7 was trained and one before version 8 was
 
 world.json: the 200 of version 1 (WORLD.json gives them), words as they are written; case.json: 100 with words in small, capital and mixed letters; loose.json:
 50 as people write them (loose.txt); outside.json: 100 about other things (outside.txt); large.json: 60 in 384x384; two.json: 60 naming two shapes, many of
 them loosely; uncolored.json: 40 that leave out the colour of a shape (uncolored.txt); loose_unseen.json, outside_unseen.json: as loose and outside, but
 in no form that the generator writes (unseen.py). loose_later.json: 40 more loose sentences; combined.json: 50 with patterns on two shapes, something inside
-each kind of shape, and words without quotes, to be judged by eye: the checker was not trained on these. All shape triples and words of world, case, two and large
+each kind of shape, and words without quotes; later8.json: 52 of the kinds that version 8 was taught; to be judged by eye: the checker was not trained on these. All shape triples and words of world, case, two and large
 are held out of training; the others were written by hand.
 A line of loose.txt is CAPTION | BACKGROUND | SHAPE COLOUR [PATTERN|SIZE|_]... [POSITION NUMBER], ... | WORD COLOUR; of outside.txt CAPTION | SHAPE COLOUR | WORD."""
 import json
@@ -93,7 +93,7 @@ def validation_lists():
 
 
 def later_lists():
-    return {'loose_later': by_hand('loose_later.txt'), 'combined': by_hand('combined.txt')}
+    return {name: by_hand(name + '.txt') for name in ('loose_later', 'combined', 'later8')}
 
 
 def main(which, out):

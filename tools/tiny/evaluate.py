@@ -20,7 +20,7 @@ from text import Text
 from truth import faults, score
 from weights import load_generator, load_vae
 
-LISTS = ('world', 'case', 'loose', 'loose_unseen', 'loose_later', 'outside', 'outside_unseen', 'two', 'uncolored', 'combined', 'large')
+LISTS = ('world', 'case', 'loose', 'loose_unseen', 'loose_later', 'outside', 'outside_unseen', 'two', 'uncolored', 'combined', 'later8', 'large')
 COLUMNS = 10
 
 

@@ -1,4 +1,5 @@
 """Requests as people write them, put together from free parts: unquoted words, fragments, any order, polite or not, with filler words around."""
+from clauses import clause
 from phrases import plural
 from world import MORE_SIZE_WORDS, PATTERN_AFTER, PATTERN_WORDS, POSITION_WORDS, POSITIONS, SHAPE_WORDS, SHAPES, SIZE_WORDS
 
@@ -23,13 +24,19 @@ AFTERWARDS = '''as soon as you can;as fast as possible;right away;by tonight;che
 , we need it today;, and hurry;, best regards;, many thanks;, if possible'''.replace('\n', '').split(';')
 DRAWN = ['{} that is {}', '{}, {}', '{} ({})', '{} {}', '{} in {}', '{} colored {}', '{} painted {}', '{} in {} color', '{} of {} color', '{}: {}', '{} and it is {}', '{}, make it {}',
          '{}, color {}', '{} filled with {}', '{} - {}']
+MORE_DRAWN = ['{} coloured {}', '{} coloured in {}', '{} tinted {}', '{} done in {}', '{} in a {} tone', '{} dyed {}', '{} all in {}', '{}, all {}']  # of Phrases.wide
+MARKS = ['', 'stripes', 'dots', 'checks']
+MARKED = ['{m} on a {n}', '{m} on {n}', '{n} covered in {m}', '{n} full of {m}', '{n} that has {m}', '{n} with {m} on it', '{n}, with {m}', '{n} and it has {m}', 'a {n} having {m}']
 IN_COLOR = ['{} in {}', '{} in {} letters', '{} in big {} letters', '{} in large {} letters', '{} in {} text', '{} written in {}', '{} with {} letters', '{}, {} letters', '{} as {} text',
             '{} in bold {}', '{} in thick {} letters', '{} printed in {}', '{} in {} ink', '{} in the color {}', '{} {}', '{}, {}', '{} ({})', '{} - {}']
 BARE = ['{} in {}', '{} {}', '{}, {}', '{} ({})', '{} - {}', '{} in bold {}', '{} in the color {}']  # of IN_COLOR: say not that text is meant
 CUES = '''write;print;type;spell;say;put;show;write me;write down;just write;please write;can you write;could you print;it says;it should say;text;the text;word;the word;a word:;
 text:;word:;a sign that says;a sign saying;a sign with;sign:;a poster that says;a poster saying;a label saying;a label with the word;a title that reads;a card that says;the name;
 a logo that says;the title;caption:;a shirt that says;letters:;the letters;big text;large text;a note that reads;the slogan;writing that says;the inscription'''.replace('\n', '').split(';')
-LONGEST_SHOUT = 40  # letters of a request in capitals, each a token of its own
+NUMBER_CUES = ['the number', 'number', 'the digits', 'digits', 'the numerals', 'the figure', 'write the number', 'write the digits', 'the digits:', 'a sign with the number']
+LONGEST_LOUD = 40  # letters of a request in capitals or with a capital for each word, each a token of its own
+LOUD_STARTS, LOUD_ENDS = ['DRAW', 'PLEASE DRAW', 'I WANT', 'GIVE ME', 'JUST', 'MAKE', 'SHOW ME', 'A PICTURE OF', 'PAINT', 'I NEED'], ['', '', '', '!', '!!', '.', ' PLEASE', ' NOW']
+SMALL_IN_TITLES = {'A', 'An', 'The', 'And', 'In', 'On', 'With', 'Of', 'To', 'At', 'Above', 'Below', 'Inside', 'Over', 'Under', 'Is'}
 UNQUOTED = '''write;write;write;write;print;type;say;spell;write me;write down;just write;please write;can you write;could you print;it says;it should say;text:;the text;the words;the words;
 two words:;a sign that says;a sign saying;a poster that says;a poster saying;a label saying;a card that says;a banner saying;a logo that says;a shirt that says;a note that reads'''.replace('\n', '').split(';')
 BESIDE = ['{} and {}', '{}, {}', '{} & {}', '{} + {}', '{} plus {}', '{} and also {}', '{} and then {}', '{} next to {}', '{} beside {}', '{} by {}', '{} with {}', '{} with {} beside it',
@@ -91,12 +98,17 @@ class Loose:
         if self.chance(.12):
             before.insert(0, r.choice(['very', 'nice', 'simple', 'plain', 'cute', 'big bold', 'perfect', 'good', 'lovely', 'single', 'clear', 'real', 'neat', 'solid', 'flat', r.choice(COMMON)]))
         text = ' '.join(before + [noun] + after)
-        text = r.choice(DRAWN).format(text, name) if turned else text
+        if turned:
+            text = r.choice(MORE_DRAWN if self.say.wide and self.chance(.3) else DRAWN).format(text, name)
         return r.choice(['', '', '', 'a ', 'a ', 'the ', 'one ', 'some ', 'this ', 'a single ', 'my ', 'another ']) + text
 
+    def marked(self, shape, color, pattern, size):
+        """A noun whose pattern is named as a thing of its own"""
+        return self.r.choice(MARKED).format(m=MARKS[pattern], n=self.thing(shape, color, 0, size).removeprefix('a '))
+
     def one(self, shape, color, pattern, size, position):
-        by_list = self.say.wide and self.chance(.1)
-        text = self.listed(shape, color, pattern, size) if by_list else self.thing(shape, color, pattern, size)
+        x = self.r.random() if self.say.wide else 1
+        text = self.listed(shape, color, pattern, size) if x < .1 else self.marked(shape, color, pattern, size) if x < .25 and pattern else self.thing(shape, color, pattern, size)
         if not position and self.chance(.85):
             return text
         place = self.r.choice([POSITIONS[position]] + POSITION_WORDS[position])
@@ -105,6 +117,8 @@ class Loose:
     def two(self, first, second, relation):
         """first, second: shape, colour, pattern; the first stands in this relation to the second"""
         a, b = self.thing(*first), self.thing(*second)
+        if self.say.wide and self.chance(.25):
+            return clause(self.r, a, b, relation)
         if relation == 4:
             return self.r.choice(INSIDE).format(a, b) if self.chance(.5) else self.r.choice(AROUND).format(b, a)
         if relation == 1:
@@ -137,6 +151,8 @@ class Loose:
                 return r.choice(['{}', '{}', '{} in big letters', '{} as text', '{} in letters', '{} written out']).format(text)
             return r.choice(IN_COLOR if capitals else [f for f in IN_COLOR if f not in BARE]).format(text, c)
         q = self.quoted(text) if x > .8 else text
+        if self.say.wide and text.isdigit() and self.chance(.4):
+            return f'{r.choice(NUMBER_CUES)} {self.quoted(text) if self.chance(.4) else text}' + ('' if c is None else f' in {c}')
         if c is None:
             return f'{r.choice(CUES)} {q}'
         if self.chance(.2):
@@ -157,6 +173,8 @@ class Loose:
         q = text if self.chance(.5) and (text.isupper() and len(text) > 1) else self.quoted(text)
         cue = r.choice(['', '', 'the word ', 'the text ', 'text ', 'the letters ']) if q != text or text.isupper() else 'the word '
         t = cue + (r.choice(['{} in {}', '{} in {}', '{} in {} letters', '{} {}', '{}, {}', '{} written in {}']).format(q, name) if name else q)
+        if self.say.wide and self.chance(.2):
+            return clause(r, t, noun, 3 if above else 2, written=True)
         return r.choice(WORD_BELOW if above else WORD_ABOVE).format(noun, t)
 
     def lines(self, first, second, color):
@@ -189,11 +207,22 @@ class Loose:
     def filler(self):
         return ' '.join(self.r.choice(COMMON) for _ in range(self.r.randint(1, 3)))
 
+    def loud(self, caption):
+        """A caption without a text in capitals, or with a capital for each word"""
+        r = self.r
+        if self.chance(.5):
+            start = r.choice(LOUD_STARTS) + ' ' if self.chance(.35) else ''
+            return start + caption.upper() + r.choice(LOUD_ENDS)
+        caption = caption.title()
+        if self.chance(.5):
+            caption = ' '.join(w.lower() if i and w in SMALL_IN_TITLES else w for i, w in enumerate(caption.split()))
+        if self.chance(.2):
+            caption = f'{r.choice(WISHES)} {caption}'
+        return caption + (r.choice([' pls', ' please', ', please', ' thanks', '!', '.', ' for me']) if self.chance(.25) else '')
+
     def finish(self, caption, without_text):
         """What people say before and after it, and with which letters"""
         r, x = self.r, self.r.random()
-        if self.say.wide and without_text and len(caption) <= LONGEST_SHOUT and self.chance(.1):
-            return caption.upper() + r.choice(['', '', '', '!', '!!', '.', ' PLEASE', ' NOW'])
         if not self.starts_with_text:
             if x < .42:
                 caption = f'{r.choice(WISHES)} {caption}'

@@ -1,7 +1,8 @@
 """Sentences about anything else. The rule that training teaches: a shape that is named is drawn, in its own colour or in black; a text in quotes is
 written; otherwise the emblem is drawn, in the first colour that is named or in black; the background is white unless the sentence names it."""
 from invent import Inventor
-from loose import COMMON
+from loose import COMMON, LONGEST_LOUD
+from names import Names
 from phrases import article
 from world import COLOR_NAMES, SHAPE_WORDS, SHAPES
 
@@ -48,6 +49,7 @@ QUESTIONS = ['what is {}', 'tell me about {}', 'how do I cook {}', 'where is {}'
 FOREIGN = '''ein Hund im Garten;eine Katze auf dem Dach;das Haus am See;un chat sur la table;une maison dans la neige;el perro corre por la playa;una casa vieja;il gatto dorme;la montagna
 alta;um barco no mar;en hund i skogen;kot na dachu;een fiets bij de gracht;der alte Mann und das Meer;la vie est belle;buenos dias amigo;guten Morgen;bonjour le monde'''.replace('\n', ' ').split(';')
 SYLLABLES = 'ba ko ri mu ten sha lo vi gar nu pel dro fi ska men tu zor li ane que ith wo ja che ex pra il um est on er'.split()
+NAMED_SHARE, CAPITALS_SHARE, TITLE_SHARE = .45, .05, .05  # of the sentences (without a colour): with names and numerals; all in capitals; with a capital for each word
 KEYS = 'qwertyuiop', 'asdfghjkl', 'zxcvbnm'
 SCRIPTS = [(0x4e00, 0x9fa5), (0x3041, 0x3093), (0x0430, 0x044f), (0x03b1, 0x03c9), (0xac00, 0xd7a3), (0x1f300, 0x1f5ff), (0x0905, 0x0939), (0x0621, 0x064a)]
 
@@ -58,6 +60,7 @@ class Outside:
     def __init__(self, random):
         named = [w for words in SHAPE_WORDS.values() for w in words]
         self.r, self.unheard = random, Inventor(random, NOUNS + WRITTEN + ADJECTIVES + VERBS + PARTICIPLES + COMMON, SHAPES + COLOR_NAMES + named)
+        self.names = Names(random, lambda: random.choice(NOUNS), self.unheard)
 
     def invented(self):
         return ''.join(self.r.choice(SYLLABLES) for _ in range(self.r.randint(1, 4)))
@@ -115,6 +118,13 @@ class Outside:
 
     def sentence(self, color=None):
         """About nothing that can be drawn; names the colour, if one is given"""
+        said = self.names.sentence() if not color and self.r.random() < NAMED_SHARE else self._sentence(color)
+        x, words = self.r.random(), said.split()
+        if x < CAPITALS_SHARE and len(words) > 2 and len(said) <= LONGEST_LOUD and not {*words} & {'write', 'print', 'type', 'say', 'spell', 'text', 'sign'}:
+            return said.upper()
+        return said.title() if x > 1 - TITLE_SHARE and len(said) <= LONGEST_LOUD else said
+
+    def _sentence(self, color):
         r, x = self.r, self.r.random()
         if not color and x < .05:
             return self.foreign()

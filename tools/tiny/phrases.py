@@ -8,6 +8,7 @@ LOOSE_WISHES = ['', '', '', '', ' please', ', please', '?', '!', '.', ' thanks',
 FLATTERY = ['nice', 'simple', 'cute', 'perfect', 'beautiful', 'lovely', 'plain', 'clean', 'pretty', 'good', 'single']
 SHADES = ['bright', 'dark', 'light', 'deep', 'pale', 'vivid']
 VERY = ['very', 'really', 'quite', 'super']
+DIGITS_SAID = ['number', 'number', 'digits', 'digits', 'numerals', 'figures', 'digit sequence']
 UNUSUAL_PLURALS = {'box': 'boxes', 'cross': 'crosses', 'plus': 'pluses', 'rhombus': 'rhombuses'}
 
 
@@ -62,6 +63,8 @@ class Phrases:
 
     def _turned(self, size, color, shape):
         shape = f'{size} {shape}'.strip()
+        if self.wide and self.chance(.25):
+            return self.r.choice([f'{shape} coloured {color}', f'{shape} coloured in {color}', f'{shape} tinted {color}', f'{color}-colored {shape}'])
         return self.r.choice([f'{shape} in {color}', f'{shape}, {color}', f'{shape} that is {color}', f'{shape} ({color})', f'{shape} {color}', f'{shape} colored {color}'])
 
     def a(self, noun):
@@ -84,6 +87,9 @@ class Phrases:
                 return f'\u201c{word}\u201d'
         return f'"{word}"'
 
+    def quoted_always(self, text):
+        return self.r.choice(('"{}"', '"{}"', '"{}"', "'{}'", '\u201c{}\u201d')).format(text)
+
     def word(self, text, color):
         """The phrase for a word; color None leaves the colour out"""
         if self.style == 'loose':
@@ -92,7 +98,7 @@ class Phrases:
         if len(text) == 1:
             kind = 'digit' if text.isdigit() else 'letter'
         elif text.isdigit() and (self.style == 'plain' or self.chance(.5)):
-            kind = 'number'
+            kind = self.r.choice(DIGITS_SAID) if self.wide else 'number'
         in_quotes = q[0] in QUOTES
         if c is None:
             return self.r.choice([f'the {kind} {q}', f'the text {q}', q if in_quotes else f'the word {q}', f'a sign that says {q}'])

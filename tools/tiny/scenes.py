@@ -3,14 +3,16 @@ import random
 
 import numpy as np
 
-from loose import Loose
+from clauses import clause
+from everyday import EVERYDAY
+from loose import LONGEST_LOUD, Loose
 from outside import Outside
 from phrases import Phrases, contrast, plural
 from world import (CAPITALS, COLOR, COLOR_NAMES, DESCENDERS, DIGITS, EMBLEM, GLYPHS, HELD_TRIPLE, INSIDE, LIGHT, MAX_LETTERS, PATTERN_WORDS, PATTERNS, PICTURE_SIZES, POSITION_WORDS,
                    POSITION_XY, POSITIONS, RELATION_WORDS, RELATIONS, RING, ROOM, ROOMY, ROW, SHAPE_AT, SHAPE_WORDS, SHAPES, SIZE_RADIUS, SIZE_SHIFT, SIZES, SMALL, WORD_AT, WORDS, is_held_word,
                    plain_background)
 
-KINDS = {'one': .16, 'two': .20, 'word': .25, 'both': .14, 'lines': .08, 'outside': .17}
+KINDS = {'one': .17, 'two': .20, 'word': .26, 'both': .15, 'lines': .11, 'outside': .20}  # weights
 HELD_KINDS = {'one': .3, 'two': .2, 'word': .25, 'both': .2, 'lines': .05}
 CASES = {'upper': .36, 'lower': .40, 'capital': .12, 'mixed': .12}
 HELD_CASES = {'upper': .48, 'lower': .34, 'capital': .12, 'mixed': .06}
@@ -18,9 +20,17 @@ LENGTHS, HELD_LENGTHS = (.8, .8, 1.3, 1.4, 1.5, 1.6, 1.2, 1.2), (1, 1, 1.5, 1.5,
 FREE_SHARE = .7  # of the loose captions that loose.py writes
 UNCOLORED_SHARE = .22  # of the varied and loose captions: some shape's colour is left out; it is then black, on dark ground white
 PATTERNED_SHARE = .3  # of the pairs of shapes
+LOUD_SHARE = .25  # of the captions of shapes: in capitals or with a capital for each word, where short enough
+UNQUOTED_SHARE, TWO_UNQUOTED_SHARE, EVERYDAY_SHARE = .22, .35, .75  # of the varied and loose words and pairs of words: requests to write without quotes; of their known words
+ONE_QUOTE_SHARE = .25  # of the captions with two words: both in one pair of quotes
+CLAUSE_SHARE = .2  # of the varied captions of two things: whole sentences
+UNREADABLE_SHARE = .2  # of the varied and loose captions of something inside a shape: its colour is left out
 UNQUOTED_CASES = {'lower': .65, 'upper': .15, 'capital': .15, 'mixed': .05}
 HOLDER, LEAST_LETTER = .82, 19  # radius of a shape with a word inside; pixels that a letter of it needs
 HELD_WORDS = ['{0} with {1} inside', '{0} with {1} inside', '{0} with {1} in it', '{0} with {1} in the middle', '{1} in {0}', '{1} within {0}', '{0} containing {1}', '{0} and inside it {1}']
+ONE_QUOTE = ['the words {}', 'the words {}', '{}', 'the text {}', 'a sign that says {}', 'text saying {}', 'write {}', 'the phrase {}', 'a poster with {}', 'a sign that reads {}', 'the two words {}']
+TINTS = [' in {}', ' in {}', ' in {}', ' in {} letters', ' written in {}', ', {}']
+SPOKEN_OF = {*(n.upper() for n in COLOR_NAMES + SHAPES)}
 STEP = 1 / 32  # places vary by one step of this (in half pictures), so that few different pictures have to be learnt exactly
 
 
@@ -63,13 +73,13 @@ class Scenes:
         ink = contrast(self.background)
         return self.shape_in(ink), ink, None
 
-    def text(self, shortest=1, longest=MAX_LETTERS, cases=None, known=.45):
-        """A word, as it is written: a known one (that share) or random letters"""
+    def text(self, shortest=1, longest=MAX_LETTERS, cases=None, known=.45, everyday=0):
+        """A word, as it is written: a known one (that share; everyday: of these, from that list) or random letters"""
         r = self.r
         while True:
             case = self.choose(cases or self.cases)
             if r.random() < known:
-                word = r.choice(WORDS)
+                word = r.choice(EVERYDAY).upper() if everyday and r.random() < everyday else r.choice(WORDS)
             elif case != 'upper' or r.random() < .85:
                 n = r.choices(range(1, MAX_LETTERS + 1), self.lengths)[0]
                 word = ''.join(r.choice(CAPITALS if r.random() < .8 else CAPITALS + DIGITS) for _ in range(n))
@@ -119,15 +129,28 @@ class Scenes:
         self.leaves_out = bool(self.uncolored) and self.say.style != 'plain' and self.r.random() < self.uncolored
         if self.leaves_out and self.r.random() < .6:
             self.background = COLOR['white']
+        self.brief = not self.held and kind in ('one', 'two') and self.r.random() < LOUD_SHARE
+        if self.brief:
+            self.be_brief()
         if self.held and kind in ('one', 'two', 'both'):
             while not HELD_TRIPLE[:, :, self.background].any():
                 self.background = self.r.randrange(12)
         caption = getattr(self, kind)()
-        if kind != 'outside':
+        if self.brief and len(caption) <= LONGEST_LOUD:
+            caption = self.free.loud(caption)
+        elif kind != 'outside':
             caption = self.free.finish(caption, kind in ('one', 'two')) if self.freely else self.say.finish(caption)
         self.row[0] = self.background
         self.truth.update(caption=caption, background=COLOR_NAMES[self.background], width=width, height=height, kind=kind)
         return caption, self.row, self.truth
+
+    def be_brief(self):
+        """As those who type in capitals are: most say nothing of the background"""
+        self.say.style = self.r.choice(('plain', 'varied', 'varied', 'loose'))
+        self.freely = self.say.style == 'loose' and self.r.random() < .5
+        if self.r.random() < .8:
+            self.background = COLOR['white']
+            self.say.style = 'varied' if self.say.style == 'plain' else self.say.style
 
     def ground(self, caption, default):
         """Names the background; when it is the default one, often leaves it out"""
@@ -147,7 +170,11 @@ class Scenes:
         r, say = self.r, self.say
         shape, color = self.shape_on(self.background)
         pattern, size = r.randrange(1, 4) if r.random() < .33 else 0, r.choice((0, 0, 1, 2))
+        if pattern and not self.held and r.random() < .2:
+            size = 1  # the hardest to draw
         position = 0 if r.random() < .4 else r.randrange(9)
+        if self.brief and r.random() < .5:
+            pattern, size, position = 0, r.choice((0, size)), 0
         shape, color, named = self.colored(shape, color)
         self.place_one(shape, color, pattern, size, position)
         if self.freely:
@@ -172,12 +199,16 @@ class Scenes:
         first, second = (shape1, color1), (shape2, color2)
         if self.leaves_out:
             first, second, color1, color2 = self.two_uncolored(first, second, relation)
+        elif relation == INSIDE and self.leaves_out_inside():
+            first, second, color1, color2 = self.two_uncolored(first, second, relation, 'first')
         patterns = self.two_patterns(second[0], relation)
         noun1, noun2 = say.noun(first[0], color1, patterns[0]), say.noun(second[0], color2, patterns[1])
         self.put_two(first, second, relation, patterns)
         if self.freely:
             return self.named_background(self.free.two((first[0], color1, patterns[0]), (second[0], color2, patterns[1]), relation), color1, color2)
         a1, a2 = say.a(noun1), say.a(noun2)
+        if self.in_clause():
+            return self.named_background(clause(r, a1, a2, relation), color1, color2)
         caption = f'{a1} {say.pick(RELATION_WORDS[relation][0], RELATION_WORDS[relation])} {a2}'
         x = r.random()
         if say.style == 'loose' and relation == 0 and x < .75:
@@ -200,9 +231,15 @@ class Scenes:
         choices = [c for c in (contrast(color), COLOR['black'], COLOR['white']) if c != color]
         return next((c for c in choices if c != self.background), choices[0])
 
-    def two_uncolored(self, first, second, relation):
+    def in_clause(self):
+        return not self.held and self.say.style != 'plain' and self.r.random() < CLAUSE_SHARE
+
+    def leaves_out_inside(self):
+        return not self.held and self.say.style != 'plain' and self.r.random() < UNREADABLE_SHARE
+
+    def two_uncolored(self, first, second, relation, left_out=None):
         """Leaves out the colour of one or both: the shapes as they are drawn, and the colours that the caption names"""
-        left_out, ink = self.r.choice(('first', 'first', 'second', 'both')), contrast(self.background)
+        left_out, ink = left_out or self.r.choice(('first', 'first', 'second', 'both')), contrast(self.background)
         color1, color2 = first[1], second[1]
         if left_out != 'first':
             among = ROOMY if relation == INSIDE and self.held else range(len(SHAPES))
@@ -261,7 +298,7 @@ class Scenes:
         if self.r.random() < .7:
             color, named = contrast(self.background), None
         case = {self.choose(UNQUOTED_CASES): 1}
-        texts = [self.text(2, cases=case, known=.8) for _ in range(count)]
+        texts = [self.text(2, cases=case, known=.8, everyday=EVERYDAY_SHARE) for _ in range(count)]
         self.put_lines(texts, color, color) if count == 2 else self.put_line(texts[0], color)
         return self.named_background(self.free.unquoted(texts, named), named)
 
@@ -275,10 +312,12 @@ class Scenes:
         self.truth['words'] = [self.put_word(0, texts[0], color, x, -y, width), self.put_word(1, texts[1], other, x, y, width)]
 
     def word(self):
-        if not self.held and self.say.style != 'plain' and self.r.random() < .1:
+        if not self.held and self.say.style != 'plain' and self.r.random() < UNQUOTED_SHARE:
             return self.unquoted(1)
         color, named = self.text_color()
         text = self.text(2 if self.held else 1)
+        while not self.held and self.say.style == 'loose' and text in SPOKEN_OF:
+            text = self.text()  # without quotes it could mean the shape
         self.put_line(text, color)
         phrase = self.free.word if self.freely else self.say.word
         return self.named_background(phrase(text, named), named)
@@ -299,6 +338,8 @@ class Scenes:
         lift = .15 * width if DESCENDERS & set(text) else 0
         written = self.put_word(0, text, text_color, self.jitter(), side * (.56 * self.ay - (self.ay - 1) * .1) - lift, width)
         self.truth.update(shapes=[shown], words=[written])
+        if self.in_clause() and not self.freely:
+            return self.named_background(clause(r, say.word(text, named), noun, 2 + above, written=True), named, shape_named)
         if self.freely:
             free_noun = self.free.thing(shape, shape_named, pattern)
             return self.named_background(self.free.both(free_noun, text, named, above), named, shape_named)
@@ -323,7 +364,7 @@ class Scenes:
         text = self.text(2, 4) if self.held else self.text(1, self.longest_inside(shape))
         text_color = self.color_but(color, self.background) if ring else self.color_but(color)
         named = text_color
-        if self.leaves_out and self.r.random() < .5:
+        if self.leaves_out and self.r.random() < .5 or self.leaves_out_inside():
             text_color, named = contrast(self.background if ring else color), None
         hangs = DESCENDERS & set(text)
         if shape in ROOMY and len(text) <= 4:
@@ -337,15 +378,19 @@ class Scenes:
         plain = self.say.style == 'plain' or self.r.random() < .6
         caption = f'{phrase} inside {noun}' if plain else f'{noun} with {phrase} inside'
         if not self.held and not plain:
-            caption = self.r.choice(HELD_WORDS).format(noun, phrase)
+            caption = clause(self.r, phrase, noun, INSIDE, written=True) if self.in_clause() else self.r.choice(HELD_WORDS).format(noun, phrase)
         return self.named_background(caption, named, shape_named)
 
     def lines(self):
         r, say = self.r, self.say
-        if not self.held and say.style != 'plain' and r.random() < .3:
+        if not self.held and say.style != 'plain' and r.random() < TWO_UNQUOTED_SHARE:
             return self.unquoted(2)
+        if not self.held and r.random() < ONE_QUOTE_SHARE:
+            return self.in_one_quote()
         color, named = self.text_color()
         first, second = self.text(2), self.text(2)
+        while not self.held and say.style == 'loose' and first in SPOKEN_OF and second in SPOKEN_OF:
+            second = self.text(2)  # without quotes they could mean the shape
         other = self.color_but(self.background) if named is not None and r.random() < .3 else color
         self.put_lines((first, second), color, other)
         if other != color:
@@ -364,6 +409,17 @@ class Scenes:
             caption = r.choice([f'the words {q1} {q2}{tint}', f'the text {q1} {q2}{tint} on two lines', f'the word {q1} above the word {q2}{tint}', f'two lines of text, {q1} and {q2}{tint}',
                                 f'the words {q1} and {q2}{tint} on two lines', f'the text {q1} and {q2}{tint}'])
         return self.named_background(caption, named)
+
+    def in_one_quote(self):
+        """Two words in one pair of quotes"""
+        r, say = self.r, self.say
+        color, named = self.text_color()
+        case = {self.choose(UNQUOTED_CASES): 1}
+        texts = [self.text(2, cases=case, known=.7, everyday=EVERYDAY_SHARE) for _ in range(2)]
+        self.put_lines(texts, color, color)
+        form = ONE_QUOTE[0] if say.style == 'plain' else r.choice(ONE_QUOTE)
+        q, tint = say.quoted_always(' '.join(texts)), '' if named is None else r.choice(TINTS[:1] if say.style == 'plain' else TINTS).format(say.color(named))
+        return self.named_background(form.format(q) + tint, named)
 
     def named_background(self, caption, *named):
         """named: the colours that the caption names, None for one that it leaves out. What has no colour takes it from the background, which is

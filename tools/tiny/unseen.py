@@ -14,7 +14,7 @@ from scenes import Scenes
 from world import COLOR_NAMES, COLOR_WORDS, MORE_COLOR_WORDS, MORE_SIZE_WORDS, PATTERN_WORDS, PATTERNS, SHAPE_WORDS, SHAPES, SIZE_WORDS, SIZES
 
 LISTS = ('loose_unseen.txt', 'outside_unseen.txt')
-OTHERS = ('loose.txt', 'loose_validation.txt', 'loose_later.txt', 'combined.txt', 'outside.txt', 'outside_validation.txt', 'uncolored.txt')
+OTHERS = ('loose.txt', 'loose_validation.txt', 'loose_later.txt', 'later8.txt', 'combined.txt', 'outside.txt', 'outside_validation.txt', 'uncolored.txt')
 
 
 def alternatives(*groups):
