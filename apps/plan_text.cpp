@@ -21,6 +21,15 @@ std::string source_text(const char* name, bool streamed, bool on_host = false) {
                    : fmt::format("the {} is streamed from {}", name, on_host ? "host memory" : "the disk");
 }
 
+/// Empty if no stage does it.
+std::string trim_text(const Plan& plan) {
+  std::vector<std::string> stages;
+  for (const Plan::StageNeed& need : plan.stages)
+    if (need.trimmed) stages.emplace_back(name_of(need.stage));
+  if (stages.empty()) return "";
+  return fmt::format("{} gives unused memory back at once, to stay within what there is", fmt::join(stages, " and "));
+}
+
 constexpr const char* kModulation = "transformer's modulation";
 
 bool modulation_alone(const Plan& plan) { return plan.modulation_streamed && !plan.transformer_streamed; }
@@ -34,6 +43,7 @@ std::vector<std::string> choices(const Plan& plan) {
       source_text("transformer", plan.transformer_streamed, plan.transformer_on_host),
       fmt::format("{} at a time", pictures_text(plan.batch)), band_text(plan.band_rows)};
   if (modulation_alone(plan)) lines.push_back(source_text(kModulation, true));
+  if (const std::string trim = trim_text(plan); !trim.empty()) lines.push_back(trim);
   return lines;
 }
 
@@ -50,6 +60,7 @@ std::string plan_line(const Plan& plan) {
   if (modulation_alone(plan)) line += "; " + source_text(kModulation, true);
   line += fmt::format("; {} at a time", pictures_text(plan.batch));
   if (plan.band_rows > 0) line += "; " + band_text(plan.band_rows);
+  if (const std::string trim = trim_text(plan); !trim.empty()) line += "; " + trim;
   return line;
 }
 
@@ -66,8 +77,10 @@ std::string plan_table(const Plan& plan) {
 std::string plan_json(const Plan& plan) {
   nlohmann::ordered_json stages = nlohmann::ordered_json::array();
   for (const Plan::StageNeed& need : plan.stages)
-    stages.push_back(
-        {{"stage", name_of(need.stage)}, {"own_bytes", need.own_bytes}, {"mapped_bytes", need.mapped_bytes}});
+    stages.push_back({{"stage", name_of(need.stage)},
+                      {"own_bytes", need.own_bytes},
+                      {"mapped_bytes", need.mapped_bytes},
+                      {"trimmed", need.trimmed}});
   const nlohmann::ordered_json json = {{"needed_bytes", plan.needed_bytes},
                                        {"available_bytes", plan.available_bytes},
                                        {"stages", stages},

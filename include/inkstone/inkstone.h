@@ -108,6 +108,7 @@ struct Plan {
     Stage stage = Stage::load;
     size_t own_bytes = 0;     ///< resident memory that no file backs, of the whole process
     size_t mapped_bytes = 0;  ///< pages of files: weights that are read in place, the program
+    bool trimmed = false;     ///< returned to the system when unused and taken again, to stay within what there is
   };
   std::vector<StageNeed> stages;       ///< encode, denoise, decode
   size_t needed_bytes = 0;             ///< of the stage that needs most, both kinds

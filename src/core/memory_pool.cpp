@@ -37,11 +37,15 @@ struct MemoryPool::State {
   /// Bytes that may still be asked for; blocks are a little larger than what was asked, so the limit can be passed.
   size_t room() const { return limit - std::min(limit, in_use); }
 
-  /// Bytes that blocks in use and returned ones may take together.
-  size_t bound() const { return std::min(limit, most_ever + most_ever / 2 + kAlwaysKept); }
+  /// Bytes that blocks in use and returned ones may take together, were there no limit.
+  size_t wanted() const { return most_ever + most_ever / 2 + kAlwaysKept; }
 
-  /// Gives the longest unused blocks back to the system until `size` more bytes are within the bound.
-  void make_room(size_t size) { make_room_within(bound(), size); }
+  /// Gives the longest unused blocks back to the system until `size` more bytes are within the limit and that.
+  void make_room(size_t size) {
+    make_room_within(wanted(), size);
+    was_short = was_short || (!returned.empty() && in_use + kept + size > limit);
+    make_room_within(limit, size);
+  }
 
   void make_room_within(size_t most_bytes, size_t size) {
     while (!returned.empty() && in_use + kept + size > most_bytes) {
@@ -111,6 +115,7 @@ struct MemoryPool::State {
   size_t limit;
   size_t in_use = 0, most = 0, most_ever = 0, most_held = 0;
   size_t kept = 0;  // in returned blocks
+  bool was_short = false;
   std::multimap<size_t, Returned> returned;
   uint64_t clock = 0;
   std::shared_ptr<PoolReserve::Blocks> open;
@@ -186,6 +191,11 @@ size_t MemoryPool::held() const {
 size_t MemoryPool::most_held() const {
   const std::lock_guard lock(state_->mutex);
   return state_->most_held;
+}
+
+bool MemoryPool::was_short() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->was_short;
 }
 
 void MemoryPool::set_limit(size_t bytes) {

@@ -33,6 +33,7 @@ class MemoryPool {
   void reset_peak();
   size_t held() const;       ///< bytes in use and in returned buffers
   size_t most_held() const;  ///< since the last reset
+  bool was_short() const;    ///< returned buffers, or some of them, were given back only because of the limit
 
   void set_limit(size_t bytes);
   /// Gives returned buffers back to where they came from.

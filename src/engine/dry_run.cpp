@@ -75,6 +75,7 @@ std::optional<PoolUse> use_of(const Device& counted, size_t limit, const auto& r
   }
   return PoolUse{.in_use = stage.pool->peak(),
                  .held = stage.pool->most_held(),
+                 .trims = stage.pool->was_short(),
                  .beside = stage.meter.bytes(),
                  .layers = stage.meter.layers()};
 }

@@ -15,9 +15,10 @@ inline constexpr size_t kUnlimitedPool = std::numeric_limits<size_t>::max() / 8;
 
 /// What a stage's activations take of the device's pool.
 struct PoolUse {
-  size_t in_use = 0;  ///< at least needed
-  size_t held = 0;    ///< with returned buffers that the pool keeps, if its limit is the one given
-  size_t beside = 0;  ///< what the device needs beside the pool, see Device::step_bytes() and kept_bytes()
+  size_t in_use = 0;   ///< at least needed
+  size_t held = 0;     ///< with returned buffers that the pool keeps, if its limit is the one given
+  bool trims = false;  ///< without that limit the pool would keep more of them
+  size_t beside = 0;   ///< what the device needs beside the pool, see Device::step_bytes() and kept_bytes()
   std::vector<const Linear*> layers;  ///< that were used
 };
 

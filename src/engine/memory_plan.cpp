@@ -118,6 +118,7 @@ struct StageNeed {
   size_t mapped = 0;
   size_t pool_limit = 0;
   size_t beside = 0;                  ///< of its own, by the device
+  bool trims = false;                 ///< the pool gives back what it would keep otherwise
   std::vector<const Linear*> layers;  ///< that it uses
 
   size_t bytes() const { return own + mapped; }
@@ -162,7 +163,7 @@ class Planner {
     keep_forms(plan, encode, draw, decode);
     keep_text_encoder(plan, encode, draw, decode);
     for (const StageNeed& need : {encode, draw, decode}) {
-      told.stages.push_back({need.stage, need.own, need.mapped});
+      told.stages.push_back({need.stage, need.own, need.mapped, need.trims});
       told.needed_bytes = std::max(told.needed_bytes, need.bytes());
     }
     plan.encode_pool = encode.pool_limit;
@@ -231,6 +232,7 @@ class Planner {
     const PoolUse whole = use ? *use : *run(kUnlimitedPool);
     need.own += (use ? whole.held : whole.in_use) + whole.beside;
     need.beside = whole.beside;
+    need.trims = whole.trims;
     need.layers = whole.layers;
     return need;
   }

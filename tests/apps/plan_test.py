@@ -123,6 +123,15 @@ class PlanTest(ProgramTest):
         self.assertEqual([stage["stage"] for stage in plan["stages"]], ["encode", "denoise", "decode"])
         self.assertEqual(plan["needed_bytes"], max(s["own_bytes"] + s["mapped_bytes"] for s in plan["stages"]))
 
+    def test_says_when_a_stage_gives_unused_memory_back(self):
+        needed = self.plan("--size", "512x512")["needed_bytes"]
+        for bound, trimmed in ((needed + (64 << 20), []), (needed - (32 << 20), ["decode"])):
+            arguments = ("--size", "512x512", "--memory", str(bound))
+            stages = self.plan(*arguments)["stages"]
+            self.assertEqual([stage["stage"] for stage in stages if stage["trimmed"]], trimmed)
+            self.assertEqual("\ndecode gives unused memory back at once" in self.run_program("plan", *arguments)[0],
+                             bool(trimmed))
+
     def test_what_cannot_fit_is_an_error_that_says_what_would(self):
         for command in ("plan", "generate"):
             error = self.error_of(command, "--prompt", "a red star", "--size", "512x512", "--memory", "4M")
