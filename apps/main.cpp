@@ -10,6 +10,7 @@
 #include <spdlog/spdlog.h>
 
 #include "inkstone/inkstone.h"
+#include "inkstone/option_error.h"
 
 #include "commands.h"
 #include "file_fault.h"
@@ -112,6 +113,8 @@ int guarded_run(int argc, char** argv) {
     return success;
   } catch (const UsageError& e) {
     return fail(wrong_usage, e.what());
+  } catch (const OptionError& e) {
+    return fail(fault, fmt::format("--{}", e.what()));
   } catch (const Interrupted& e) {
     spdlog::warn("{}", e.what());
     return exit_code_of(e.signal());

@@ -95,9 +95,10 @@ void add_quantize(CLI::App& app, Run& run) {
       ->type_name("FORMAT")
       ->capture_default_str()
       ->check(one_of({"int4", "int8", "fp8", "bf16"}));
-  command.add_option("--group", arguments->options.group, "inputs that share a scale: 32, 64 or 128")
+  command
+      .add_option("--group", arguments->options.group,
+                  "inputs that share a scale, with int4 and int8: 32, 64 or 128; default 64")
       ->type_name("N")
-      ->capture_default_str()
       ->check(one_of({"32", "64", "128"}));
   command
       .add_option("--layout", arguments->options.layout,

@@ -9,7 +9,8 @@ struct QuantizeOptions {
   std::filesystem::path source;
   std::filesystem::path output;  ///< a folder, made if it is not there
   std::string format = "int4";   ///< of matrices: int4, int8, fp8 or bf16
-  int64_t group = 64;            ///< inputs that share a scale, with int4 and int8: 32, 64 or 128
+  /// Inputs that share a scale, with int4 and int8: 32, 64 or 128; 64 if not given. An Error where nothing has groups.
+  std::optional<int64_t> group;
 
   /// "rows", or "cpu": int8 matrices of the layers that Arithmetic::int8_all multiplies in 8 bits lie as the cpu's
   /// kernels read them, in groups of 384, so that nothing is rounded or copied when they are used. Other devices, and

@@ -1,6 +1,7 @@
 #include "cpu/cpu_device.h"
 
 #include "core/host_memory.h"
+#include "core/option_error.h"
 #include "cpu/cpu_kernels.h"
 
 namespace inkstone {
@@ -57,7 +58,7 @@ class CpuDevice final : public Device {
 }  // namespace
 
 std::unique_ptr<Device> make_cpu_device(const CpuOptions& options) {
-  check(options.threads >= 0, "threads: {} given, at least 1 is needed (0 for all)", options.threads);
+  check_option(options.threads >= 0, "threads: {} given, at least 1 is needed (0 for all)", options.threads);
   return std::make_unique<CpuDevice>(options.threads == 0 ? usable_processors() : options.threads, options);
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/option_error.h"
 #include "cuda/cuda_error.h"
 #include "ops/quantity.h"
 
@@ -42,10 +43,10 @@ class CudaBlocks final : public BlockSource {
 /// Makes the device the current one, after checking that there is such a one.
 int select_device(int index) {
   const std::string reason = why_no_cuda();
-  check(reason.empty(), "device cuda: {}", reason);
+  check_option(reason.empty(), "device cuda: {}", reason);
   int count = 0;
   check_cuda(cudaGetDeviceCount(&count), "counting devices");
-  check(0 <= index && index < count, "device cuda:{}: there are {} devices, counted from 0", index, count);
+  check_option(0 <= index && index < count, "device cuda:{}: there are {} devices, counted from 0", index, count);
   check_cuda(cudaSetDevice(index), "choosing a device");
   return index;
 }
@@ -53,8 +54,8 @@ int select_device(int index) {
 std::string describe_device(int index) {
   cudaDeviceProp properties = {};
   check_cuda(cudaGetDeviceProperties(&properties, index), "reading the device's properties");
-  check(properties.major >= kOldest, "device cuda:{}: {} has compute capability {}.{}, {}.0 is needed", index,
-        properties.name, properties.major, properties.minor, kOldest);
+  check_option(properties.major >= kOldest, "device cuda:{}: {} has compute capability {}.{}, {}.0 is needed", index,
+               properties.name, properties.major, properties.minor, kOldest);
   return fmt::format("cuda:{}: {}, compute capability {}.{}, {} multiprocessors, {}", index, properties.name,
                      properties.major, properties.minor, properties.multiProcessorCount,
                      quantity(static_cast<double>(properties.totalGlobalMem), "B"));

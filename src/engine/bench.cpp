@@ -6,7 +6,7 @@
 
 #include "inkstone/inkstone.h"
 
-#include "core/error.h"
+#include "core/option_error.h"
 #include "cpu/peak.h"
 #include "engine/machine.h"
 #include "engine/random_weights.h"
@@ -37,7 +37,7 @@ class Work {
 
 /// The grid of a square picture.
 Grid square_grid(int64_t size, int64_t unit) {
-  check(size % unit == 0, "size {}: multiples of {} work", size, unit);
+  check_option(size % unit == 0, "size {}: multiples of {} work", size, unit);
   return grid_of(size, size, unit);
 }
 
@@ -213,10 +213,11 @@ double measure_peak(Machine& machine, const BenchOptions& options, int threads) 
 }  // namespace
 
 BenchResult run_bench(const BenchOptions& options) {
-  check(options.kind != BenchKind::vae || options.layers == 1, "layers {}: the vae is measured whole", options.layers);
-  check(options.layers >= 1 && options.layers <= kMaxBenchLayers, "layers {}: 1 to {} work", options.layers,
-        kMaxBenchLayers);
-  check(options.size >= 1 && options.size <= kMaxSide, "size {}: 1 to {} work", options.size, kMaxSide);
+  check_option(options.kind != BenchKind::vae || options.layers == 1, "layers {}: the vae is measured whole",
+               options.layers);
+  check_option(options.layers >= 1 && options.layers <= kMaxBenchLayers, "layers {}: 1 to {} work", options.layers,
+               kMaxBenchLayers);
+  check_option(options.size >= 1 && options.size <= kMaxSide, "size {}: 1 to {} work", options.size, kMaxSide);
   const int threads = options.device == DeviceKind::reference ? 1
                       : options.threads > 0                   ? options.threads
                                                               : usable_processors();

@@ -2,7 +2,7 @@
 
 #include <fstream>
 
-#include "core/error.h"
+#include "core/option_error.h"
 #include "engine/generation.h"
 #include "engine/job.h"
 
@@ -22,8 +22,8 @@ struct NumberedLine {
 std::vector<NumberedLine> lines_of(const fs::path& file) {
   std::ifstream in(file);
   std::error_code ignored;
-  check(in && fs::is_regular_file(file, ignored), "calibrate {}: cannot read; a file of prompts is needed",
-        file.string());
+  check_option(in && fs::is_regular_file(file, ignored), "calibrate {}: cannot read; a file of prompts is needed",
+               file.string());
   std::vector<NumberedLine> lines;
   size_t number = 0;
   for (std::string line; std::getline(in, line);) {
@@ -31,16 +31,16 @@ std::vector<NumberedLine> lines_of(const fs::path& file) {
     if (line.ends_with('\r')) line.pop_back();
     if (line.find_first_not_of(" \t") != std::string::npos) lines.push_back({number, line});
   }
-  check(!lines.empty(), "calibrate {}: holds no prompt; one a line is needed", file.string());
+  check_option(!lines.empty(), "calibrate {}: holds no prompt; one a line is needed", file.string());
   return lines;
 }
 
 EngineOptions engine_options(const QuantizeOptions& options) {
   std::error_code ignored;
-  check(options.format == "int4" || options.format == "int8",
-        "calibrate: {} has no scales to search, int4 and int8 have", options.format);
-  check(fs::is_directory(options.source, ignored),
-        "calibrate: {} is no model's folder, which is needed to draw the prompts", options.source.string());
+  check_option(options.format == "int4" || options.format == "int8",
+               "calibrate: format {} has no scales to search, int4 and int8 have", options.format);
+  check_option(fs::is_directory(options.source, ignored),
+               "calibrate: {} is no model's folder, which is needed to draw the prompts", options.source.string());
   return {.model = options.source, .device = DeviceKind::cpu, .threads = options.threads};
 }
 
@@ -67,7 +67,7 @@ Calibration::Calibration(const QuantizeOptions& options)
     try {
       make_job(session_.model(), requests_.back());
     } catch (const Error& e) {
-      fail("calibrate {}: line {}: {}", options.calibrate.string(), line.number, e.what());
+      fail_option("calibrate {}: line {}: {}", options.calibrate.string(), line.number, e.what());
     }
   }
 }

@@ -1,6 +1,6 @@
 #include "engine/job.h"
 
-#include "core/error.h"
+#include "core/option_error.h"
 #include "engine/finite.h"
 #include "io/image_codecs.h"
 #include "io/json.h"
@@ -15,7 +15,7 @@ constexpr std::string_view kNoise = "noise";
 static_assert(kMaxSide == kMaxImageSide && kMaxSteps == kTrainTimesteps && kMaxSequenceLength == kMaxPromptTokens);
 
 void check_range(const char* name, int64_t value, int64_t least, int64_t most) {
-  check(value >= least && value <= most, "{} {}: {} to {} work", name, value, least, most);
+  check_option(value >= least && value <= most, "{} {}: {} to {} work", name, value, least, most);
 }
 
 /// What holds where the request says nothing.
@@ -41,7 +41,7 @@ void choose_numbers(Job& job, const Model& model, const Request& request) {
   const Usual usual = usual_of(model, request.preset);
   job.preset = request.preset;
   job.cfg = request.cfg.value_or(usual.cfg);
-  check(job.cfg >= 1 && job.cfg <= kMaxCfg, "cfg {}: 1 to {} work", job.cfg, kMaxCfg);
+  check_option(job.cfg >= 1 && job.cfg <= kMaxCfg, "cfg {}: 1 to {} work", job.cfg, kMaxCfg);
   job.steps = request.steps.value_or(usual.steps);
   check_range("steps", job.steps, 1, kMaxSteps);  // the schedule may need 2
   job.count = request.count;
@@ -101,14 +101,14 @@ Tensor read_noise(const std::filesystem::path& path, const Shape& shape, std::op
 
 Job make_job(const Model& model, const Request& request) {
   check_range("count", request.count, 1, kMaxPictures);
-  check(!request.noise.empty() || request.seed <= largest_seed(request.count),
-        "seed {}: picture i has seed + i; with count {} the largest seed is {}", request.seed, request.count,
-        largest_seed(request.count));
+  check_option(!request.noise.empty() || request.seed <= largest_seed(request.count),
+               "seed {}: picture i has seed + i; with count {} the largest seed is {}", request.seed, request.count,
+               largest_seed(request.count));
   Job job = {.seed = request.noise.empty() ? request.seed : 0,
              .noise_file = request.noise,
              .noise_index = request.noise.empty() ? std::nullopt : request.noise_index};
   choose_numbers(job, model, request);
-  check(!job.noise_index || job.count == 1, "count {}: 1 works with one picture of a noise file", job.count);
+  check_option(!job.noise_index || job.count == 1, "count {}: 1 works with one picture of a noise file", job.count);
   choose_texts(job, model, request);
   if (!request.model_fingerprint.empty() && request.model_fingerprint != model.fingerprint)
     job.notes.push_back(fmt::format("the model is another than the picture was made with (fingerprint {}, here {})",

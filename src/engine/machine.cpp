@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "core/host_memory.h"
+#include "core/option_error.h"
 #include "cpu/cpu_device.h"
 #include "cuda/cuda_device.h"
 #include "ops/comparer.h"
@@ -67,11 +68,12 @@ void check_arithmetic(const EngineOptions& options) {
   const LossyDevice& other = for_cpu ? kLossyCuda : kLossyCpu;
   const std::string_view name = options.arithmetic == Arithmetic::int8_all ? "int8_all" : wanted.arithmetic_name;
   const DeviceKind found = resolved(options.device);
-  check(found != DeviceKind::reference, "arithmetic {}: the reference device has none, {} has", name, wanted.name);
-  check(found == wanted.kind, "arithmetic {}: the {} device has none, {} has; {} has {}", name, other.name, wanted.name,
-        other.name, other.arithmetic_name);
-  check(!options.compare, "arithmetic {}: it rounds, so no op would agree with another device; f32 can be compared",
-        name);
+  check_option(found != DeviceKind::reference, "arithmetic {}: the reference device has none, {} has", name,
+               wanted.name);
+  check_option(found == wanted.kind, "arithmetic {}: the {} device has none, {} has; {} has {}", name, other.name,
+               wanted.name, other.name, other.arithmetic_name);
+  check_option(!options.compare,
+               "arithmetic {}: it rounds, so no op would agree with another device; f32 can be compared", name);
 }
 
 /// Makes a stop request take effect before the next op, on every device.
@@ -116,8 +118,9 @@ struct Machine::Parts {
     device = make_device(options.device, options, memory);
     Kernels* kernels = &device->kernels();
     if (options.compare) {
-      check(!device->own_memory(), "compare: ops on device {} cannot be compared; run on cpu and compare with {}",
-            device->name(), device->name());
+      check_option(!device->own_memory(),
+                   "compare: ops on device {} cannot be compared; run on cpu and compare with {}", device->name(),
+                   device->name());
       other = make_device(*options.compare, options);
       Kernels* second = other->own_memory() ? &bridge.emplace(*other) : &other->kernels();
       const bool narrow = other->narrow_type() != other->activation_type();

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <span>
 
-#include "core/error.h"
+#include "core/option_error.h"
 #include "engine/dry_run.h"
 #include "engine/uploaded_blocks.h"
 
@@ -401,13 +401,13 @@ class Planner {
                        : need.stage == Stage::denoise ? "drawing a picture"
                                                       : "decoding a picture";
     const size_t pool = need.bytes() - std::min(need.bytes(), transformer_.own + memory_.own_bytes);
-    fail("size {}x{}: {} needs {} of memory, {} are available; {} would do for every stage{}", job_.width, job_.height,
-         work, text(need.bytes()), text(memory_.available_bytes), text(enough_ + enough_ / kSlack),
-         memory_.held                     ? ", or weights used as they are stored"
-         : memory_.weights_copied         ? ", or weights of fewer bits"
-         : need.stage == Stage::encode    ? ", or a shorter prompt"
-         : pool > memory_.available_bytes ? ", or a smaller size"
-                                          : "");
+    fail_option("size {}x{}: {} needs {} of memory, {} are available; {} would do for every stage{}", job_.width,
+                job_.height, work, text(need.bytes()), text(memory_.available_bytes), text(enough_ + enough_ / kSlack),
+                memory_.held                     ? ", or weights used as they are stored"
+                : memory_.weights_copied         ? ", or weights of fewer bits"
+                : need.stage == Stage::encode    ? ", or a shorter prompt"
+                : pool > memory_.available_bytes ? ", or a smaller size"
+                                                 : "");
   }
 
   const Model& model_;

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <utility>
 
-#include "core/error.h"
+#include "core/option_error.h"
 #include "engine/component_totals.h"
 #include "engine/fingerprint.h"
 #include "io/json.h"
@@ -195,8 +195,8 @@ std::string description_of(const Lora& lora, double scale) {
 
 void add_lora(Model& m, const LoraOption& option, Unmatched unmatched) {
   const double scale = option.scale.value_or(1);
-  check(std::abs(scale) <= kMaxLoraScale, "lora {}: scale {}: {} to {} work", option.path.string(), scale,
-        -kMaxLoraScale, kMaxLoraScale);
+  check_option(std::abs(scale) <= kMaxLoraScale, "lora {}: scale {}: {} to {} work", option.path.string(), scale,
+               -kMaxLoraScale, kMaxLoraScale);
   const Lora lora = read_lora(option.path);
   const std::vector<std::string> left = attach_lora(m.transformer_files, lora, scale, unmatched);
   if (!left.empty())

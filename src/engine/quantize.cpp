@@ -7,8 +7,8 @@
 #include <mutex>
 #include <system_error>
 
-#include "core/error.h"
 #include "core/host_memory.h"
+#include "core/option_error.h"
 #include "engine/calibration.h"
 #include "engine/component_totals.h"
 #include "engine/quantize_folder.h"
@@ -66,7 +66,7 @@ std::vector<Checkpoint> open_parts(const fs::path& path) {
 }
 
 void check_output(const fs::path& source, const fs::path& output) {
-  check(!output.empty(), "output: a folder is needed");
+  check_option(!output.empty(), "output: a folder is needed");
   std::error_code error;
   check(!fs::exists(output, error) || is_folder(output), "{}: is a file; a folder is needed for the output",
         output.string());
@@ -101,8 +101,8 @@ void check_keep(const std::vector<ComponentJob>& jobs, const QuantizeOptions& op
       return std::ranges::any_of(job.plan.shards,
                                  [&](const auto& shard) { return std::ranges::any_of(shard, is_meant); });
     });
-    check(any, "keep {}={}: no tensor of {} has such a name; * stands for any text, as in *.attn.to_q.weight", pattern,
-          format, options.source.string());
+    check_option(any, "keep {}={}: no tensor of {} has such a name; * stands for any text, as in *.attn.to_q.weight",
+                 pattern, format, options.source.string());
   }
 }
 

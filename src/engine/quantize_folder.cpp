@@ -147,7 +147,8 @@ nlohmann::json recipe_of(const Checkpoint& files, const QuantizeOptions& options
   }
   json keep = json::array();
   for (const auto& [pattern, format] : options.keep) keep.push_back(pattern + "=" + format);
-  json recipe = {{"format", options.format}, {"group", options.group}, {"keep", keep}, {"sources", sources}};
+  json recipe = {
+      {"format", options.format}, {"group", options.group.value_or(kUsualGroup)}, {"keep", keep}, {"sources", sources}};
   if (options.layout != QuantizeOptions().layout) recipe["layout"] = options.layout;
   if (!options.calibrate.empty()) recipe["prompts"] = read_prompts(options.calibrate);
   return recipe;

@@ -6,7 +6,7 @@
 #include <numeric>
 #include <set>
 
-#include "core/error.h"
+#include "core/option_error.h"
 #include "io/json.h"
 #include "model/text_encoder.h"
 #include "ops/mixed_codes.h"
@@ -26,7 +26,8 @@ constexpr std::array<const char*, 6> kKeptPatterns = {"img_in.*",   "txt_in.*", 
 
 Target target_named(const std::string& name, const char* option) {
   const auto found = std::ranges::find(kTargetNames, name);
-  check(found != kTargetNames.end(), "{} {}: int4, int8, fp8, bf16, f32 or stored is needed", option, shown(name));
+  check_option(found != kTargetNames.end(), "{} {}: int4, int8, fp8, bf16, f32 or stored is needed", option,
+               shown(name));
   return static_cast<Target>(found - kTargetNames.begin());
 }
 
@@ -161,16 +162,21 @@ bool matches(std::string_view pattern, std::string_view text) {
 
 std::string_view name_of(Target target) { return kTargetNames[static_cast<size_t>(target)]; }
 
-TargetRules::TargetRules(const QuantizeOptions& options) : group_(options.group), for_cpu_(options.layout == kForCpu) {
-  check(for_cpu_ || options.layout == kRows, "layout {}: {} or {} is needed", shown(options.layout), kRows, kForCpu);
-  check(!for_cpu_ || options.calibrate.empty(), "calibrate: layout {} has no scales to search", kForCpu);
-  check(std::ranges::find(kGroups, group_) != kGroups.end(), "group {}: 32, 64 or 128 is needed", group_);
+TargetRules::TargetRules(const QuantizeOptions& options)
+    : group_(options.group.value_or(kUsualGroup)), for_cpu_(options.layout == kForCpu) {
+  check_option(for_cpu_ || options.layout == kRows, "layout {}: {} or {} is needed", shown(options.layout), kRows,
+               kForCpu);
+  check_option(!for_cpu_ || options.calibrate.empty(), "calibrate: layout {} has no scales to search", kForCpu);
+  check_option(std::ranges::find(kGroups, group_) != kGroups.end(), "group {}: 32, 64 or 128 is needed", group_);
   const Target all = target_named(options.format, "format");
-  check(all != Target::stored && all != Target::f32, "format {}: int4, int8, fp8 or bf16 is needed", options.format);
+  check_option(all != Target::stored && all != Target::f32, "format {}: int4, int8, fp8 or bf16 is needed",
+               options.format);
   rules_.emplace_back("*", all);
   if (all != Target::bf16)
     for (const char* pattern : kKeptPatterns) rules_.emplace_back(pattern, Target::stored);
   for (const auto& [pattern, format] : options.keep) rules_.emplace_back(pattern, target_named(format, "keep"));
+  check_option(!options.group || std::ranges::any_of(rules_, [](const auto& rule) { return is_grouped(rule.second); }),
+               "group {}: {} has no groups; they belong to int4 and int8", group_, options.format);
 }
 
 Target TargetRules::target_of(const std::string& name) const {

@@ -13,6 +13,9 @@ namespace inkstone {
 /// What ComfyUI has beside a layer in fp8.
 inline constexpr std::string_view kFp8Description = R"({"format":"float8_e4m3fn"})";
 
+/// Inputs that share a scale where QuantizeOptions tell no other number.
+inline constexpr int64_t kUsualGroup = 64;
+
 /// Whether a text matches a pattern, where `*` stands for any text.
 bool matches(std::string_view pattern, std::string_view text);
 

@@ -9,7 +9,7 @@
 
 #include "inkstone/inkstone.h"
 
-#include "core/error.h"
+#include "core/option_error.h"
 #include "core/thread_pool.h"
 #include "engine/config_json.h"
 #include "engine/model.h"
@@ -68,13 +68,14 @@ Preset tiny_preset() {
 Preset preset_of(const RandomModelOptions& options) {
   const std::array presets = {published_preset(), tiny_preset()};
   const auto found = std::ranges::find(presets, options.preset, &Preset::name);
-  check(found != presets.end(), "preset \"{}\": there are {} and {}", options.preset, presets[0].name, presets[1].name);
+  check_option(found != presets.end(), "preset \"{}\": there are {} and {}", options.preset, presets[0].name,
+               presets[1].name);
   Preset preset = *found;
   preset.vae.latents_mean.assign(static_cast<size_t>(preset.vae.latent_channels), 0.0);
   preset.vae.latents_std.assign(static_cast<size_t>(preset.vae.latent_channels), 1.0);
   if (!options.layers) return preset;
-  check(*options.layers >= 1 && *options.layers <= preset.transformer.layers, "layers {}: {} has 1 to {}",
-        *options.layers, preset.name, preset.transformer.layers);
+  check_option(*options.layers >= 1 && *options.layers <= preset.transformer.layers, "layers {}: {} has 1 to {}",
+               *options.layers, preset.name, preset.transformer.layers);
   preset.transformer.layers = *options.layers;
   preset.text_encoder.layers = std::min(*options.layers, preset.text_encoder.layers);
   return preset;

@@ -4,7 +4,7 @@
 #include <array>
 #include <cmath>
 
-#include "core/error.h"
+#include "core/option_error.h"
 
 namespace inkstone {
 namespace {
@@ -85,7 +85,7 @@ RandomFormat random_format(std::string_view name) {
     if (known == name) return format;
     names.push_back(known);
   }
-  fail("format \"{}\": there are {}", name, fmt::join(names, ", "));
+  fail_option("format \"{}\": there are {}", name, fmt::join(names, ", "));
 }
 
 size_t random_matrix_bytes(RandomFormat format, int64_t out, int64_t in) {

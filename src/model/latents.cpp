@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/option_error.h"
 #include "core/random.h"
 
 namespace inkstone {
@@ -10,8 +11,8 @@ namespace {
 void check_side(const char* name, int64_t pixels, int64_t unit) {
   if (pixels > 0 && pixels % unit == 0) return;
   const int64_t below = std::max(pixels / unit, int64_t{1}) * unit;
-  fail("{} {}: this model draws multiples of {} pixels; the nearest are {} and {}", name, pixels, unit, below,
-       below + unit);
+  fail_option("{} {}: this model draws multiples of {} pixels; the nearest are {} and {}", name, pixels, unit, below,
+              below + unit);
 }
 
 }  // namespace

@@ -1,8 +1,9 @@
 #include "model/prompt.h"
 
+#include <algorithm>
 #include <array>
 
-#include "core/error.h"
+#include "core/option_error.h"
 #include "model/normalize.h"
 
 namespace inkstone {
@@ -23,16 +24,16 @@ constexpr std::array<std::string_view, 2> kMarkers = {"<|im_start|>", "<|im_end|
 std::string apply_template(std::string_view prompt) { return std::string(kHead).append(prompt).append(kTail); }
 
 PromptTokens tokenize_prompt(const Tokenizer& tokenizer, std::string_view prompt, std::optional<int64_t> limit) {
-  check(!limit || (*limit >= 1 && *limit <= kMaxPromptTokens), "max sequence length {}: 1 to {} work",
-        limit.value_or(0), kMaxPromptTokens);
+  check_option(!limit || (*limit >= 1 && *limit <= kMaxPromptTokens), "max-sequence-length {}: 1 to {} work",
+               limit.value_or(0), kMaxPromptTokens);
   check_text(prompt);  // before the template shifts its bytes
   // As one text: the newline before the prompt merges with newlines that it starts with, and the drop is positional.
   PromptTokens tokens{.ids = tokenizer.encode(apply_template(prompt)),
                       .dropped = static_cast<int64_t>(tokenizer.encode(kHead).size())};
   check(tokens.kept() > 0, "the tokenizer leaves no tokens after the template's {}", tokens.dropped);
   check(limit || tokens.kept() <= kMaxPromptTokens,
-        "the prompt has {} tokens with the end of its template; at most {} condition a picture (a max sequence "
-        "length cuts longer ones)",
+        "the prompt has {} tokens with the end of its template; at most {} condition a picture (max-sequence-length "
+        "cuts longer ones)",
         tokens.kept(), kMaxPromptTokens);
   if (limit && tokens.kept() > *limit) {
     tokens.ids.resize(static_cast<size_t>(tokens.dropped + *limit));
@@ -47,8 +48,12 @@ PromptTokens tokenize_named(const Tokenizer& tokenizer, std::string_view name, s
     PromptTokens tokens = tokenize_prompt(tokenizer, text, limit);
     if (tokens.cut) notes.push_back(fmt::format("the {} was cut to {} tokens", name, tokens.kept()));
     return tokens;
+  } catch (const OptionError&) {
+    throw;
   } catch (const Error& e) {
-    fail("{}: {}", name, e.what());
+    std::string option(name);
+    std::ranges::replace(option, ' ', '-');
+    fail_option("{}: {}", option, e.what());
   }
 }
 

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <system_error>
 
-#include "core/error.h"
+#include "core/option_error.h"
 #include "io/json.h"
 
 namespace inkstone {
@@ -145,8 +145,8 @@ ScheduleConfig read_schedule_config(const std::filesystem::path& path) {
 }
 
 std::vector<float> make_schedule(const ScheduleConfig& config, int64_t steps, int64_t image_tokens) {
-  check(steps >= 1, "steps {}: at least 1 is needed", steps);
-  check(
+  check_option(steps >= 1, "steps {}: at least 1 is needed", steps);
+  check_option(
       steps > 1 || !config.shift_terminal,
       "steps {}: at least 2 are needed by this model's scheduler, whose last step starts at sigma {} (shift_terminal)",
       steps, config.shift_terminal.value_or(0));

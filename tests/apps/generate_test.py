@@ -279,7 +279,7 @@ class FaultTest(ProgramTest):
 
     def test_long_prompts_are_never_cut_silently(self):
         long = "A" * 1100  # letters in capitals are spelt one by one
-        self.assertRegex(self.error("--prompt", long), r"prompt: .*1024.*max sequence length cuts")
+        self.assertRegex(self.error("--prompt", long), r"--prompt: .*1024.*max-sequence-length cuts")
         _, messages = self.run_program("generate", "--prompt", long, *QUICK, "--max-sequence-length", "20")
         self.assertRegex(messages, r"(?m)^note: .*20 tokens")
 

@@ -95,6 +95,21 @@ WRONG = [
 ]
 
 
+# Values that only the library can refuse, as it knows the model or the machine.
+REFUSED = [
+    (["generate", "--prompt", "x", "--size", "100x64"], "--width 100: "),
+    (["generate", "--prompt", "x", "--seed", str(2**64 - 1), "--count", "2"], f"--seed {2**64 - 1}: "),
+    (["generate", "--prompt", "x", "--arithmetic", "fp8", "--device", "cpu"], "--arithmetic fp8: "),
+    (["generate", "--prompt", "x", "--arithmetic", "int8", "--compare", "reference"], "--arithmetic int8: "),
+    (["generate", "--prompt", "x", "--negative-prompt", "\udcff"], "--negative-prompt: "),
+    (["generate", "--prompt", "x", "--memory", "1M"], "--size 256x256: "),
+    (["bench", "block", "--size", "20"], "--size 20: "),
+    (["quantize", MODEL, "--output", "y", "--format", "fp8", "--group", "32"], "--group 32: fp8 has no groups; they belong to int4"),
+    (["quantize", MODEL, "--output", "y", "--format", "bf16", "--calibrate", "prompts.txt"], "--calibrate: "),
+    (["quantize", MODEL, "--output", "y", "--keep", "other.*=bf16"], "--keep other.*=bf16: "),
+]
+
+
 class UsageTest(ProgramTest):
     def test_help_names_every_option_and_shows_examples(self):
         for command, options in COMMANDS.items():
@@ -121,6 +136,11 @@ class UsageTest(ProgramTest):
                 error = self.error_of(*arguments, code=2)
                 for word in words:
                     self.assertIn(word, error)
+
+    def test_errors_name_options_as_they_are_typed(self):
+        for arguments, beginning in REFUSED:
+            with self.subTest(arguments):
+                self.assertTrue(self.error_of(*arguments).startswith(f"error: {beginning}"), self.error_of(*arguments))
 
     def test_errors_stay_one_line_whatever_is_in_the_value(self):
         self.assertIn("--steps", self.error_of("generate", "--prompt", "x", "--steps", "1\n2\x1b[0m", code=2))

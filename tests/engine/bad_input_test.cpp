@@ -88,18 +88,18 @@ TEST_F(BadRequestTest, Prompts) {
   EXPECT_THAT(generate_error(request), AllOf(StartsWith("prompt: "), HasSubstr("1025"), HasSubstr("1024")));
   request.prompt = "a red circle";
   request.negative_prompt = std::string(2000, '7');
-  EXPECT_THAT(generate_error(request), AllOf(StartsWith("negative prompt: "), HasSubstr("2005"), HasSubstr("1024")));
+  EXPECT_THAT(generate_error(request), AllOf(StartsWith("negative-prompt: "), HasSubstr("2005"), HasSubstr("1024")));
   request.negative_prompt = "bro\xffken";
-  EXPECT_THAT(generate_error(request), AllOf(StartsWith("negative prompt: "), HasSubstr("UTF-8"), HasSubstr("3")));
+  EXPECT_THAT(generate_error(request), AllOf(StartsWith("negative-prompt: "), HasSubstr("UTF-8"), HasSubstr("3")));
   request.cfg = 1;  // without effect, and wrong all the same
-  EXPECT_THAT(generate_error(request), AllOf(StartsWith("negative prompt: "), HasSubstr("UTF-8"), HasSubstr("3")));
+  EXPECT_THAT(generate_error(request), AllOf(StartsWith("negative-prompt: "), HasSubstr("UTF-8"), HasSubstr("3")));
   request.cfg.reset();
   request.prompt = std::string(1019, '7');  // 1024 rows
   request.negative_prompt.reset();
   EXPECT_EQ(engine_.generate(request).notes.size(), 0u);
   for (const int64_t length : {-1, 0, 1025}) {
     request.max_sequence_length = length;
-    EXPECT_EQ(generate_error(request), fmt::format("prompt: max sequence length {}: 1 to 1024 work", length));
+    EXPECT_EQ(generate_error(request), fmt::format("max-sequence-length {}: 1 to 1024 work", length));
   }
   EXPECT_THAT(error_of([&] { engine_.encode({.prompt = std::string(1020, '7')}); }), HasSubstr("1025"));
 }

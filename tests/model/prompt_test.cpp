@@ -110,7 +110,7 @@ TEST(Prompt, OfMoreThanTheModelTakesIsAnErrorUnlessALimitIsGiven) {
 TEST(Prompt, RefusesLimitsThatMakeNoSense) {
   for (const int64_t limit : {int64_t{-1}, int64_t{0}, int64_t{1025}, INT64_MAX})
     EXPECT_THAT(error_of([&] { tokenize_prompt(qwen(), "a", limit); }),
-                AllOf(HasSubstr(fmt::format("max sequence length {}", limit)), HasSubstr("1 to 1024")));
+                AllOf(HasSubstr(fmt::format("max-sequence-length {}", limit)), HasSubstr("1 to 1024")));
 }
 
 TEST(Prompt, NamesTheByteThatIsNotUtf8InThePrompt) {
