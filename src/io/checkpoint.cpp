@@ -71,7 +71,8 @@ void add_file(const fs::path& file, Checkpoint& checkpoint, TensorMap& stored) {
   const TensorMap read = gguf ? read_gguf_tensors(file, checkpoint) : read_safetensors_tensors(file);
   for (const auto& [name, tensor] : read) {
     const auto [there, added] = stored.try_emplace(name, tensor);
-    check(added, "{}: tensor {} is also in {}", file.string(), shown(name), there->second.file.string());
+    check(added, "{}: tensor {} is also in {}; give one of the two files", file.string(), shown(name),
+          there->second.file.string());
   }
 }
 
@@ -119,19 +120,46 @@ TensorMap read_shards(const fs::path& index, Checkpoint& checkpoint) {
 
 bool is_gguf_name(const fs::path& file) { return file.extension() == kGgufSuffix; }
 
-/// Files of a folder without an index: one, or 0.safetensors, 1.safetensors, ..., or a GGUF file's parts.
-std::vector<fs::path> numbered_files(const fs::path& folder, const std::vector<fs::path>& files) {
-  const std::string first = files.front().stem().string();
-  if (files.size() == 1 && first.find_first_not_of("0123456789") != std::string::npos) return files;
-  if (std::ranges::all_of(files, is_gguf_name)) return files;  // they say themselves whether they are parts
-  std::vector<fs::path> numbered;
-  for (size_t i = 0; i < files.size(); ++i) {
-    numbered.push_back(folder / fmt::format("{}{}", i, kSuffix));
-    check(std::find(files.begin(), files.end(), numbered.back()) != files.end(),
-          "{}: without a *{}, it must hold one {} file or 0{}, 1{}, ... up to {}{}; found {}", folder.string(),
-          kIndexSuffix, kSuffix, kSuffix, kSuffix, files.size() - 1, kSuffix, names_of(files));
+bool is_number(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+/// 0.safetensors, 1.safetensors, ...
+void check_numbers(const fs::path& folder, const std::vector<fs::path>& files) {
+  for (size_t i = 0; i < files.size(); ++i)
+    check(std::ranges::find(files, folder / fmt::format("{}{}", i, kSuffix)) != files.end(),
+          "{}: without a *{}, 0{}, 1{}, ... up to {}{} are needed; found {}", folder.string(), kIndexSuffix, kSuffix,
+          kSuffix, files.size() - 1, kSuffix, names_of(files));
+}
+
+/// m-00001-of-00003.safetensors and its like tell how many they are.
+void check_told_parts(const fs::path& folder, const std::vector<fs::path>& files) {
+  constexpr std::string_view kOf = "-of-";
+  constexpr size_t kMostDigits = 5;
+  for (const fs::path& file : files) {
+    const std::string stem = file.stem().string();
+    const size_t of = stem.rfind(kOf), dash = of == std::string::npos ? of : stem.rfind('-', of - 1);
+    if (of == std::string::npos || dash == std::string::npos || dash + 1 == of) continue;
+    const std::string count = stem.substr(of + kOf.size());
+    if (!is_number(count) || count.size() > kMostDigits || !is_number(stem.substr(dash + 1, of - dash - 1))) continue;
+    for (int i = 1; i <= std::stoi(count); ++i) {
+      const auto name = fmt::format("{}-{:0{}}{}{}{}", stem.substr(0, dash), i, of - dash - 1, kOf, count, kSuffix);
+      check(std::ranges::find(files, folder / name) != files.end(), "{}: {} is missing; found {}", folder.string(),
+            name, names_of(files));
+    }
   }
-  return numbered;
+}
+
+/// Files of a folder without an index: all, if they are of one kind and nothing in their names says that one is
+/// missing.
+std::vector<fs::path> files_without_index(const fs::path& folder, const std::vector<fs::path>& files) {
+  if (std::ranges::all_of(files, is_gguf_name)) return files;  // they say themselves whether they are parts
+  check(std::ranges::none_of(files, is_gguf_name),
+        "{}: holds *{} and *{}; give one of the files, or a folder of one kind", folder.string(), kSuffix, kGgufSuffix);
+  if (std::ranges::any_of(files, [](const fs::path& file) { return is_number(file.stem().string()); }))
+    check_numbers(folder, files);
+  check_told_parts(folder, files);
+  return files;
 }
 
 /// llama.cpp cuts large GGUF files into parts that tell how many they are.
@@ -159,7 +187,7 @@ TensorMap read_stored(Checkpoint& checkpoint) {
           names_of(folder.indexes));
     if (!folder.indexes.empty()) return read_shards(folder.indexes.front(), checkpoint);
     check(!folder.files.empty(), "{}: holds no weights (*{}, *{})", path.string(), kSuffix, kGgufSuffix);
-    checkpoint.files = numbered_files(path, folder.files);
+    checkpoint.files = files_without_index(path, folder.files);
   }
   for (const fs::path& file : checkpoint.files) add_file(file, checkpoint, stored);
   check_parts(checkpoint);

@@ -110,15 +110,28 @@ TEST_F(CheckpointTest, ReadsNumberedFilesAndNoticesAHole) {
 TEST_F(CheckpointTest, RefusesATensorInTwoFiles) {
   write_safetensors(at("s/0.safetensors"), {{"a", counting({1})}});
   write_safetensors(at("s/1.safetensors"), {{"a", counting({1})}});
-  EXPECT_THAT(error_of([&] { open_checkpoint(at("s"), Component::transformer); }),
-              AllOf(HasSubstr("1.safetensors: tensor \"a\" is also in"), HasSubstr("0.safetensors")));
+  EXPECT_THAT(
+      error_of([&] { open_checkpoint(at("s"), Component::transformer); }),
+      AllOf(HasSubstr("1.safetensors: tensor \"a\" is also in"), HasSubstr("0.safetensors; give one of the two")));
 }
 
-TEST_F(CheckpointTest, RefusesShardsWithoutAnIndex) {
-  write_safetensors(at("s/m-00001-of-00002.safetensors"), {{"a", counting({1})}});
-  write_safetensors(at("s/m-00002-of-00002.safetensors"), {{"b", counting({1})}});
+TEST_F(CheckpointTest, TakesAllFilesOfAFolderWithoutAnIndex) {
+  write_safetensors(at("s/blocks.safetensors"), {{"a", counting({1})}});
+  write_safetensors(at("s/rest.safetensors"), {{"b", counting({1})}});
+  const Checkpoint c = open_checkpoint(at("s"), Component::transformer);
+  EXPECT_NE(c.find("a"), nullptr);
+  EXPECT_NE(c.find("b"), nullptr);
+  write("s/more.gguf", "GGUF");
   EXPECT_THAT(error_of([&] { open_checkpoint(at("s"), Component::transformer); }),
-              AllOf(HasSubstr(".safetensors.index.json"), HasSubstr("m-00002-of-00002.safetensors")));
+              HasSubstr("holds *.safetensors and *.gguf"));
+}
+
+TEST_F(CheckpointTest, NoticesAMissingPartWithoutAnIndex) {
+  write_safetensors(at("s/m-00001-of-00002.safetensors"), {{"a", counting({1})}});
+  EXPECT_THAT(error_of([&] { open_checkpoint(at("s"), Component::transformer); }),
+              HasSubstr("m-00002-of-00002.safetensors is missing; found m-00001-of-00002.safetensors"));
+  write_safetensors(at("s/m-00002-of-00002.safetensors"), {{"b", counting({1})}});
+  EXPECT_EQ(open_checkpoint(at("s"), Component::transformer).tensors.size(), 2u);
 }
 
 TEST_F(CheckpointTest, RefusesForeignFiles) {
