@@ -68,6 +68,16 @@ MemoryPlan plan_job(Session& session, const Job& job) {
   return plan;
 }
 
+/// Weights in FP8 of a layer with a LoRA are not rounded again: that would lose what the LoRA adds.
+bool lora_keeps_fp8_from_rounding(const Session& session) {
+  if (session.options().arithmetic != Arithmetic::fp8) return false;
+  const Checkpoint& files = session.model().transformer_files;
+  return std::ranges::any_of(files.branches, [&](const auto& layer) {
+    const StoredTensor* weight = files.find(layer.first + std::string(kWeightSuffix));
+    return weight != nullptr && weight->data.dtype() == DType::f8_e4m3;
+  });
+}
+
 std::vector<std::string> notes_of(const Session& session, const Job& job) {
   const Model& model = session.model();
   std::vector<std::string> notes = model.notes;
@@ -75,6 +85,8 @@ std::vector<std::string> notes_of(const Session& session, const Job& job) {
   for (const Checkpoint* files : model.files())
     if (session.held() == DType::bf16 && rounds_weights(*files))
       notes.push_back(fmt::format("the {}'s weights are rounded to bf16", name_of(files->component)));
+  if (lora_keeps_fp8_from_rounding(session))
+    notes.emplace_back("layers with a LoRA are multiplied in bf16: their weights are in fp8 already");
   return notes;
 }
 
