@@ -21,6 +21,16 @@ std::string source_text(const char* name, bool streamed, bool on_host = false) {
                    : fmt::format("the {} is streamed from {}", name, on_host ? "host memory" : "the disk");
 }
 
+/// Where the transformer's blocks are, all in one place or some in another.
+std::string transformer_text(const Plan& plan) {
+  const int64_t stay = plan.blocks - plan.blocks_streamed;
+  if (!plan.transformer_streamed || stay == 0)
+    return source_text("transformer", plan.transformer_streamed, plan.transformer_on_host);
+  return fmt::format("{} of the transformer's {} blocks stay {}, {} are streamed from {}", stay, plan.blocks,
+                     plan.transformer_on_host ? "on the GPU" : "in memory", plan.blocks_streamed,
+                     plan.transformer_on_host ? "host memory" : "the disk");
+}
+
 /// Empty if no stage does it.
 std::string trim_text(const Plan& plan) {
   std::vector<std::string> stages;
@@ -40,8 +50,7 @@ std::vector<std::string> choices(const Plan& plan) {
                                  : "the text encoder is in memory until the prompt is encoded",
       plan.transformer_beside ? "the transformer is loaded beside it"
                               : "the transformer is loaded after it: there is no room for both",
-      source_text("transformer", plan.transformer_streamed, plan.transformer_on_host),
-      fmt::format("{} at a time", pictures_text(plan.batch)), band_text(plan.band_rows)};
+      transformer_text(plan), fmt::format("{} at a time", pictures_text(plan.batch)), band_text(plan.band_rows)};
   if (modulation_alone(plan)) lines.push_back(source_text(kModulation, true));
   if (const std::string trim = trim_text(plan); !trim.empty()) lines.push_back(trim);
   return lines;
@@ -56,7 +65,7 @@ std::string plan_line(const Plan& plan) {
   std::string line = fmt::format("memory: {}; {} needed, {} available", fmt::join(stages, ", "),
                                  bytes_text(plan.needed_bytes), bytes_text(plan.available_bytes));
   if (plan.text_encoder_streamed) line += "; " + source_text("text encoder", true);
-  if (plan.transformer_streamed) line += "; " + source_text("transformer", true, plan.transformer_on_host);
+  if (plan.transformer_streamed) line += "; " + transformer_text(plan);
   if (modulation_alone(plan)) line += "; " + source_text(kModulation, true);
   line += fmt::format("; {} at a time", pictures_text(plan.batch));
   if (plan.band_rows > 0) line += "; " + band_text(plan.band_rows);
@@ -86,6 +95,8 @@ std::string plan_json(const Plan& plan) {
                                        {"stages", stages},
                                        {"text_encoder_streamed", plan.text_encoder_streamed},
                                        {"transformer_streamed", plan.transformer_streamed},
+                                       {"blocks", plan.blocks},
+                                       {"blocks_streamed", plan.blocks_streamed},
                                        {"modulation_streamed", plan.modulation_streamed},
                                        {"transformer_on_host", plan.transformer_on_host},
                                        {"transformer_beside", plan.transformer_beside},

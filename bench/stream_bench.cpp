@@ -37,7 +37,7 @@ struct Blocks {
                               {.height = size / kPixelsOfToken, .width = size / kPixelsOfToken});
     img = random_normal({condition.img_rows.rows(), config.width()}, 2);
     streaming = resident;
-    streaming.block_source = streamed(resident.blocks, kBlockLayers, caching, {});
+    streaming.block_source = streamed(resident.blocks, kBlockLayers, all_of(resident.blocks), caching, {});
     parts = file_blocks(resident.blocks, kBlockLayers);
   }
 

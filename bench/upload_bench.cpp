@@ -32,9 +32,10 @@ class Blocks {
     in_files = bound(stored);
     on_host = bound(rounded);
     ThreadPool threads(usable_processors());
-    pin(on_host.blocks, kBlockLayers, *device_, threads);
-    on_host.block_source = uploaded(on_host.blocks, kBlockLayers, *device_, std::nullopt, {});
-    in_files.block_source = uploaded(in_files.blocks, kBlockLayers, *device_, Caching::cached, {});
+    for (BlockWeights& block : on_host.blocks) pin(block, kBlockLayers, *device_, threads);
+    const StreamedSet all = all_of(on_host.blocks);
+    on_host.block_source = uploaded(on_host.blocks, kBlockLayers, all, *device_, std::nullopt, {});
+    in_files.block_source = uploaded(in_files.blocks, kBlockLayers, all, *device_, Caching::cached, {});
     prepare(size);
   }
 

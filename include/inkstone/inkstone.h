@@ -117,6 +117,8 @@ struct Plan {
   int64_t band_rows = 0;               ///< of latents that the VAE decodes at a time; 0: all
   bool text_encoder_streamed = false;  ///< read from the disk as it runs, layer by layer
   bool transformer_streamed = false;   ///< in every step, block by block, from the disk
+  int64_t blocks = 0;                  ///< of the transformer
+  int64_t blocks_streamed = 0;         ///< if it is streamed: so many of them; the others stay where they are used
   bool modulation_streamed = false;    ///< its modulation, from the disk, once; with all blocks or alone
   bool transformer_on_host = false;    ///< if streamed: from host memory instead, to a device with memory of its own
   bool transformer_beside = false;     ///< read and bound while the text encoder runs; else only then

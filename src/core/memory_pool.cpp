@@ -162,6 +162,8 @@ std::shared_ptr<Buffer> MemoryPool::allocate(size_t bytes) {
   return std::make_shared<PooledBuffer<State>>(state_, data, size, bytes);
 }
 
+size_t MemoryPool::block_size(size_t bytes) const { return state_->source->block_size(bytes); }
+
 size_t MemoryPool::limit() const {
   const std::lock_guard lock(state_->mutex);
   return state_->limit;

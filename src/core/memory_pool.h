@@ -27,6 +27,9 @@ class MemoryPool {
   /// Throws Error naming the bytes wanted, in use and available.
   std::shared_ptr<Buffer> allocate(size_t bytes);
 
+  /// What is really taken for a request.
+  size_t block_size(size_t bytes) const;
+
   size_t limit() const;
   size_t current() const;  ///< bytes in use
   size_t peak() const;     ///< most bytes in use since the last reset

@@ -41,6 +41,7 @@ class CudaDevice final : public Device {
   std::shared_ptr<Buffer> allocate(size_t bytes) override { return context_.memory().allocate(bytes); }
   MemoryUse memory() const override { return {context_.memory().current(), context_.memory().peak()}; }
   void reset_peak() override { context_.memory().reset_peak(); }
+  size_t pool_bytes(size_t bytes) const override { return context_.memory().block_size(bytes); }
   size_t step_bytes(std::span<const LinearPart> parts) const override { return low_rank_bytes(parts); }
   std::optional<size_t> own_memory() const override {
     const size_t limit = context_.memory().limit();

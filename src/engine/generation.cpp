@@ -35,7 +35,7 @@ MemoryState memory_state(Session& session, const std::vector<PromptTokens>& prom
                        .rounds_text = session.options().arithmetic == Arithmetic::int8_all,
                        .threads = session.threads(),
                        .prompts_encoded = session.encoding_steps(prompts) == 0,
-                       .transformer = session.transformer_place(),
+                       .transformer = session.transformer_placement(),
                        .encodes_again = session.has_encoded(),
                        .holds_text_encoder = session.holds_text_encoder()};
   const size_t own = resident_memory();
@@ -137,7 +137,7 @@ class Generation {
   void load_ahead() {
     if (!plan_.read_ahead.empty()) read_ahead_.emplace(plan_.read_ahead);
     const bool other_memory = session_.machine().device().own_memory().has_value();
-    if (plan_.told.transformer_beside && !session_.transformer_place() && !other_memory)
+    if (plan_.told.transformer_beside && !session_.transformer_placement() && !other_memory)
       loading_.emplace(request_.stop, [this](const std::stop_token& stop) { return session_.bind_transformer(stop); });
   }
 
@@ -148,7 +148,7 @@ class Generation {
       beside_.push_back(beside("transformer bound", loading_->span()));
       loading_.reset();
     }
-    return session_.transformer(plan_.block_place);
+    return session_.transformer(plan_.blocks);
   }
 
   void stop_reading_ahead() {

@@ -5,14 +5,13 @@
 
 #include "core/option_error.h"
 #include "engine/dry_run.h"
-#include "engine/uploaded_blocks.h"
+#include "engine/weight_bytes.h"
 
 namespace inkstone {
 namespace {
 
 constexpr size_t kSmallDecoder = size_t{64} << 20;  // of whose memory nobody wants half
 constexpr int64_t kLeastBand = 4;                   // rows of latents; below, work at the edges outgrows the rest
-constexpr int kCausalFrames = 3;                    // of a kernel of the VAE, of which the last is kept
 constexpr size_t kWorkerScratch = size_t{1} << 20;  // tiles of products and attention, see WorkerScratch
 constexpr size_t kSlack = 50;                       // a part more would do: runs differ, and texts are rounded
 constexpr size_t kPagesOfARow = size_t{64} << 10;   // that the system maps around the row of a table
@@ -24,93 +23,15 @@ std::string text(size_t bytes) {
   return mebibytes < kStep ? fmt::format("{:.1f} MiB", mebibytes) : fmt::format("{:.2f} GiB", mebibytes / kStep);
 }
 
-/// Weights of a component: copies in memory of their own, and what is read where it is mapped.
-struct WeightBytes {
-  size_t own = 0;
-  size_t mapped = 0;
-};
-
-/// Elements of a tensor that end up in memory of their own.
-int64_t copied_elements(const Checkpoint& files, const std::string& name, const Tensor& stored, HeldType held) {
-  const int rank = stored.shape().rank();
-  if (rank == 5) return stored.count() / kCausalFrames;  // kernels are always reordered
-  if (rank == 4) return stored.count();
-  if (rank == 1) return stored.dtype() == DType::f32 ? 0 : stored.count();
-  if (!held || rank < 2 || !name.ends_with(kWeightSuffix) || stored.dtype() == *held) return 0;
-  const Shape dense = files.shape_of(name).value_or(stored.shape());
-  const bool packed = dense != stored.shape();
-  return packed && *held == DType::bf16 ? 0 : dense.count();
-}
-
-WeightBytes weight_bytes(const Checkpoint& files, const MemoryState& memory) {
-  const HeldType held = memory.held;
-  WeightBytes bytes;
-  for (const auto& [name, stored] : files.tensors) {
-    if (is_unused_text_tensor(files, name)) continue;
-    const auto elements = static_cast<size_t>(copied_elements(files, name, stored.data, held));
-    const bool vector = stored.data.shape().rank() == 1;
-    if (elements > 0)
-      bytes.own += elements * (vector ? sizeof(float) : size_of(held.value_or(stored.data.dtype())));
-    else if (memory.weights_copied)
-      bytes.own += stored.data.bytes();
-    else if (file_of(stored.data) != nullptr)
-      bytes.mapped += stored.data.bytes();
-  }
-  for (const auto& [layer, branches] : files.branches)
-    for (const StoredBranch& branch : branches)
-      (memory.weights_copied ? bytes.own : bytes.mapped) += branch.down.data.bytes() + branch.up.data.bytes();
-  return bytes;
-}
-
-size_t bytes_as_held(const Weight& w, HeldType held) {
-  const bool packed = w.data.shape() != Shape{w.out, w.in};
-  if (!held || (packed && held == DType::bf16)) return bytes_of(w);
-  return static_cast<size_t>(w.out * w.in) * size_of(*held);
-}
-
-/// What a device holds of a component that takes `bytes` while none of its layers is rounded.
-size_t rounded_bytes(size_t bytes, const Device& device, const TransformerWeights& transformer, HeldType held) {
-  for (BlockWeights block : transformer.blocks)
-    for_each_block_layer(block, [&](const Linear& layer) {
-      const std::optional<size_t> rounded = device.rounded_bytes(layer);
-      if (!rounded) return;
-      size_t whole = 0;
-      for (const Slab& slab : layer.slabs) {
-        whole += bytes_as_held(slab.weight, held);
-        for (const SideBranch& branch : slab.branches) whole += bytes_of(branch.down) + bytes_of(branch.up);
-      }
-      bytes += *rounded;
-      bytes -= std::min(bytes, whole);
-    });
-  return bytes;
-}
-
-size_t sum_of(const std::vector<FileBlock>& blocks) {
-  size_t sum = 0;
-  for (const FileBlock& block : blocks)
-    for (const FilePart& part : block) sum += part.bytes;
-  return sum;
-}
-
-/// Of the tensors of all blocks' layers.
-template <class Block, class ForEach>
-size_t sum_of(const std::vector<Block>& blocks, const ForEach& for_each) {
-  size_t sum = 0;
-  for (Block block : blocks) for_each_tensor_of(block, for_each, [&](const Tensor& tensor) { sum += tensor.bytes(); });
-  return sum;
-}
-
-/// What a device with memory of its own takes for streaming.
-struct UploadBytes {
-  size_t encoder_rest = 0, transformer_rest = 0;   // what is not streamed
-  size_t all_modulations = 0;                      // of all blocks
-  size_t layers = 0, modulations = 0, blocks = 0;  // two slabs, and what the device makes of a block
-  size_t on_host = 0;                              // of all blocks
-};
-
 /// What of the transformer is not in memory all the time, in order of preference. Only a device with memory of its own
 /// gains by the modulation alone: elsewhere it is mapped, and read once anyway.
 enum class Streamed : uint8_t { nothing, modulation, blocks };
+
+/// The same, of the blocks with how many and from where.
+struct Streaming {
+  Streamed what = Streamed::nothing;
+  BlockPlacement blocks = {};
+};
 
 struct StageNeed {
   Stage stage = Stage::load;
@@ -128,16 +49,21 @@ class Planner {
  public:
   Planner(const Model& model, const VaeWeights& vae, const Job& job, const MemoryState& memory)
       : model_(model), job_(job), memory_(memory), dry_(model, vae, {*memory.device, memory.rounds_text}) {
-    text_encoder_ = weight_bytes(model.text_encoder_files, memory);
-    transformer_ = weight_bytes(model.transformer_files, memory);
+    const WeightHolding holding = {memory.held, memory.weights_copied};
+    text_encoder_ = weight_bytes(model.text_encoder_files, holding);
+    transformer_ = weight_bytes(model.transformer_files, holding);
     if (memory.weights_copied) {
-      vae_ = weight_bytes(model.vae_files, memory);
-      count_uploads();
+      vae_ = weight_bytes(model.vae_files, holding);
+      uploads_ =
+          upload_bytes(dry_.text_encoder(), text_encoder_.own, dry_.transformer(), transformer_.own, *memory.device);
     }
+    block_bytes_ = block_bytes(dry_.transformer(), *memory.device, memory.weights_copied);
     transformer_.own = rounded_bytes(transformer_.own, *memory.device, dry_.transformer(), memory.held);
-    layers_ = file_blocks(dry_.text_encoder().layers, kEncoderLayers);
-    blocks_ = file_blocks(dry_.transformer().blocks, kBlockLayers);
-    modulations_ = file_blocks(dry_.transformer().blocks, kModulationLayers);
+    const std::vector<EncoderLayer>& layers = dry_.text_encoder().layers;
+    const std::vector<BlockWeights>& blocks = dry_.transformer().blocks;
+    layers_ = file_blocks(layers, kEncoderLayers, all_of(layers));
+    blocks_ = file_blocks(blocks, kBlockLayers, all_of(blocks));
+    modulations_ = file_blocks(blocks, kModulationLayers, all_of(blocks));
   }
 
   MemoryPlan plan() {
@@ -149,13 +75,15 @@ class Planner {
     StageNeed draw = choose_drawing(told, Streamed::nothing);
     if (memory_.weights_copied && streams())  // what is on the device stays there until the end
       for (const Streamed least : {Streamed::modulation, Streamed::blocks})
-        if (streamed_ < least && decoding(bands.back(), memory_.available_bytes).bytes() > memory_.available_bytes)
+        if (streaming_.what < least &&
+            decoding(bands.back(), memory_.available_bytes).bytes() > memory_.available_bytes)
           draw = choose_drawing(told, least);
-    if (memory_.weights_copied && streamed_ != Streamed::nothing)
-      plan.block_place = streamed_ == Streamed::blocks ? streamed_place() : BlockPlace::bound_alone;
-    told.transformer_streamed = streamed_ == Streamed::blocks;
-    told.transformer_on_host = plan.block_place == BlockPlace::on_host;
-    told.modulation_streamed = streamed_ != Streamed::nothing;
+    if (streaming_.what == Streamed::blocks && !refused_) {
+      streaming_.blocks = keep_blocks(told.batch, bands.back());
+      draw = drawing(told.batch, streaming_, memory_.available_bytes);
+    }
+    plan.blocks = streaming_.blocks;
+    tell_streaming(told);
     if (!memory_.transformer) beside_steps_ = draw.beside;
     StageNeed decode = first_that_fits(std::span<const int64_t>(bands), told.band_rows,
                                        [&](int64_t rows, size_t limit) { return decoding(rows, limit); });
@@ -169,10 +97,10 @@ class Planner {
     plan.encode_pool = encode.pool_limit;
     plan.denoise_pool = draw.pool_limit;
     plan.decode_pool = decode.pool_limit;
-    const size_t streamed =
-        (told.text_encoder_streamed ? sum_of(layers_) : 0) + (told.transformer_streamed ? sum_of(blocks_) : 0);
+    const size_t streamed = (told.text_encoder_streamed ? sum_of(layers_) : 0) +
+                            sum_of_blocks(streaming_.blocks, true, &BlockBytes::in_files);
     const size_t of_host = !memory_.weights_copied    ? told.needed_bytes
-                           : told.transformer_on_host ? uploads_.on_host
+                           : told.transformer_on_host ? on_host(streaming_.blocks)
                                                       : 0;
     if (streamed + of_host > memory_.machine_bytes) plan.caching = Caching::direct;
     plan.read_ahead = parts_to_read_ahead(memory_.weights_copied ? 0 : std::max({encode.own, draw.own, decode.own}));
@@ -187,35 +115,76 @@ class Planner {
   /// Copies of the transformer's weights that are not among own_bytes.
   size_t transformer_copies() const { return memory_.transformer && !memory_.weights_copied ? 0 : transformer_.own; }
 
-  void count_uploads() {
-    const std::vector<EncoderLayer>& layers = dry_.text_encoder().layers;
-    const std::vector<BlockWeights>& blocks = dry_.transformer().blocks;
-    const auto rest = [](size_t all, size_t streamed) { return all - std::min(all, streamed); };
-    uploads_.encoder_rest = rest(text_encoder_.own, sum_of(layers, kEncoderLayers));
-    uploads_.all_modulations = sum_of(blocks, kModulationLayers);
-    uploads_.transformer_rest = rest(transformer_.own, sum_of(blocks, kBlockLayers) + uploads_.all_modulations);
-    uploads_.layers = 2 * upload_bytes(layers, kEncoderLayers);
-    uploads_.modulations = 2 * upload_bytes(blocks, kModulationLayers);
-    size_t rounded_slab = 0, form = 0;
-    for (BlockWeights block : blocks) {
-      size_t bytes = 0, formed = 0;
-      for_each_block_layer(block, [&](const Linear& layer) {
-        bytes += HostWeights::most_bytes(*memory_.device, layer);
-        formed += memory_.device->rounded_bytes(layer).value_or(0);
-      });
-      rounded_slab = std::max(rounded_slab, bytes);
-      form = std::max(form, formed);
-      uploads_.on_host += bytes;
-    }
-    const bool on_host = streamed_place() == BlockPlace::on_host;
-    uploads_.blocks = 2 * (on_host ? rounded_slab : upload_bytes(blocks, kBlockLayers)) + form;
+  /// Of the blocks that are streamed, or of the others.
+  size_t sum_of_blocks(const BlockPlacement& placement, bool streamed, size_t BlockBytes::*bytes) const {
+    const StreamedSet set = {block_bytes_.size(), placement.streamed};
+    size_t sum = 0;
+    for (size_t i = 0; i < set.all; ++i)
+      if (set.contains(i) == streamed) sum += block_bytes_[i].*bytes;
+    return sum;
+  }
+  size_t in_place(const BlockPlacement& p) const { return sum_of_blocks(p, false, &BlockBytes::in_place); }
+  size_t on_host(const BlockPlacement& p) const { return sum_of_blocks(p, true, &BlockBytes::on_host); }
+
+  bool fits_on_host(const BlockPlacement& placement) const {
+    constexpr size_t kLeft = 8;  // a part of the machine's memory for all else
+    return placement == memory_.transformer ||
+           on_host(placement) <= memory_.machine_bytes - memory_.machine_bytes / kLeft;
   }
 
-  /// Where the blocks of a device with memory of its own come from if they are streamed.
-  BlockPlace streamed_place() const {
-    constexpr size_t kLeft = 8;  // a part of the machine's memory for all else
-    const bool fits = uploads_.on_host <= memory_.machine_bytes - memory_.machine_bytes / kLeft;
-    return fits || memory_.transformer == BlockPlace::on_host ? BlockPlace::on_host : BlockPlace::files;
+  /// Where streamed blocks may come from, in order of preference.
+  std::vector<BlockPlace> streamed_places() const {
+    if (memory_.weights_copied) return {BlockPlace::on_host, BlockPlace::files};
+    return {BlockPlace::bound};
+  }
+
+  /// All of them, from where they may come.
+  BlockPlacement all_streamed() const {
+    BlockPlacement placement = {.streamed = block_bytes_.size()};
+    for (const BlockPlace place : streamed_places()) {
+      placement.place = place;
+      if (place == BlockPlace::on_host && fits_on_host(placement)) break;
+    }
+    return placement;
+  }
+
+  /// As few streamed as there is room for the others. What an earlier call chose stays, if it fits: to bind the blocks
+  /// anew takes longer than a few steps.
+  BlockPlacement keep_blocks(int64_t batch, int64_t least_band) const {
+    for (const BlockPlace place : streamed_places()) {
+      const size_t all = block_bytes_.size(), room = room_for_blocks(batch, least_band, {place, all});
+      std::vector<BlockPlacement> ways;
+      if (memory_.weights_copied && memory_.transformer && memory_.transformer->place == place)
+        ways.push_back(*memory_.transformer);
+      for (size_t streamed = 1; streamed <= all; ++streamed) ways.push_back({place, streamed});
+      const auto fitting = std::ranges::find_if(ways, [&](const BlockPlacement& way) {
+        return in_place(way) <= room && (place != BlockPlace::on_host || fits_on_host(way));
+      });
+      if (fitting != ways.end()) return *fitting;
+    }
+    return all_streamed();
+  }
+
+  /// What is left while all blocks are streamed, the pool holds what it likes to hold and the device what it can keep;
+  /// also while another prompt is encoded.
+  size_t room_for_blocks(int64_t batch, int64_t least_band, const BlockPlacement& all) const {
+    const Streaming streaming = {Streamed::blocks, all};
+    const StageNeed draw = drawing(batch, streaming, kUnlimitedPool);
+    const Device& device = *memory_.device;
+    const size_t forms = device.kept_bytes(draw.layers, kUnlimitedPool) - device.kept_bytes(draw.layers, 0);
+    size_t needed = draw.bytes() + forms;
+    if (memory_.weights_copied)  // elsewhere blocks leave the memory before others come
+      needed = std::max({needed, decoding(least_band, streaming, kUnlimitedPool).bytes(),
+                         encoding_beside(all, {.streamed = true}, {}, kUnlimitedPool).bytes()});
+    return memory_.available_bytes - std::min(memory_.available_bytes, needed);
+  }
+
+  void tell_streaming(Plan& told) const {
+    told.blocks = static_cast<int64_t>(block_bytes_.size());
+    told.blocks_streamed = static_cast<int64_t>(streaming_.blocks.streamed);
+    told.transformer_streamed = streaming_.what == Streamed::blocks;
+    told.transformer_on_host = streaming_.blocks.place == BlockPlace::on_host;
+    told.modulation_streamed = streaming_.what != Streamed::nothing;
   }
 
   /// A stage of `fixed` bytes beside the pool, which `run(limit)` dries; with too small a limit, what it would need.
@@ -260,16 +229,19 @@ class Planner {
     if (way.beside && !memory_.weights_copied) fixed.own = transformer_copies();
     if (memory_.prompts_encoded)
       return need(Stage::encode, fixed, limit, [](size_t) { return std::optional<PoolUse>(PoolUse{}); });
+    return encoding_beside(memory_.transformer, way, fixed, limit);
+  }
+
+  /// With the transformer of an earlier call, if any, on a device with memory of its own.
+  StageNeed encoding_beside(const std::optional<BlockPlacement>& transformer, const EncodingWay& way, WeightBytes fixed,
+                            size_t limit) const {
     fixed.own += text_encoder_.own;
     fixed.mapped = text_encoder_.mapped;
     const size_t layers = sum_of(layers_), rows = job_.prompt_tokens.ids.size() + job_.negative_tokens.ids.size();
     const size_t table = dry_.text_encoder().embedding.data.bytes();
     if (memory_.weights_copied) {
       if (way.streamed) fixed.own = uploads_.encoder_rest + uploads_.layers;
-      if (memory_.transformer)
-        fixed.own += memory_.transformer == BlockPlace::bound         ? transformer_.own
-                     : memory_.transformer == BlockPlace::bound_alone ? on_device(Streamed::modulation)
-                                                                      : uploads_.transformer_rest;
+      if (transformer) fixed.own += on_device(*transformer);
     } else {
       if (file_of(dry_.text_encoder().embedding.data) != nullptr)
         fixed.mapped -= table - std::min(table, rows * kPagesOfARow);
@@ -315,27 +287,28 @@ class Planner {
   }
 
   /// Modulation layers are read before the others, and are gone by then.
-  StageNeed drawing(int64_t batch, Streamed streamed, size_t limit) const {
+  StageNeed drawing(int64_t batch, const Streaming& streaming, size_t limit) const {
     WeightBytes fixed = transformer_;
     fixed.own = transformer_copies() + noise();
     const size_t modulations = std::min(fixed.mapped, sum_of(modulations_));
     fixed.mapped = std::max(fixed.mapped - modulations, modulations);
     if (memory_.weights_copied) {
-      const size_t slabs = streamed == Streamed::nothing      ? 0
-                           : streamed == Streamed::modulation ? uploads_.modulations
-                                                              : std::max(uploads_.blocks, uploads_.modulations);
-      fixed.own = on_device(streamed) + noise() + slabs;
-    } else if (streamed == Streamed::blocks) {
-      fixed.mapped = transformer_.mapped - modulations - sum_of(blocks_);
+      const size_t blocks = streaming.blocks.place == BlockPlace::on_host ? uploads_.blocks_from_host
+                            : streaming.blocks.place == BlockPlace::files ? uploads_.blocks_from_files
+                                                                          : 0;
+      const size_t modulation = streaming.what == Streamed::nothing ? 0 : uploads_.modulations;
+      fixed.own = on_device(streaming.blocks) + noise() + std::max(blocks, modulation);
+    } else if (streaming.what == Streamed::blocks) {
+      fixed.mapped = transformer_.mapped - modulations - sum_of(blocks_) + in_place(streaming.blocks);
       fixed.own += std::max(BlockReader::slab_bytes(blocks_), BlockReader::slab_bytes(modulations_));
     }
     return need(Stage::denoise, fixed, limit, [&](size_t pool) { return dry_.denoise(job_, batch, pool); });
   }
 
   /// Of the transformer's weights, on a device with memory of its own.
-  size_t on_device(Streamed streamed) const {
-    if (streamed == Streamed::blocks) return uploads_.transformer_rest;
-    return transformer_.own - (streamed == Streamed::modulation ? uploads_.all_modulations : 0);
+  size_t on_device(const BlockPlacement& placement) const {
+    if (placement.streamed > 0) return uploads_.transformer_rest + in_place(placement);
+    return transformer_.own - (placement.place == BlockPlace::bound_alone ? uploads_.all_modulations : 0);
   }
 
   /// Rows of latents at a time, in order of preference; 0 for all.
@@ -352,8 +325,10 @@ class Planner {
     return bands;
   }
 
-  StageNeed decoding(int64_t band_rows, size_t limit) const {
-    const size_t transformer = memory_.weights_copied ? on_device(streamed_) : transformer_copies();
+  StageNeed decoding(int64_t band_rows, size_t limit) const { return decoding(band_rows, streaming_, limit); }
+
+  StageNeed decoding(int64_t band_rows, const Streaming& streaming, size_t limit) const {
+    const size_t transformer = memory_.weights_copied ? on_device(streaming.blocks) : transformer_copies();
     const auto pictures = static_cast<size_t>(job_.count * job_.width * job_.height * model_.vae.image_channels);
     return need(Stage::decode, {.own = transformer + beside_steps_ + noise() + pictures}, limit,
                 [&](size_t pool) { return dry_.decode(job_, band_rows, pool); });
@@ -362,22 +337,24 @@ class Planner {
   /// The whole batch if it fits, streamed only if not even one picture fits otherwise, and at least `least`.
   StageNeed choose_drawing(Plan& told, Streamed least) {
     struct Way {
-      Streamed streamed = Streamed::nothing;
+      Streaming streaming;
       int64_t batch = 1;
     };
+    std::vector<Streaming> streamings = {{}};
+    if (streams() && memory_.weights_copied) streamings.push_back({Streamed::modulation, {BlockPlace::bound_alone}});
+    if (streams()) streamings.push_back({Streamed::blocks, all_streamed()});
     std::vector<Way> ways;
-    for (const Streamed streamed : {Streamed::nothing, Streamed::modulation, Streamed::blocks}) {
-      if (streamed < least || (streamed != Streamed::nothing && !streams())) continue;
-      if (streamed == Streamed::modulation && !memory_.weights_copied) continue;
-      for (int64_t batch = job_.count; batch > 1; batch = (batch + 1) / 2) ways.push_back({streamed, batch});
-      ways.push_back({streamed, 1});
+    for (const Streaming& streaming : streamings) {
+      if (streaming.what < least) continue;
+      for (int64_t batch = job_.count; batch > 1; batch = (batch + 1) / 2) ways.push_back({streaming, batch});
+      ways.push_back({streaming, 1});
     }
     Way way;
     const StageNeed chosen = first_that_fits(std::span<const Way>(ways), way, [&](const Way& w, size_t limit) {
-      return drawing(w.batch, w.streamed, limit);
+      return drawing(w.batch, w.streaming, limit);
     });
     told.batch = way.batch;
-    streamed_ = way.streamed;
+    streaming_ = way.streaming;
     return chosen;
   }
 
@@ -418,10 +395,11 @@ class Planner {
   WeightBytes vae_;  // on a device with memory of its own; a process holds them already
   std::vector<FileBlock> layers_, blocks_, modulations_;
   UploadBytes uploads_;
-  Streamed streamed_ = Streamed::nothing;  // of the transformer, as chosen
-  size_t beside_steps_ = 0;                // what the device took beside the pool for steps; it may stay
-  std::optional<StageNeed> refused_;       // the first stage that does not fit
-  size_t enough_ = 0;                      // for all stages
+  std::vector<BlockBytes> block_bytes_;
+  Streaming streaming_;               // of the transformer, as chosen
+  size_t beside_steps_ = 0;           // what the device took beside the pool for steps; it may stay
+  std::optional<StageNeed> refused_;  // the first stage that does not fit
+  size_t enough_ = 0;                 // for all stages
 };
 
 }  // namespace

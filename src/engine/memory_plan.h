@@ -19,7 +19,7 @@ struct MemoryPlan {
   /// Most bytes of the device's pool while encoding, denoising and decoding.
   size_t encode_pool = 0, denoise_pool = 0, decode_pool = 0;
   Caching caching = Caching::cached;  ///< of streamed weights
-  BlockPlace block_place = BlockPlace::bound;
+  BlockPlacement blocks;
   size_t kept = 0;                   ///< of layers by the device, because there is room
   bool round_again = false;          ///< what it keeps by now is more than that
   bool keeps_text_encoder = false;   ///< on the device, for the next prompt
@@ -38,8 +38,8 @@ struct MemoryState {
   bool rounds_text = false;      ///< the text encoder's layers are marked as tolerant
   bool weights_copied = false;   ///< all of them, to a device with memory of its own; else only converted ones
   int threads = 1;
-  bool prompts_encoded = false;           ///< by an earlier call
-  std::optional<BlockPlace> transformer;  ///< if an earlier call bound it
+  bool prompts_encoded = false;               ///< by an earlier call
+  std::optional<BlockPlacement> transformer;  ///< if an earlier call bound it
   /// Earlier calls encoded prompts, so later ones will; and whether the device holds the text encoder since.
   bool encodes_again = false, holds_text_encoder = false;
 };

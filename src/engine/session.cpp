@@ -173,26 +173,29 @@ void Session::bind_text_encoder(TextEncoderWeights& weights, std::optional<Cachi
   if (rounds_text()) tolerate_rounding(weights);
   if (!streaming) return;
   if (!uploads) {
-    weights.source = streamed(weights.layers, kEncoderLayers, *streaming, stop_);
+    weights.source = streamed(weights.layers, kEncoderLayers, all_of(weights.layers), *streaming, stop_);
     return;
   }
   for_each_other_tensor(weights, [&](Tensor& tensor) { tensor = device.upload(tensor); });
-  weights.source = uploaded(weights.layers, kEncoderLayers, device, streaming, stop_);
+  weights.source = uploaded(weights.layers, kEncoderLayers, all_of(weights.layers), device, streaming, stop_);
 }
 
 void Session::stream_modulation(Caching caching) {
   const auto& blocks = transformer_->blocks;
-  transformer_->modulation_source = block_place_ == BlockPlace::bound
-                                        ? streamed(blocks, kModulationLayers, caching, stop_)
-                                        : uploaded(blocks, kModulationLayers, machine_.device(), caching, stop_);
+  const StreamedSet all = all_of(blocks);
+  transformer_->modulation_source = placement_.place == BlockPlace::bound
+                                        ? streamed(blocks, kModulationLayers, all, caching, stop_)
+                                        : uploaded(blocks, kModulationLayers, all, machine_.device(), caching, stop_);
 }
 
 void Session::stream_blocks(Caching caching) {
   const auto& blocks = transformer_->blocks;
-  const std::optional<Caching> from_files = block_place_ == BlockPlace::files ? std::optional(caching) : std::nullopt;
-  transformer_->block_source = block_place_ == BlockPlace::bound
-                                   ? streamed(blocks, kBlockLayers, caching, stop_)
-                                   : uploaded(blocks, kBlockLayers, machine_.device(), from_files, stop_);
+  const StreamedSet set = {blocks.size(), placement_.streamed};
+  const std::optional<Caching> from_files =
+      placement_.place == BlockPlace::files ? std::optional(caching) : std::nullopt;
+  transformer_->block_source = placement_.place == BlockPlace::bound
+                                   ? streamed(blocks, kBlockLayers, set, caching, stop_)
+                                   : uploaded(blocks, kBlockLayers, set, machine_.device(), from_files, stop_);
 }
 
 void Session::end_transformer() {
@@ -200,8 +203,8 @@ void Session::end_transformer() {
   model_.transformer_files.release_pages();
 }
 
-std::optional<BlockPlace> Session::transformer_place() const {
-  return transformer_ ? std::optional(block_place_) : std::nullopt;
+std::optional<BlockPlacement> Session::transformer_placement() const {
+  return transformer_ ? std::optional(placement_) : std::nullopt;
 }
 
 TransformerWeights Session::bind_transformer(const std::stop_token& stop) {
@@ -212,20 +215,23 @@ TransformerWeights Session::bind_transformer(const std::stop_token& stop) {
 }
 
 /// All on the device but the layers of blocks that shall not be there.
-TransformerWeights Session::bind_on_host(BlockPlace place) {
+TransformerWeights Session::bind_on_host(const BlockPlacement& placement) {
   Device& device = machine_.device();
-  const bool stays = place == BlockPlace::on_host;  // what comes anew from files is rounded anew, too
-  HostWeights host(device, stays ? HostWeights::Rounding::if_smaller : HostWeights::Rounding::none);
+  HostWeights host(device, HostWeights::Rounding::none), rounding(device, HostWeights::Rounding::if_smaller);
   WeightLoader load = loader(model_.transformer_files, host, stop_);
   TransformerWeights weights = load_transformer(model_.transformer, load);
   for_each_other_tensor(weights, [&](Tensor& tensor) { tensor = device.upload(tensor); });
-  if (place == BlockPlace::bound_alone)
-    for (BlockWeights& block : weights.blocks)
+  const StreamedSet set = {weights.blocks.size(), placement.streamed};
+  ThreadPool copiers(threads());
+  copiers.watch(stop_);
+  for (size_t i = 0; i < weights.blocks.size(); ++i) {
+    BlockWeights& block = weights.blocks[i];
+    if (!set.contains(i)) {
       for_each_block_layer(block, [&](Linear& layer) { bind_layer(device, layer, stop_); });
-  if (stays) {
-    ThreadPool copiers(threads());
-    copiers.watch(stop_);
-    pin(weights.blocks, kBlockLayers, device, copiers);
+    } else if (placement.place == BlockPlace::on_host) {  // what comes anew from files is rounded anew, too
+      for_each_block_layer(block, [&](Linear& layer) { rounding.round_weights(layer); });
+      pin(block, kBlockLayers, device, copiers);
+    }
   }
   model_.transformer_files.release_pages();
   return weights;
@@ -233,7 +239,7 @@ TransformerWeights Session::bind_on_host(BlockPlace place) {
 
 void Session::keep_transformer(TransformerWeights weights) {
   transformer_ = std::move(weights);
-  block_place_ = BlockPlace::bound;
+  placement_ = {};
 }
 
 void Session::forget_forms() {
@@ -244,15 +250,15 @@ void Session::forget_forms() {
     });
 }
 
-const TransformerWeights& Session::transformer(BlockPlace place) {
-  if (transformer_place() == place) return *transformer_;
-  transformer_.reset();  // there may be no room for both
-  if (place == BlockPlace::bound) {
-    keep_transformer(bind_transformer(stop_));
-  } else {
-    transformer_ = bind_on_host(place);
-    block_place_ = place;
+const TransformerWeights& Session::transformer(const BlockPlacement& placement) {
+  const bool mapped = placement.place == BlockPlace::bound;  // then any of them can be streamed
+  if (transformer_ && (placement_ == placement || (mapped && placement_.place == placement.place))) {
+    placement_ = placement;
+    return *transformer_;
   }
+  transformer_.reset();  // there may be no room for both
+  transformer_ = mapped ? bind_transformer(stop_) : bind_on_host(placement);
+  placement_ = placement;
   return *transformer_;
 }
 

@@ -42,6 +42,14 @@ enum class BlockPlace : uint8_t {
   on_host,      ///< likewise, in memory of the host from which they can be copied fast
 };
 
+/// The same with how many of the blocks are streamed, see StreamedSet. The others are bound alone, or mapped.
+struct BlockPlacement {
+  BlockPlace place = BlockPlace::bound;
+  size_t streamed = 0;
+
+  bool operator==(const BlockPlacement&) const = default;
+};
+
 class Session {
  public:
   explicit Session(const EngineOptions& options, const Decorate& decorate = {});
@@ -73,7 +81,7 @@ class Session {
   bool has_encoded() const { return has_encoded_; }
 
   /// Where its blocks are; nothing if it is not bound.
-  std::optional<BlockPlace> transformer_place() const;
+  std::optional<BlockPlacement> transformer_placement() const;
   /// Binds the transformer for keep_transformer(). Where the device reads host memory, another thread may do so.
   TransformerWeights bind_transformer(const std::stop_token& stop);
   void keep_transformer(TransformerWeights weights);
@@ -81,10 +89,10 @@ class Session {
   void forget_forms();
   /// Both stay bound once they are, the transformer until it is wanted with its blocks elsewhere. Weights of the VAE
   /// that are no finite numbers are an Error.
-  const TransformerWeights& transformer(BlockPlace place = BlockPlace::bound);
+  const TransformerWeights& transformer(const BlockPlacement& placement = {});
   /// Until the prompts are encoded next, or end_transformer(), the weights of layers are read from the disk as they
   /// are needed, instead of where they are mapped: all of the text encoder, of the transformer those for modulation()
-  /// or those for block(), unless they are on the host.
+  /// or, of its streamed blocks, those for block(), unless they are on the host.
   void stream_text_encoder(Caching caching) { streamed_text_encoder_ = caching; }
   void stream_modulation(Caching caching);
   void stream_blocks(Caching caching);
@@ -105,7 +113,7 @@ class Session {
   }
   bool rounds_text() const { return options_.arithmetic == Arithmetic::int8_all; }
   void bind_text_encoder(TextEncoderWeights& weights, std::optional<Caching> streaming);
-  TransformerWeights bind_on_host(BlockPlace place);
+  TransformerWeights bind_on_host(const BlockPlacement& placement);
 
   EngineOptions options_;
   HeldType held_;
@@ -119,7 +127,7 @@ class Session {
   bool keeps_text_encoder_ = false, has_encoded_ = false;
   std::optional<TextEncoderWeights> text_encoder_;
   std::optional<TransformerWeights> transformer_;
-  BlockPlace block_place_ = BlockPlace::bound;
+  BlockPlacement placement_;
   std::optional<VaeWeights> vae_;
 };
 

@@ -35,11 +35,12 @@ SlabLayout layout_of(Block block, const ForEach& for_each) {
   return layout;
 }
 
-/// Bytes of a slab that holds any of the blocks.
+/// Bytes of a slab that holds any of the blocks of a set.
 template <class Block, class ForEach>
-size_t upload_bytes(const std::vector<Block>& blocks, const ForEach& for_each) {
+size_t upload_bytes(const std::vector<Block>& blocks, const ForEach& for_each, const StreamedSet& set) {
   size_t most = 0;
-  for (const Block& block : blocks) most = std::max(most, layout_of(block, for_each).bytes());
+  for (size_t i = 0; i < blocks.size(); ++i)
+    if (set.contains(i)) most = std::max(most, layout_of(blocks[i], for_each).bytes());
   return most;
 }
 
@@ -47,32 +48,34 @@ size_t upload_bytes(const std::vector<Block>& blocks, const ForEach& for_each) {
 std::unique_ptr<BlockReader> upload_reader(std::vector<FileBlock> blocks, Caching caching, Device& device,
                                            std::stop_token stop);
 
-/// The blocks as a model asks for them, with all tensors of the layers in one of two slabs on the device.
+/// The blocks as a model asks for them: those of a set with all tensors of the layers in one of two slabs on the
+/// device, the others as they are, on the device by then.
 template <class Block, class ForEach>
 class UploadedBlocks {
  public:
-  UploadedBlocks(const std::vector<Block>& blocks, const ForEach& for_each, Device& device,
+  UploadedBlocks(const std::vector<Block>& blocks, const ForEach& for_each, const StreamedSet& set, Device& device,
                  std::optional<Caching> from_files, const std::stop_token& stop)
-      : blocks_(blocks), for_each_(for_each), stop_(stop) {
-    if (from_files) reader_ = upload_reader(file_blocks(blocks, for_each), *from_files, device, stop);
-    for (auto& slab : slabs_) slab = device.upload_slab(upload_bytes(blocks, for_each));
+      : blocks_(blocks), for_each_(for_each), set_(set), stop_(stop) {
+    if (from_files) reader_ = upload_reader(file_blocks(blocks, for_each, set), *from_files, device, stop);
+    for (auto& slab : slabs_) slab = device.upload_slab(upload_bytes(blocks, for_each, set));
   }
 
   const Block& get(size_t index) {
     if (stop_.stop_requested()) throw Cancelled();
-    slabs_[current_]->release();
-    now_ = Block();  // what the device made of its layers is not needed any more
+    if (now_) slabs_[current_]->release();
+    now_.reset();  // what the device made of its layers is not needed any more
+    if (!set_.contains(index)) return blocks_[index];
     std::vector<std::byte*> read;
     if (reader_) {
       slabs_[current_]->wait();  // the reader goes on with the memory that it was filled from
-      read = reader_->get(index);
+      read = reader_->get(set_.before(index));
     }
     current_ = 1 - current_;
     UploadSlab& slab = *slabs_[current_];
     SlabLayout layout;
     now_ = placed(blocks_[index], read, slab.memory(), layout);
     slab.fill(layout.parts());
-    return now_;
+    return *now_;
   }
 
  private:
@@ -92,35 +95,35 @@ class UploadedBlocks {
 
   const std::vector<Block>& blocks_;
   ForEach for_each_;
+  StreamedSet set_;
   std::stop_token stop_;
   std::unique_ptr<BlockReader> reader_;  // outlives the slabs that are filled from it
   std::array<std::unique_ptr<UploadSlab>, 2> slabs_;
   size_t current_ = 0;
-  Block now_;
+  std::optional<Block> now_;  // what the current slab holds, unless work on it is queued
 };
 
-/// A source of blocks on `device`, whose layers' tensors are host memory, read from their files where `from_files` says
-/// how. It stays valid as long as `blocks` and throws Cancelled soon after a stop request of `stop`.
+/// A source of blocks on `device`. Those of the set have their layers' tensors in host memory, read from their files
+/// where `from_files` says how. It stays valid as long as `blocks` and throws Cancelled soon after a stop request of
+/// `stop`.
 template <class Block, class ForEach>
-WeightSource<Block> uploaded(const std::vector<Block>& blocks, const ForEach& for_each, Device& device,
-                             std::optional<Caching> from_files, const std::stop_token& stop) {
-  const auto stream = std::make_shared<UploadedBlocks<Block, ForEach>>(blocks, for_each, device, from_files, stop);
+WeightSource<Block> uploaded(const std::vector<Block>& blocks, const ForEach& for_each, const StreamedSet& set,
+                             Device& device, std::optional<Caching> from_files, const std::stop_token& stop) {
+  const auto stream = std::make_shared<UploadedBlocks<Block, ForEach>>(blocks, for_each, set, device, from_files, stop);
   return [stream](size_t index) -> const Block& { return stream->get(index); };
 }
 
 /// Copies what a layout says to a slab in host memory that the device copies from fastest.
 std::shared_ptr<Buffer> pinned_copy(const SlabLayout& layout, Device& device, ThreadPool& threads);
 
-/// Moves the tensors of all blocks' layers to such memory.
+/// Moves the tensors of a block's layers to such memory.
 template <class Block, class ForEach>
-void pin(std::vector<Block>& blocks, const ForEach& for_each, Device& device, ThreadPool& threads) {
-  for (Block& block : blocks) {
-    const std::shared_ptr<Buffer> memory = pinned_copy(layout_of(block, for_each), device, threads);
-    SlabLayout layout;
-    for_each_tensor_of(block, for_each, [&](Tensor& tensor) {
-      tensor = Tensor(memory, layout.add(tensor), tensor.shape(), tensor.dtype());
-    });
-  }
+void pin(Block& block, const ForEach& for_each, Device& device, ThreadPool& threads) {
+  const std::shared_ptr<Buffer> memory = pinned_copy(layout_of(block, for_each), device, threads);
+  SlabLayout layout;
+  for_each_tensor_of(block, for_each, [&](Tensor& tensor) {
+    tensor = Tensor(memory, layout.add(tensor), tensor.shape(), tensor.dtype());
+  });
 }
 
 /// Leaves weights in host memory. Where rounding makes a layer smaller, the device rounds it first.

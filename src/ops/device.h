@@ -59,6 +59,8 @@ class Device : public WeightPlace {
   /// device reads host memory.
   virtual std::optional<size_t> own_memory() const { return std::nullopt; }
   virtual void reset_peak() = 0;
+  /// What that pool takes for a tensor of so many bytes.
+  virtual size_t pool_bytes(size_t bytes) const { return bytes; }
 
   /// Bytes of a layer's weights once round_weights() has replaced them; nothing if it would not.
   virtual std::optional<size_t> rounded_bytes(const Linear&) const { return std::nullopt; }

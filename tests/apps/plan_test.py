@@ -23,6 +23,8 @@ CONFIGURATIONS = (
     ("256x256", 8, 0.6),
     ("384x384", 2, 0.8),
     ("192x192", 6, 0.7),
+    ("192x192", 1, 0.78),
+    ("192x192", 1, 0.74),
 )
 
 
@@ -131,6 +133,15 @@ class PlanTest(ProgramTest):
             self.assertEqual([stage["stage"] for stage in stages if stage["trimmed"]], trimmed)
             self.assertEqual("\ndecode gives unused memory back at once" in self.run_program("plan", *arguments)[0],
                              bool(trimmed))
+
+    def test_says_how_many_blocks_are_streamed_if_not_all_need_be(self):
+        size = ("--size", "192x192")
+        bound = ("--memory", str(int(0.78 * self.plan(*size)["needed_bytes"])))
+        plan = self.plan(*size, *bound)
+        streamed, blocks = plan["blocks_streamed"], plan["blocks"]
+        self.assertTrue(plan["transformer_streamed"] and 0 < streamed < blocks, plan)
+        self.assertIn(f"{blocks - streamed} of the transformer's {blocks} blocks stay in memory, "
+                      f"{streamed} are streamed from the disk", self.run_program("plan", *size, *bound)[0])
 
     def test_what_cannot_fit_is_an_error_that_says_what_would(self):
         for command in ("plan", "generate"):

@@ -105,16 +105,16 @@ TEST_F(OnCudaTest, TooLittleMemoryIsSaidBeforeTheWork) {
 }
 
 /// Latents that the transformer draws with its blocks at a place.
-Tensor latents_with(Session& session, BlockPlace place) {
+Tensor latents_with(Session& session, const BlockPlacement& placement) {
   Ops& ops = session.machine().ops();
   const Job job = make_job(session.model(), small_request());
   const std::vector<Tensor> prompts = session.encode(std::array{job.prompt_tokens}, [] {});
   const TransformerConfig& config = session.model().transformer;
-  const Transformer transformer(config, session.transformer(place));
-  if (place != BlockPlace::bound) session.stream_modulation(Caching::cached);
+  const Transformer transformer(config, session.transformer(placement));
+  if (placement.place != BlockPlace::bound) session.stream_modulation(Caching::cached);
   const Sampler sampler(ops, transformer, job.sigmas, 1);
   session.end_transformer();
-  if (place == BlockPlace::files || place == BlockPlace::on_host) session.stream_blocks(Caching::cached);
+  if (placement.streamed > 0) session.stream_blocks(Caching::cached);
   const Tensor noise = ops.patchify(ops.upload(starting_noise(job)), config.patch);
   const Tensor drawn = ops.download(sampler.run({.grid = job.grid, .prompts = prompts}, noise, [] {}));
   session.end_transformer();
@@ -123,11 +123,20 @@ Tensor latents_with(Session& session, BlockPlace place) {
 
 void expect_same_latents_wherever_blocks_are(const EngineOptions& options) {
   Session session(options);
-  const Tensor expected = latents_with(session, BlockPlace::bound);
-  for (const BlockPlace place : {BlockPlace::files, BlockPlace::bound_alone, BlockPlace::on_host, BlockPlace::bound}) {
-    const Tensor got = latents_with(session, place);
-    EXPECT_EQ(session.transformer_place(), place);
-    EXPECT_EQ(std::memcmp(got.data<void>(), expected.data<void>(), got.bytes()), 0) << static_cast<int>(place);
+  const Tensor expected = latents_with(session, {});
+  const auto all = static_cast<size_t>(session.model().transformer.layers);
+  for (const BlockPlacement& placement : std::initializer_list<BlockPlacement>{{BlockPlace::files, all},
+                                                                               {BlockPlace::files, 3},
+                                                                               {BlockPlace::bound_alone},
+                                                                               {BlockPlace::on_host, all},
+                                                                               {BlockPlace::on_host, all - 1},
+                                                                               {BlockPlace::on_host, 2},
+                                                                               {BlockPlace::on_host, 1},
+                                                                               {}}) {
+    const Tensor got = latents_with(session, placement);
+    EXPECT_EQ(session.transformer_placement(), placement);
+    EXPECT_EQ(std::memcmp(got.data<void>(), expected.data<void>(), got.bytes()), 0)
+        << static_cast<int>(placement.place) << ", " << placement.streamed;
   }
 }
 

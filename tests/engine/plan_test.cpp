@@ -53,9 +53,14 @@ TEST_F(PlanTest, InBandsItDrawsTheSamePicture) {
   expect_same_pictures(request_of(320, 320), [](const Plan& plan) { return plan.band_rows > 0; });
 }
 
-TEST_F(PlanTest, StreamedItDrawsTheSamePicture) {
+TEST_F(PlanTest, StreamedInPartOrWholeItDrawsTheSamePicture) {
   INKSTONE_BOUND_MEMORY();
-  expect_same_pictures(request_of(64, 64), [](const Plan& plan) { return plan.transformer_streamed; });
+  const auto is_in_part = [](const Plan& plan) {
+    return plan.transformer_streamed && plan.blocks_streamed < plan.blocks;
+  };
+  expect_same_pictures(request_of(64, 64), is_in_part);
+  expect_same_pictures(request_of(64, 64),
+                       [&](const Plan& plan) { return plan.transformer_streamed && !is_in_part(plan); });
 }
 
 TEST_F(PlanTest, StreamedBlocksAreNotTakenForEachOtherInEightBits) {

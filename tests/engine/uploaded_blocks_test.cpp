@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <gmock/gmock.h>
+#include <set>
 
 #include "engine/memory_plan.h"
 #include "engine/tiny_model.h"
@@ -83,24 +84,35 @@ class UploadedBlocksTest : public ::testing::Test {
     return all;
   }
 
-  /// Every block holds what it held, whoever had its memory before.
-  void expect_all(const std::vector<BlockWeights>& blocks, std::optional<Caching> from_files, size_t copies) {
+  /// Every block holds what it held, whoever had its memory before; those that are not streamed stay where they are.
+  void expect_all(const std::vector<BlockWeights>& blocks, size_t streamed, std::optional<Caching> from_files,
+                  size_t copies) {
+    constexpr int kSteps = 2;
     std::vector<std::vector<std::string>> expected;
     for (const BlockWeights& block : blocks) expected.push_back(contents(block));
-    const auto source = uploaded(blocks, kBlockLayers, device_, from_files, {});
-    for (int step = 0; step < 2; ++step)
+    const StreamedSet set = {blocks.size(), streamed};
+    const auto source = uploaded(blocks, kBlockLayers, set, device_, from_files, {});
+    for (int step = 0; step < kSteps; ++step)
       for (size_t i = 0; i < blocks.size(); ++i) {
         const BlockWeights& got = source(i);
         device_.finish_copies();
         EXPECT_EQ(contents(got), expected[i]) << i;
-        EXPECT_NE(got.img.qkv.tolerance, blocks[i].img.qkv.tolerance);
-        EXPECT_NE(got.img.qkv.tolerance, nullptr);
-        const auto at = reinterpret_cast<uintptr_t>(got.txt.up.slabs[0].weight.data.data<std::byte>());
-        EXPECT_EQ((at - reinterpret_cast<uintptr_t>(got.txt.up.slabs[0].weight.data.buffer()->data)) % kUploadUnit, 0u);
+        EXPECT_EQ(&got == &blocks[i], !set.contains(i));
+        if (set.contains(i)) expect_streamed(got, blocks[i]);
       }
     ASSERT_EQ(device_.slabs.size(), 2u);
-    EXPECT_EQ(device_.slabs[0]->fills, device_.slabs[1]->fills);
+    EXPECT_EQ(device_.slabs[0]->fills + device_.slabs[1]->fills, kSteps * static_cast<int>(streamed));
+    EXPECT_LE(std::abs(device_.slabs[0]->fills - device_.slabs[1]->fills), 1);
     EXPECT_LE(device_.slabs[0]->most_parts, copies);
+    device_.slabs.clear();
+  }
+
+  static void expect_streamed(const BlockWeights& got, const BlockWeights& block) {
+    EXPECT_NE(got.img.qkv.tolerance, block.img.qkv.tolerance);
+    EXPECT_NE(got.img.qkv.tolerance, nullptr);
+    const Tensor& weights = got.txt.up.slabs[0].weight.data;
+    const auto at = reinterpret_cast<uintptr_t>(weights.data<std::byte>());
+    EXPECT_EQ((at - reinterpret_cast<uintptr_t>(weights.buffer()->data)) % kUploadUnit, 0u);
   }
 
   OwnMemoryDevice device_;
@@ -109,22 +121,48 @@ class UploadedBlocksTest : public ::testing::Test {
 };
 
 TEST_F(UploadedBlocksTest, ComeFromTheirFilesThroughPinnedMemory) {
-  expect_all(tiny_.weights.blocks, Caching::cached, contents(tiny_.weights.blocks[0]).size());
+  const std::vector<BlockWeights>& blocks = tiny_.weights.blocks;
+  for (const size_t streamed : {blocks.size(), size_t{3}, size_t{1}})
+    expect_all(blocks, streamed, Caching::cached, contents(blocks[0]).size());
   EXPECT_GT(device_.pinned_bytes, 0u);
 }
 
 TEST_F(UploadedBlocksTest, ComeFromHostMemoryInOneCopy) {
   ThreadPool threads(2);
   std::vector<BlockWeights> pinned = tiny_.weights.blocks;
-  pin(pinned, kBlockLayers, device_, threads);
+  for (BlockWeights& block : pinned) pin(block, kBlockLayers, device_, threads);
   for (size_t i = 0; i < pinned.size(); ++i) EXPECT_EQ(contents(pinned[i]), contents(tiny_.weights.blocks[i]));
   EXPECT_EQ(file_of(pinned[0].img.up.slabs[0].weight.data), nullptr);
-  expect_all(pinned, std::nullopt, 1);
+  for (const size_t streamed : {pinned.size(), size_t{5}, size_t{2}}) expect_all(pinned, streamed, std::nullopt, 1);
+}
+
+TEST(StreamedSetTest, IsSpreadEvenlyAndAsLateAsThatAllows) {
+  constexpr size_t kAll = 60;
+  for (size_t streamed = 0; streamed <= kAll; ++streamed) {
+    const StreamedSet set = {kAll, streamed};
+    std::vector<size_t> gaps;
+    size_t found = 0, gap = 0;
+    for (size_t i = 0; i < kAll; ++i, ++gap) {
+      EXPECT_EQ(set.before(i), found);
+      if (!set.contains(i)) continue;
+      ++found;
+      gaps.push_back(std::exchange(gap, 0));
+    }
+    EXPECT_EQ(found, streamed);
+    if (streamed == 0) continue;
+    EXPECT_GE(gaps.front() + 1, kAll / streamed);
+    EXPECT_TRUE(set.contains(kAll - 1));
+    const auto [least, most] = std::ranges::minmax_element(gaps.begin() + 1, gaps.end());
+    if (least != most) {
+      EXPECT_LE(*most - *least, 1u) << streamed;
+    }
+  }
 }
 
 TEST_F(UploadedBlocksTest, AStopRequestEndsThem) {
   std::stop_source stop;
-  const auto source = uploaded(tiny_.weights.blocks, kBlockLayers, device_, std::nullopt, stop.get_token());
+  const std::vector<BlockWeights>& blocks = tiny_.weights.blocks;
+  const auto source = uploaded(blocks, kBlockLayers, all_of(blocks), device_, std::nullopt, stop.get_token());
   source(0);
   stop.request_stop();
   EXPECT_THROW(source(1), Cancelled);
@@ -189,27 +227,63 @@ class UploadPlanTest : public ::testing::Test {
 
 TEST_F(UploadPlanTest, WithAmpleMemoryAllIsOnTheDevice) {
   const MemoryPlan made = plan(kAmple, kAmple);
-  EXPECT_EQ(made.block_place, BlockPlace::bound);
+  EXPECT_EQ(made.blocks, BlockPlacement());
   EXPECT_FALSE(made.told.transformer_streamed || made.told.transformer_on_host || made.told.text_encoder_streamed);
 }
 
 TEST_F(UploadPlanTest, WithLessTheModulationAloneIsReadOnceARun) {
   const MemoryPlan made = first_plan(kAmple, &Plan::modulation_streamed);
-  EXPECT_EQ(made.block_place, BlockPlace::bound_alone);
+  EXPECT_EQ(made.blocks.place, BlockPlace::bound_alone);
   EXPECT_FALSE(made.told.transformer_streamed);
   EXPECT_LT(made.told.stages[1].own_bytes, plan(kAmple, kAmple).told.stages[1].own_bytes);
 }
 
 TEST_F(UploadPlanTest, WithLessYetBlocksComeFromHostMemory) {
   const MemoryPlan made = first_plan(kAmple, &Plan::transformer_streamed);
-  EXPECT_EQ(made.block_place, BlockPlace::on_host);
+  EXPECT_EQ(made.blocks.place, BlockPlace::on_host);
   EXPECT_TRUE(made.told.transformer_on_host);
   EXPECT_EQ(made.caching, Caching::cached);
 }
 
+TEST_F(UploadPlanTest, AsManyBlocksStayOnTheDeviceAsThereIsRoomFor) {
+  constexpr size_t kStep = size_t{1} << 18;
+  WeightLoader loader(model_.transformer_files, device_);
+  const TransformerWeights weights = load_transformer(model_.transformer, loader);
+  const size_t block = upload_bytes(weights.blocks, kBlockLayers, all_of(weights.blocks));
+  MemoryPlan made = first_plan(kAmple, &Plan::transformer_streamed);
+  EXPECT_EQ(made.told.blocks, static_cast<int64_t>(weights.blocks.size()));
+  EXPECT_LT(made.told.blocks_streamed, made.told.blocks);
+  std::set<size_t> counts;
+  for (size_t available = made.told.available_bytes; made.blocks.streamed < weights.blocks.size(); available -= kStep) {
+    const size_t streamed = made.blocks.streamed;
+    made = plan(available, kAmple);
+    counts.insert(made.blocks.streamed);
+    EXPECT_GE(made.blocks.streamed, streamed);
+    EXPECT_EQ(made.told.blocks_streamed, static_cast<int64_t>(made.blocks.streamed));
+    EXPECT_LE(made.told.needed_bytes, available);
+    MemoryState memory = state(available, kAmple);
+    memory.transformer = made.blocks;  // and another prompt comes
+    const MemoryPlan again = plan(memory);
+    EXPECT_EQ(again.blocks, made.blocks);
+    EXPECT_LE(again.told.needed_bytes, available);
+    EXPECT_GT(again.told.needed_bytes + block, available) << streamed;
+  }
+  EXPECT_GT(counts.size(), 4u);
+}
+
+TEST_F(UploadPlanTest, WhatAnEarlierCallChoseStaysWhileItFits) {
+  const MemoryPlan first = first_plan(kAmple, &Plan::transformer_streamed);
+  MemoryState memory = state(first.told.available_bytes, kAmple);
+  memory.transformer = {BlockPlace::on_host, first.blocks.streamed + 2};
+  EXPECT_EQ(plan(memory).blocks, *memory.transformer);
+  memory.transformer->streamed = 1;
+  EXPECT_GT(first.blocks.streamed, 1u);
+  EXPECT_EQ(plan(memory).blocks, first.blocks);
+}
+
 TEST_F(UploadPlanTest, WhereTheHostHasNoRoomTheyComeFromTheDisk) {
   const MemoryPlan made = first_plan(size_t{2} << 20, &Plan::transformer_streamed);
-  EXPECT_EQ(made.block_place, BlockPlace::files);
+  EXPECT_EQ(made.blocks.place, BlockPlace::files);
   EXPECT_FALSE(made.told.transformer_on_host);
   EXPECT_EQ(made.caching, Caching::direct);
 }
