@@ -72,6 +72,11 @@ class Neighbourhoods final : public LeftMatrix {
 }  // namespace
 
 void CpuKernels::conv2d(Tensor& out, const Tensor& x, const Conv2d& conv, const Tensor& residual) {
+  convolve(out, x, conv, residual);
+  if (conv.norm) rms_norm(out, out, conv.norm, conv.norm_options);
+}
+
+void CpuKernels::convolve(const Tensor& out, const Tensor& x, const Conv2d& conv, const Tensor& residual) {
   const std::vector<PixelKind> kinds = pixel_kinds(out, conv);
   const Epilogue epilogue = {.residual = residual};
   std::vector<MatrixProduct> products;

@@ -64,6 +64,8 @@ class CpuKernels final : public Kernels {
     std::deque<Int8Packed> in_place;                          // the layers' own weights, read where they lie
   };
 
+  /// All of conv2d() but the norm behind it.
+  void convolve(const Tensor& out, const Tensor& x, const Conv2d& conv, const Tensor& residual);
   bool uses_int8(const Linear* layer) const;
   /// A product for each slab of a tolerant layer. They read what is added to `memory` and `low`.
   std::vector<Int8Product> int8_products(const LinearPart& part, Tensor& out, std::vector<Tensor>& memory,

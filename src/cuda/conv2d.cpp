@@ -52,6 +52,17 @@ void convolve_by_products(CudaContext& context, const cuda::Convolution& c, cons
 }  // namespace
 
 void CudaKernels::conv2d(Tensor& out, const Tensor& x, const Conv2d& conv, const Tensor& residual) {
+  if (!convolve(out, x, conv, residual) && conv.norm)
+    cuda::rms_norm({.out = output(out),
+                    .x = numbers(out),
+                    .weight = conv.norm.data<const float>(),
+                    .eps = conv.norm_options.eps,
+                    .activation = conv.norm_options.activation},
+                   out.shape().rows(), conv.out(), context_.stream());
+  check_launch("conv2d");
+}
+
+bool CudaKernels::convolve(Tensor& out, const Tensor& x, const Conv2d& conv, const Tensor& residual) {
   const bool gathers = context_.narrow() && conv.in() % kChunk == 0;
   const Tensor input = gathers ? as_type(context_, x, DType::bf16) : x;
   const Tensor added = residual ? as_type(context_, residual, DType::f32) : residual;
@@ -62,7 +73,9 @@ void CudaKernels::conv2d(Tensor& out, const Tensor& x, const Conv2d& conv, const
                                       .residual = numbers(added),
                                       .out = output(out)};
   if (gathers && context_.has_wgmma() && cuda::suits_boxes(product)) {
-    if (conv.feeds_norm) product.out = output(out = retyped(out, DType::bf16));
+    if (conv.norm) product.out = output(out = retyped(out, DType::bf16));
+    if (conv.norm && conv.norm_options.activation == Activation::silu && cuda::norms_in_boxes(conv.out()))
+      product.norm = {conv.norm.data<const float>(), conv.norm_options.eps};
     Tensor summed;
     if (conv.upsampling > 1) {
       constexpr int64_t kSummed = 16;  // 2x2 kernels of 2x2 taps
@@ -78,7 +91,7 @@ void CudaKernels::conv2d(Tensor& out, const Tensor& x, const Conv2d& conv, const
   } else {
     convolve_by_products(context_, product.shape, product);
   }
-  check_launch("conv2d");
+  return product.norm.weight != nullptr;
 }
 
 }  // namespace inkstone

@@ -216,6 +216,12 @@ struct Convolution {
 /// out (rows, 9 * in): what the kernel sees at the output pixels [first, first + rows).
 void im2col(const Output& out, const Convolution& c, int64_t first, int64_t rows, cudaStream_t stream);
 
+/// Of a convolution's result over its channels, as rms_norm with silu; without a weight: none.
+struct ConvolutionNorm {
+  const float* weight = nullptr;
+  float eps = 0;
+};
+
 /// bf16 x and weights (out, 9 * in), all else f32, but what boxes give may be bf16; `in` divides by 8.
 struct ConvolutionProduct {
   Convolution shape;
@@ -223,6 +229,7 @@ struct ConvolutionProduct {
   const float* bias = nullptr;
   Numbers residual;
   Output out;
+  ConvolutionNorm norm;  // only for conv2d_boxes() with norms_in_boxes() of the output channels, and out is bf16 then
 };
 void conv2d_mma(const ConvolutionProduct& c, cudaStream_t stream);
 /// The same with Hopper's instructions.
@@ -234,5 +241,6 @@ bool suits_boxes(const ConvolutionProduct& c);
 /// one, from bf16 weights (outs, 3, 3, in).
 void sum_taps(void* out, const void* weight, int64_t outs, int64_t in, cudaStream_t stream);
 void conv2d_boxes(const ConvolutionProduct& c, cudaStream_t stream);
+bool norms_in_boxes(int64_t outs);
 
 }  // namespace inkstone::cuda

@@ -81,10 +81,14 @@ Preset preset_of(const RandomModelOptions& options) {
   return preset;
 }
 
+struct NoFiles {
+  Checkpoint no_files;
+};
+
 /// Sums the bytes of what a model asks for.
-class RandomSizes final : public WeightLoader {
+class RandomSizes final : private NoFiles, public WeightLoader {
  public:
-  RandomSizes(RandomFormat format, Device& device) : WeightLoader(no_files_, device), format_(format) {}
+  RandomSizes(RandomFormat format, Device& device) : WeightLoader(no_files, device), format_(format) {}
 
   Linear linear(const std::vector<SlabName>& slabs, int64_t in, Bias bias) override {
     Linear layer;
@@ -111,7 +115,6 @@ class RandomSizes final : public WeightLoader {
   size_t bytes() const { return bytes_; }
 
  private:
-  Checkpoint no_files_;
   RandomFormat format_;
   size_t bytes_ = 0;
 };

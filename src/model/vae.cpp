@@ -38,7 +38,6 @@ class ResidualBlock {
     Band y = conv_1_.run(ops, w_.conv_1, by_row(x, [&](const Tensor& t) { return norm_silu(ops, t, w_.norm_1); }));
     if (w_.shortcut) x = by_row(std::move(x), [&](const Tensor& t) { return pointwise(ops, t, *w_.shortcut); });
     skipped_ = joined(ops, std::move(skipped_), std::move(x));
-    y = by_row(std::move(y), [&](const Tensor& t) { return norm_silu(ops, t, w_.norm_2); });
     y = conv_2_.run(ops, w_.conv_2, std::move(y), skipped_);
     skipped_ = copy_of(ops, skipped_.cut(conv_2_.next_row(), skipped_.end()));
     return y;
@@ -155,10 +154,10 @@ VaeResidualBlock load_residual_block(WeightLoader& load, const std::string& name
   VaeResidualBlock w = {
       .norm_1 = load.vector(name + ".norm1.gamma", in),
       .conv_1 = load.tolerant(load.conv2d(name + ".conv1", out, in)),
-      .norm_2 = load.vector(name + ".norm2.gamma", out),
       .conv_2 = load.tolerant(load.conv2d(name + ".conv2", out, out)),
   };
-  w.conv_1.feeds_norm = true;
+  w.conv_1.norm = load.vector(name + ".norm2.gamma", out);
+  w.conv_1.norm_options = norm_options(out, Activation::silu);
   if (in != out) w.shortcut = load.linear(name + ".conv_shortcut", out, in);
   return w;
 }

@@ -18,8 +18,7 @@ namespace inkstone {
 
 struct VaeResidualBlock {
   Tensor norm_1;                   // (in)
-  Conv2d conv_1;                   // in -> out
-  Tensor norm_2;                   // (out)
+  Conv2d conv_1;                   // in -> out, with the norm behind it
   Conv2d conv_2;                   // out -> out
   std::optional<Linear> shortcut;  // in -> out; absent where they are equal
 };

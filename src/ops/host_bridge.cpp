@@ -134,6 +134,7 @@ void HostBridge::conv2d(Tensor& out, const Tensor& x, const Conv2d& conv, const 
   Conv2d placed = conv;
   placed.weight = up(conv.weight);
   placed.bias = up(conv.bias);
+  placed.norm = up(conv.norm);
   give(out, [&](Kernels& k, Tensor& to) { k.conv2d(to, up(x), placed, up(residual)); });
 }
 

@@ -49,11 +49,6 @@ struct ModulatePart {
   const Linear* feeds = nullptr;  ///< as in Epilogue
 };
 
-struct NormOptions {
-  float eps = 0;
-  Activation activation = Activation::none;
-};
-
 /// cos and sin of the angle of every pair of a head, per row.
 struct RopeTable {
   enum class Pairs : uint8_t {
@@ -137,7 +132,8 @@ class Kernels {
   /// The parts one below the other.
   virtual void concat_rows(Tensor& out, std::span<const Tensor> parts) = 0;
 
-  /// out (count, h', w', out) = conv(x) + residual; the residual may be absent.
+  /// out (count, h', w', out) = conv(x) + residual, normed over the channels where `conv` says so; the residual may be
+  /// absent.
   virtual void conv2d(Tensor& out, const Tensor& x, const Conv2d& conv, const Tensor& residual) = 0;
 
   /// Pixels in [-1, 1] to u8: round half to even of 255 * clamp(x / 2 + 1/2, 0, 1).

@@ -230,6 +230,7 @@ Tensor Ops::conv2d(const Tensor& x, const Conv2d& conv, const Tensor& residual) 
   arguments.need(conv.weight.shape() == weight, "weight is {} for x {}, {} is needed", conv.weight.shape(), x.shape(),
                  weight);
   arguments.tensor("bias", conv.bias, {conv.out()}, DType::f32);
+  if (conv.norm) arguments.tensor("norm", conv.norm, {conv.out()}, DType::f32);
   arguments.need((conv.stride == 1 || conv.stride == 2) && (conv.upsampling == 1 || conv.upsampling == 2),
                  "stride {} and upsampling {} for x {}: 1 or 2 is needed", conv.stride, conv.upsampling, x.shape());
   const Shape shape = {x.dim(0), x.dim(1) * conv.upsampling / conv.stride, x.dim(2) * conv.upsampling / conv.stride,

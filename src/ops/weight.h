@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "ops/activation.h"
 #include "ops/weight_format.h"
 
 namespace inkstone {
@@ -98,10 +99,11 @@ struct Conv2d {
   Tensor weight;  ///< (out, 3, 3, in), f32, f16 or bf16
   Tensor bias;    ///< (out)
   Padding padding = Padding::same;
-  int stride = 1;           ///< 1 or 2
-  int upsampling = 1;       ///< 1 or 2: each pixel is read as a square of this side (nearest neighbour)
-  bool tolerant = false;    ///< of rounding: a device that was asked for lossy arithmetic may use it here
-  bool feeds_norm = false;  ///< a hint: only a norm with an activation reads the result, so it may be narrow
+  int stride = 1;         ///< 1 or 2
+  int upsampling = 1;     ///< 1 or 2: each pixel is read as a square of this side (nearest neighbour)
+  bool tolerant = false;  ///< of rounding: a device that was asked for lossy arithmetic may use it here
+  Tensor norm;            ///< (out): the weight of a norm of the result as Kernels::rms_norm; absent: none
+  NormOptions norm_options = {};
 
   int64_t in() const { return weight.dim(3); }
   int64_t out() const { return weight.dim(0); }

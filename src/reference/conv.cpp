@@ -40,6 +40,7 @@ void ReferenceKernels::conv2d(Tensor& out, const Tensor& x, const Conv2d& conv, 
           if (residual) sum += residual.data<const float>()[to - out.data<float>()];
           *to = static_cast<float>(sum);
         }
+  if (conv.norm) rms_norm(out, out, conv.norm, conv.norm_options);
 }
 
 }  // namespace inkstone

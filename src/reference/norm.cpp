@@ -10,7 +10,7 @@ void ReferenceKernels::rms_norm(Tensor& out, const Tensor& x, const Tensor& weig
     double squares = 0;
     for (int64_t j = 0; j < d; ++j) squares += double{from[j]} * from[j];
     const double root = std::sqrt(squares / static_cast<double>(d) + options.eps);
-    for (int64_t j = 0; j < d; ++j) {
+    for (int64_t j = 0; j < d; ++j) {  // each number is read once more before it is written: out may be x
       const double y = from[j] / root * weight.data<const float>()[j];
       out.data<float>()[i * d + j] = static_cast<float>(activate(y, options.activation));
     }

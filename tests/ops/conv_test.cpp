@@ -71,11 +71,17 @@ TEST_P(ConvTest, FewOutputs) {
     }
 }
 
-TEST_P(ConvTest, WhatANormReadsMayBeNarrow) {
-  for (const auto& [in, out] : {std::pair<int64_t, int64_t>{64, 68}, {96, 96}, {192, 384}, {96, 3}, {24, 48}}) {
+/// Some kernels have all channels of a pixel together and norm them before they write; for others a norm comes behind.
+TEST_P(ConvTest, ResultsAreNormed) {
+  for (const auto& [in, out] :
+       {std::pair<int64_t, int64_t>{64, 68}, {96, 96}, {64, 192}, {192, 384}, {96, 3}, {24, 48}, {3, 5}}) {
     Conv2d conv = random_conv(out, in);
-    conv.feeds_norm = true;
-    expect_equal(random_normal({2, 17, 33, in}, 1), conv);
+    conv.norm = random_normal({out}, 5);
+    for (const Activation activation : {Activation::silu, Activation::none}) {
+      conv.norm_options = {.eps = 0.25f, .activation = activation};
+      expect_equal(random_normal({2, 17, 33, in}, 1), conv);
+    }
+    expect_equal(random_normal({1, 18, 9, in}, 1), conv, random_normal({1, 18, 9, out}, 2));
   }
 }
 
