@@ -221,8 +221,10 @@ __device__ uint32_t chance(int64_t index) {
   return bits ^ bits >> 16;
 }
 
-/// bf16 neighbours, each rounded up or down with a chance of 16 bits.
-__device__ uint32_t rounded_pair(float low, float high, uint32_t chances) {
+/// bf16 neighbours, the first with this index: rounded to the nearest, or up and down with a chance of 16 bits each.
+__device__ uint32_t rounded_pair(float low, float high, int64_t index, bool by_chance) {
+  if (!by_chance) return pack_bf16(low, high);
+  const uint32_t chances = chance(index);
   const uint32_t low_bits = __float_as_uint(low) + (chances & 0xffffu);
   const uint32_t high_bits = __float_as_uint(high) + (chances >> 16);
   return low_bits >> 16 | (high_bits & 0xffff0000u);
@@ -250,7 +252,7 @@ struct Share {
     each(at, [&](auto& r, int row, int column) { r = Form::fetch(m, at.row + row, at.column + column); });
   }
 
-  __device__ void add(Tile& tile, const Matrix& m, const Place& at) {
+  __device__ void add(Tile& tile, const Matrix& m, const Place& at, bool by_chance) {
     each(at, [&](const auto& r, int row, int column) {
       float values[Form::kNumbers];
       Form::expand(m, r, values);
@@ -259,7 +261,7 @@ struct Share {
       for (int c = 0; c < Form::kNumbers; c += 2) {
         const uint32_t pair = pairs[c / 2];
         pairs[c / 2] = rounded_pair(values[c] + float_of(pair << 16), values[c + 1] + float_of(pair & 0xffff0000u),
-                                    chance(first + c));
+                                    first + c, by_chance);
       }
     });
   }
@@ -290,7 +292,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int i = 0; i < changes.count; ++i) add_change(sums, tile, changes.items[i], at);
   put(tile, sums);
   __syncthreads();
-  share.add(tile, matrix, at);
+  share.add(tile, matrix, at, changes.count > 0);
   __syncthreads();
   store(out, tile, at);
 }

@@ -71,9 +71,9 @@ struct Changes {
   Change items[kMaxChanges];
   int count = 0;
 };
-/// out (rows, in) bf16: the matrix and its changes (changed_weights.cu). Products have bf16 operands; each number of
-/// the sum is rounded up or down with the chance that makes it right on average, the same on every run. out may be
-/// where a bf16 matrix is.
+/// out (rows, in) bf16: the matrix and its changes (changed_weights.cu). Products have bf16 operands; each number of a
+/// sum is rounded up or down with the chance that makes it right on average, the same on every run, and to the nearest
+/// where there are no changes. out may be where a bf16 matrix is.
 void expand_changed(void* out, const Matrix& matrix, int64_t rows, const Changes& changes, cudaStream_t stream);
 
 // Rows (norm.cu, rows.cu, round.cu).

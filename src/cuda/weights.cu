@@ -94,6 +94,8 @@ void expand(const Output& out, const Matrix& matrix, int64_t rows, cudaStream_t 
   if (matrix.format == WeightFormat::f32) return convert(out, {matrix.data, DType::f32}, count, stream);
   if (matrix.format == WeightFormat::f16) return convert(out, {matrix.data, DType::f16}, count, stream);
   if (matrix.format == WeightFormat::bf16) return convert(out, {matrix.data, DType::bf16}, count, stream);
+  if (out.type == DType::bf16 && matrix.offsets.data == nullptr)
+    return expand_changed(out.data, matrix, rows, {}, stream);
   const bool in_words = matrix.offsets.data != nullptr && (matrix.bits == 4 || matrix.bits == 8) &&
                         matrix.group % (kWordBits / matrix.bits) == 0 && fours(out, count);
   if (!in_words) return expand_rows(out, matrix, nullptr, rows, stream);
