@@ -77,6 +77,14 @@ void MappedFile::await_cached(size_t at) const {
   [[maybe_unused]] const ssize_t read = pread(file_.fd, &byte, 1, static_cast<off_t>(at));
 }
 
+void release_pages(const Tensor& tensor) {
+  if (tensor.bytes() == 0 || file_of(tensor) == nullptr) return;
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto first = reinterpret_cast<uintptr_t>(tensor.data<std::byte>());
+  const uintptr_t begin = first / page * page;
+  madvise(reinterpret_cast<void*>(begin), first + tensor.bytes() - begin, MADV_DONTNEED);
+}
+
 const MappedFile* file_of(const Tensor& tensor) {
   const auto* buffer = dynamic_cast<const MappedBuffer*>(tensor.buffer().get());
   return buffer == nullptr ? nullptr : buffer->file.get();

@@ -64,6 +64,9 @@ struct MappedBuffer final : Buffer {
   std::shared_ptr<MappedFile> file;
 };
 
+/// Takes the pages of a file that a tensor lies in out of resident memory, as MappedFile::release_pages().
+void release_pages(const Tensor& tensor);
+
 /// The file that a tensor is a view of; null if it has memory of its own.
 const MappedFile* file_of(const Tensor& tensor);
 

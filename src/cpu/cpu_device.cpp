@@ -35,8 +35,8 @@ class CpuDevice final : public Device {
   size_t step_bytes(std::span<const LinearPart> parts) const override { return kernels_.step_bytes(parts); }
   size_t conv_bytes(const Shape& x, const Conv2d& conv) const override { return kernels_.conv_bytes(x, conv); }
   size_t attention_bytes(const Qkv& in) const override { return kernels_.attention_bytes(in); }
-  size_t kept_bytes(std::span<const Linear* const> layers, size_t room) const override {
-    return kernels_.kept_bytes(layers, room);
+  Kept kept_of(std::span<const Linear* const> layers, const KeepRoom& room) const override {
+    return kernels_.kept_of(layers, room);
   }
   size_t kept_bytes() const override { return kernels_.kept_bytes(); }
   void keep_at_most(size_t bytes) override { kernels_.keep_at_most(bytes); }

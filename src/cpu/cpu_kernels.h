@@ -51,7 +51,7 @@ class CpuKernels final : public Kernels {
   size_t step_bytes(std::span<const LinearPart> parts) const;
   size_t conv_bytes(const Shape& x, const Conv2d& conv) const;
   size_t attention_bytes(const Qkv& tolerant) const;
-  size_t kept_bytes(std::span<const Linear* const> layers, size_t room) const;
+  Kept kept_of(std::span<const Linear* const> layers, const KeepRoom& room) const;
 
  private:
   /// factor * x downᵀ of the side branches of a call, which its layers' products read: multiplied in one go before

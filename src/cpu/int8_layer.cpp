@@ -2,10 +2,32 @@
 
 #include <algorithm>
 
+#include "core/mapped_file.h"
 #include "core/rounding.h"
 #include "cpu/worker_scratch.h"
 
 namespace inkstone {
+namespace {
+
+/// What packing copies from files. `in_place`: not the slabs' own weights.
+void for_each_mapped(const Linear& layer, bool in_place, const auto& visit) {
+  const auto visit_weight = [&](const Weight& weight) {
+    for (const Tensor* tensor : {&weight.data, &weight.scales, &weight.offsets, &weight.factors})
+      if (file_of(*tensor) != nullptr) visit(*tensor);
+  };
+  for (const Slab& slab : layer.slabs) {
+    if (!in_place) visit_weight(slab.weight);
+    for (const SideBranch& branch : slab.branches) visit_weight(branch.down), visit_weight(branch.up);
+  }
+}
+
+size_t mapped_bytes(const Linear& layer, bool in_place) {
+  size_t bytes = 0;
+  for_each_mapped(layer, in_place, [&](const Tensor& tensor) { bytes += tensor.bytes(); });
+  return bytes;
+}
+
+}  // namespace
 
 const Int8Layer& Int8Layers::of(const Linear& layer) {
   std::unique_ptr<DeviceForm>& form = layer.tolerance->form;
@@ -14,6 +36,7 @@ const Int8Layer& Int8Layers::of(const Linear& layer) {
     made->factors = int8_factors(layer, pool_, functions_.vector);
     made->in_place = in_place(layer);
     made->packed = pack(layer, made->factors);
+    if (!made->packed.empty()) for_each_mapped(layer, made->in_place, release_pages);  // nobody reads them again
     form = std::move(made);
   }
   return static_cast<const Int8Layer&>(*form);
@@ -40,14 +63,18 @@ std::vector<Int8Slab> Int8Layers::pack(const Linear& layer, const Int8Factors& f
   return packed;
 }
 
-size_t Int8Layers::bytes_of(std::span<const Linear* const> layers, size_t room) const {
-  size_t packed = 0, factors = 0;
+Kept Int8Layers::kept_of(std::span<const Linear* const> layers, const KeepRoom& room) const {
+  Kept kept;
+  size_t factors = 0;
   for (const Linear* layer : layers) {
     factors += 2 * static_cast<size_t>(layer->in()) * sizeof(float);
     if (!layer->tolerance->often_used) continue;
-    if (const size_t bytes = packed_bytes(*layer); packed + bytes <= std::min(keep_bytes_, room)) packed += bytes;
+    const size_t bytes = kept.bytes + packed_bytes(*layer);
+    const size_t released = kept.released + (room.mapped ? mapped_bytes(*layer, in_place(*layer)) : 0);
+    if (bytes <= std::min(keep_bytes_, room.bytes) && bytes <= room.net + released) kept = {bytes, released};
   }
-  return packed + factors;
+  kept.bytes += factors;
+  return kept;
 }
 
 size_t Int8Layers::packed_bytes(const Linear& layer) const {

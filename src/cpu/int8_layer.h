@@ -4,6 +4,7 @@
 
 #include "core/host_memory.h"
 #include "cpu/int8_panel.h"
+#include "ops/kept.h"
 
 namespace inkstone {
 
@@ -47,8 +48,8 @@ class Int8Layers {
   size_t bytes() const { return memory_.current(); }
   /// From here on, by someone who knows what the rest of the program will take.
   void keep_at_most(size_t bytes);
-  /// Of what would be made of these layers, one after the other, if none was made yet and rounded weights had `room`.
-  size_t bytes_of(std::span<const Linear* const> layers, size_t room) const;
+  /// Of what would be made of these layers, one after the other, if none was made yet.
+  Kept kept_of(std::span<const Linear* const> layers, const KeepRoom& room) const;
 
  private:
   std::vector<Int8Slab> pack(const Linear& layer, const Int8Factors& factors);

@@ -22,10 +22,10 @@ bool CpuKernels::rounds_for(const Linear* layer, const Tensor& out) const {
   return uses_int8(layer) && int8_bytes(out.dim(0), out.dim(1)) <= static_cast<int64_t>(out.bytes());
 }
 
-size_t CpuKernels::kept_bytes(std::span<const Linear* const> layers, size_t room) const {
+Kept CpuKernels::kept_of(std::span<const Linear* const> layers, const KeepRoom& room) const {
   std::vector<const Linear*> rounded;
   std::ranges::copy_if(layers, std::back_inserter(rounded), [&](const Linear* layer) { return uses_int8(layer); });
-  return layers_ ? layers_->bytes_of(rounded, room) : 0;
+  return layers_ ? layers_->kept_of(rounded, room) : Kept{};
 }
 
 Int8Rows CpuKernels::as_int8(Tensor& tensor) {

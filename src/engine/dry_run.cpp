@@ -25,7 +25,7 @@ class StepMeter final : public Interceptor {
  public:
   explicit StepMeter(const Device& counted) : counted_(counted) {}
 
-  size_t bytes() const { return most_ + counted_.kept_bytes(layers_, 0); }
+  size_t bytes() const { return most_ + counted_.kept_of(layers_, {}).bytes; }
   const std::vector<const Linear*>& layers() const { return layers_; }
 
  private:

@@ -171,7 +171,8 @@ class Planner {
     const Streaming streaming = {Streamed::blocks, all};
     const StageNeed draw = drawing(batch, streaming, kUnlimitedPool);
     const Device& device = *memory_.device;
-    const size_t forms = device.kept_bytes(draw.layers, kUnlimitedPool) - device.kept_bytes(draw.layers, 0);
+    const size_t forms =
+        device.kept_of(draw.layers, {kUnlimitedPool, kUnlimitedPool}).bytes - device.kept_of(draw.layers, {}).bytes;
     size_t needed = draw.bytes() + forms;
     if (memory_.weights_copied)  // elsewhere blocks leave the memory before others come
       needed = std::max({needed, decoding(least_band, streaming, kUnlimitedPool).bytes(),
@@ -266,12 +267,18 @@ class Planner {
   void keep_forms(MemoryPlan& plan, StageNeed& encode, StageNeed& draw, StageNeed& decode) const {
     const Device& device = *memory_.device;
     const auto room_beside = [&](const StageNeed& need) { return memory_.available_bytes - need.bytes(); };
-    const size_t room = std::min(room_beside(draw), room_beside(decode));
-    plan.kept = device.kept_bytes(draw.layers, room) - device.kept_bytes(draw.layers, 0);
+    const size_t modulations = std::min(transformer_.mapped, sum_of(modulations_));
+    const size_t others = transformer_.mapped - modulations;  // that are mapped once the modulation is computed
+    const bool mapped = streaming_.what != Streamed::blocks && streams() && !memory_.weights_copied;
+    const Kept kept = device.kept_of(draw.layers, {room_beside(decode), room_beside(draw), mapped});
+    plan.kept = kept.bytes - device.kept_of(draw.layers, {}).bytes;
     plan.round_again = device.kept_bytes() > std::min(plan.kept, room_beside(encode));
     if (!plan.round_again) encode.own += device.kept_bytes();
     draw.own += plan.kept;
     decode.own += plan.kept;
+    if (kept.released == 0) return;
+    draw.mapped -= std::max(others, modulations);
+    draw.mapped += std::max(others - std::min(others, kept.released), modulations - std::min(modulations, plan.kept));
   }
 
   /// To a device with memory of its own it would be copied again for the next prompt.

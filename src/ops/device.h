@@ -5,6 +5,7 @@
 #include <stop_token>
 #include <string>
 
+#include "ops/kept.h"
 #include "ops/kernels.h"
 #include "ops/recording.h"
 #include "ops/upload_slab.h"
@@ -47,11 +48,11 @@ class Device : public WeightPlace {
   virtual std::shared_ptr<Buffer> allocate(size_t bytes) = 0;
   virtual MemoryUse memory() const = 0;
   /// Bytes beside that pool: what a linear step, a convolution or attention takes while it runs, and what stays of
-  /// layers once they were used, as far as the device wants more than it must while there is `room`.
+  /// layers once they were used.
   virtual size_t step_bytes(std::span<const LinearPart>) const { return 0; }
   virtual size_t conv_bytes(const Shape& /*x*/, const Conv2d&) const { return 0; }
   virtual size_t attention_bytes(const Qkv& /*tolerant*/) const { return 0; }
-  virtual size_t kept_bytes(std::span<const Linear* const>, size_t /*room*/) const { return 0; }
+  virtual Kept kept_of(std::span<const Linear* const>, const KeepRoom&) const { return {}; }
   /// Of what is kept of layers only because there was room: what it takes now, and what it may take from here on.
   virtual size_t kept_bytes() const { return 0; }
   virtual void keep_at_most(size_t /*bytes*/) {}
