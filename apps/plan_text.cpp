@@ -40,6 +40,7 @@ std::string trim_text(const Plan& plan) {
   return fmt::format("{} gives unused memory back at once, to stay within what there is", fmt::join(stages, " and "));
 }
 
+constexpr const char* kWidened = "LoRAs are added to the weights, which take more memory so";
 constexpr const char* kModulation = "transformer's modulation";
 
 bool modulation_alone(const Plan& plan) { return plan.modulation_streamed && !plan.transformer_streamed; }
@@ -52,6 +53,7 @@ std::vector<std::string> choices(const Plan& plan) {
                               : "the transformer is loaded after it: there is no room for both",
       transformer_text(plan), fmt::format("{} at a time", pictures_text(plan.batch)), band_text(plan.band_rows)};
   if (modulation_alone(plan)) lines.push_back(source_text(kModulation, true));
+  if (plan.lora_widens) lines.emplace_back(kWidened);
   if (const std::string trim = trim_text(plan); !trim.empty()) lines.push_back(trim);
   return lines;
 }
@@ -67,6 +69,7 @@ std::string plan_line(const Plan& plan) {
   if (plan.text_encoder_streamed) line += "; " + source_text("text encoder", true);
   if (plan.transformer_streamed) line += "; " + transformer_text(plan);
   if (modulation_alone(plan)) line += "; " + source_text(kModulation, true);
+  if (plan.lora_widens) line += fmt::format("; {}", kWidened);
   line += fmt::format("; {} at a time", pictures_text(plan.batch));
   if (plan.band_rows > 0) line += "; " + band_text(plan.band_rows);
   if (const std::string trim = trim_text(plan); !trim.empty()) line += "; " + trim;
@@ -99,6 +102,7 @@ std::string plan_json(const Plan& plan) {
                                        {"blocks_streamed", plan.blocks_streamed},
                                        {"modulation_streamed", plan.modulation_streamed},
                                        {"transformer_on_host", plan.transformer_on_host},
+                                       {"lora_widens", plan.lora_widens},
                                        {"transformer_beside", plan.transformer_beside},
                                        {"batch", plan.batch},
                                        {"band_rows", plan.band_rows}};

@@ -71,8 +71,10 @@ void pack(BlockRun& run, Device& device, WeightFormat format) {
   });
 }
 
-/// The same on a GPU, where nothing is taken into the weights, as in blocks that come from their files in every step.
-void lora_on_gpu(benchmark::State& state, RandomFormat format, std::optional<WeightFormat> packed) {
+enum class Pairs : uint8_t { beside, in_weights };
+
+/// The same on a GPU: where nothing is taken into the weights, as where there is no room for that, and where all is.
+void lora_on_gpu(benchmark::State& state, RandomFormat format, std::optional<WeightFormat> packed, Pairs pairs) {
   if (const std::string reason = why_no_cuda(); !reason.empty()) return state.SkipWithError(reason.c_str());
   const auto device =
       make_cuda_device({.arithmetic = format == RandomFormat::f32 ? CudaArithmetic::f32 : CudaArithmetic::bf16});
@@ -80,7 +82,9 @@ void lora_on_gpu(benchmark::State& state, RandomFormat format, std::optional<Wei
   RandomWeights random(*device, format, usable_processors()), of_lora(*device, RandomFormat::bf16, usable_processors());
   BlockRun plain(ops, random, state.range(0));
   if (packed) pack(plain, *device, *packed);
-  const BlockRun changed = with_lora(plain, of_lora, kRank);
+  BlockRun changed = with_lora(plain, of_lora, kRank);
+  device->widen(pairs == Pairs::in_weights);
+  if (pairs == Pairs::in_weights) for_each_layer(changed, [&](Linear& layer) { device->round_weights(layer); });
   const auto run = [&](const BlockRun& block) {
     for (int i = 0; i < kInARow; ++i) block.run();
     device->wait();
@@ -99,14 +103,17 @@ INKSTONE_LORA(bf16, bf16, false)->Arg(512)->Arg(1024);
 INKSTONE_LORA(int4, int4, false)->Arg(512);
 INKSTONE_LORA(int4_by_int8, int4, true)->Arg(512);
 
-#define INKSTONE_GPU_LORA(name, format, packed)                      \
-  BENCHMARK_CAPTURE(lora_on_gpu, name, RandomFormat::format, packed) \
-      ->UseManualTime()                                              \
-      ->Unit(benchmark::kMillisecond)                                \
-      ->Iterations(15)                                               \
-      ->Arg(512)                                                     \
-      ->Arg(1024)                                                    \
+#define INKSTONE_GPU_PAIRS(name, format, packed, pairs)                            \
+  BENCHMARK_CAPTURE(lora_on_gpu, name, RandomFormat::format, packed, Pairs::pairs) \
+      ->UseManualTime()                                                            \
+      ->Unit(benchmark::kMillisecond)                                              \
+      ->Iterations(15)                                                             \
+      ->Arg(512)                                                                   \
+      ->Arg(1024)                                                                  \
       ->Arg(1328)
+#define INKSTONE_GPU_LORA(name, format, packed)     \
+  INKSTONE_GPU_PAIRS(name, format, packed, beside); \
+  INKSTONE_GPU_PAIRS(name##_in, format, packed, in_weights)
 
 INKSTONE_GPU_LORA(bf16, bf16, std::nullopt);
 INKSTONE_GPU_LORA(int4, int4, std::nullopt);

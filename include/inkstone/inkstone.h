@@ -121,6 +121,7 @@ struct Plan {
   int64_t blocks_streamed = 0;         ///< if it is streamed: so many of them; the others stay where they are used
   bool modulation_streamed = false;    ///< its modulation, from the disk, once; with all blocks or alone
   bool transformer_on_host = false;    ///< if streamed: from host memory instead, to a device with memory of its own
+  bool lora_widens = false;            ///< a device with memory of its own adds LoRAs to weights of few bits: faster
   bool transformer_beside = false;     ///< read and bound while the text encoder runs; else only then
 };
 

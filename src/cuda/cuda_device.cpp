@@ -65,15 +65,18 @@ class CudaDevice final : public Device {
   void round_weights(Linear& layer) override {
     if (in_fp8(layer)) {
       keep_in_fp8(context_, layer);
-    } else if (context_.narrow()) {
-      merge_branches(context_, layer);
+    } else {
+      merge_branches(context_, layer, widens_ ? Merged::all : Merged::dense);
     }
   }
   std::optional<size_t> rounded_bytes(const Linear& layer) const override {
     if (in_fp8(layer)) return fp8_bytes(layer);
-    if (!context_.narrow() || !can_merge(layer)) return std::nullopt;
-    return merged_bytes(layer);
+    return merged_bytes(layer, Merged::dense);
   }
+  std::optional<size_t> widened_bytes(const Linear& layer) const override {
+    return in_fp8(layer) ? std::nullopt : merged_bytes(layer, Merged::all);
+  }
+  void widen(bool widens) override { widens_ = widens; }
 
   std::shared_ptr<Buffer> pinned(std::shared_ptr<Buffer> host) override {
     return pinned_memory(context_, std::move(host));
@@ -88,7 +91,13 @@ class CudaDevice final : public Device {
 
  private:
   bool in_fp8(const Linear& layer) const { return context_.rounds() && suits_fp8(layer); }
+  /// Nothing if no side branch is taken in.
+  std::optional<size_t> merged_bytes(const Linear& layer, Merged which) const {
+    return can_merge(context_, layer, which) ? std::optional(inkstone::merged_bytes(context_, layer, which))
+                                             : std::nullopt;
+  }
 
+  bool widens_ = false;
   CudaContext context_;
   LargeCopies copies_;
   CudaKernels kernels_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cuda/joined_layer.h"
 #include "cuda/views.h"
 
 namespace inkstone {
@@ -14,7 +15,26 @@ Tensor widened(CudaContext& context, const Weight& w) {
   return wide;
 }
 
-bool can_merge(const Slab& slab) { return !slab.branches.empty() && slab.weight.format == WeightFormat::bf16; }
+bool lies_ready(const CudaContext& context, const Weight& w) {
+  return w.format == dense_format(context.operand_type());
+}
+
+bool can_merge(const CudaContext& context, const Slab& slab, Merged which) {
+  return !slab.branches.empty() && (which == Merged::all || lies_ready(context, slab.weight));
+}
+
+void merge_branches(CudaContext& context, Slab& slab) {
+  const Weight& w = slab.weight;
+  const Tensor to = lies_ready(context, w) ? w.data : context.empty({w.out, w.in}, context.operand_type());
+  if (context.narrow()) {
+    put_with_branches(context, to, slab);
+  } else {
+    if (!lies_ready(context, w)) cuda::expand(output(to), matrix(w), w.out, context.stream());
+    add_branches(context, to, slab);
+  }
+  slab.weight = dense_weight(to);
+  slab.branches.clear();
+}
 
 }  // namespace
 
@@ -48,26 +68,27 @@ void put_with_branches(CudaContext& context, const Tensor& to, const Slab& slab)
   }
 }
 
-bool can_merge(const Linear& layer) {
-  return std::ranges::any_of(layer.slabs, [](const Slab& slab) { return can_merge(slab); });
+bool can_merge(const CudaContext& context, const Linear& layer, Merged which) {
+  return std::ranges::any_of(layer.slabs, [&](const Slab& slab) { return can_merge(context, slab, which); });
 }
 
-size_t merged_bytes(const Linear& layer) {
+size_t merged_bytes(const CudaContext& context, const Linear& layer, Merged which) {
   size_t bytes = 0;
   for (const Slab& slab : layer.slabs) {
+    if (can_merge(context, slab, which)) {
+      bytes += static_cast<size_t>(slab.weight.out * slab.weight.in) * size_of(context.operand_type());
+      continue;
+    }
     bytes += bytes_of(slab.weight);
-    if (can_merge(slab)) continue;
     for (const SideBranch& branch : slab.branches) bytes += bytes_of(branch.down) + bytes_of(branch.up);
   }
   return bytes;
 }
 
-void merge_branches(CudaContext& context, Linear& layer) {
-  for (Slab& slab : layer.slabs) {
-    if (!can_merge(slab)) continue;
-    put_with_branches(context, slab.weight.data, slab);
-    slab.branches.clear();
-  }
+void merge_branches(CudaContext& context, Linear& layer, Merged which) {
+  for (Slab& slab : layer.slabs)
+    if (can_merge(context, slab, which)) merge_branches(context, slab);
+  if (which == Merged::all) join_slabs(context, layer);
   check_launch("adding side branches to weights");
 }
 

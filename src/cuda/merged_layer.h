@@ -12,11 +12,14 @@ void add_branches(CudaContext& context, const Tensor& numbers, const Slab& slab)
 /// rounds up as often as it should, so that it is not lost. An error in each weight like that of rounding it once.
 void put_with_branches(CudaContext& context, const Tensor& to, const Slab& slab);
 
-/// Whether merge_branches() would take anything in, and what bytes of matrices and branches are left then.
-bool can_merge(const Linear& layer);
-size_t merged_bytes(const Linear& layer);
+/// Which matrices take side branches in: those that products read as they are, or all, which become like them.
+enum class Merged : uint8_t { dense, all };
 
-/// Takes the side branches beside dense bf16 matrices into them: put_with_branches().
-void merge_branches(CudaContext& context, Linear& layer);
+/// Whether merge_branches() would take anything in, and what bytes of matrices and branches are left then.
+bool can_merge(const CudaContext& context, const Linear& layer, Merged which);
+size_t merged_bytes(const CudaContext& context, const Linear& layer, Merged which);
+
+/// Takes side branches into the matrices that they stand beside: put_with_branches(), or in f32.
+void merge_branches(CudaContext& context, Linear& layer, Merged which);
 
 }  // namespace inkstone

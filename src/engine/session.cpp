@@ -33,6 +33,8 @@ void bind_layer(Device& device, Linear& layer, const std::stop_token& stop) {
   device.round_weights(layer);
 }
 
+bool is_bound(BlockPlace place) { return place == BlockPlace::bound || place == BlockPlace::bound_wide; }
+
 /// Who compares devices or takes times wants to see every op.
 bool keeps_prompts(const EngineOptions& options) { return !options.compare && !options.profile; }
 
@@ -183,7 +185,7 @@ void Session::bind_text_encoder(TextEncoderWeights& weights, std::optional<Cachi
 void Session::stream_modulation(Caching caching) {
   const auto& blocks = transformer_->blocks;
   const StreamedSet all = all_of(blocks);
-  transformer_->modulation_source = placement_.place == BlockPlace::bound
+  transformer_->modulation_source = is_bound(placement_.place)
                                         ? streamed(blocks, kModulationLayers, all, caching, stop_)
                                         : uploaded(blocks, kModulationLayers, all, machine_.device(), caching, stop_);
 }
@@ -193,7 +195,7 @@ void Session::stream_blocks(Caching caching) {
   const StreamedSet set = {blocks.size(), placement_.streamed};
   const std::optional<Caching> from_files =
       placement_.place == BlockPlace::files ? std::optional(caching) : std::nullopt;
-  transformer_->block_source = placement_.place == BlockPlace::bound
+  transformer_->block_source = is_bound(placement_.place)
                                    ? streamed(blocks, kBlockLayers, set, caching, stop_)
                                    : uploaded(blocks, kBlockLayers, set, machine_.device(), from_files, stop_);
 }
@@ -257,7 +259,8 @@ const TransformerWeights& Session::transformer(const BlockPlacement& placement) 
     return *transformer_;
   }
   transformer_.reset();  // there may be no room for both
-  transformer_ = mapped ? bind_transformer(stop_) : bind_on_host(placement);
+  machine_.device().widen(placement.place == BlockPlace::bound_wide);
+  transformer_ = is_bound(placement.place) ? bind_transformer(stop_) : bind_on_host(placement);
   placement_ = placement;
   return *transformer_;
 }

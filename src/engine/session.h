@@ -37,6 +37,7 @@ class PromptCache {
 /// Where the layers of the transformer's blocks are between their uses.
 enum class BlockPlace : uint8_t {
   bound,        ///< on the device, or where it reads host memory in mapped files
+  bound_wide,   ///< on the device, those with side branches as dense numbers, see Device::widen()
   bound_alone,  ///< on a device with memory of its own, but for the modulation, which is read from its files
   files,        ///< of a device with memory of its own, which gets them block by block
   on_host,      ///< likewise, in memory of the host from which they can be copied fast

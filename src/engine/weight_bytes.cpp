@@ -25,6 +25,15 @@ size_t bytes_as_held(const Weight& w, HeldType held) {
   return static_cast<size_t>(w.out * w.in) * size_of(*held);
 }
 
+size_t bytes_as_held(const Linear& layer, HeldType held) {
+  size_t bytes = 0;
+  for (const Slab& slab : layer.slabs) {
+    bytes += bytes_as_held(slab.weight, held);
+    for (const SideBranch& branch : slab.branches) bytes += bytes_of(branch.down) + bytes_of(branch.up);
+  }
+  return bytes;
+}
+
 /// What a device's pool gives, at most, for a layer that is bound as it is stored.
 size_t pool_bytes(const Device& device, Linear layer) {
   size_t bytes = 0;
@@ -75,13 +84,18 @@ size_t rounded_bytes(size_t bytes, const Device& device, const TransformerWeight
     for_each_block_layer(block, [&](const Linear& layer) {
       const std::optional<size_t> rounded = device.rounded_bytes(layer);
       if (!rounded) return;
-      size_t whole = 0;
-      for (const Slab& slab : layer.slabs) {
-        whole += bytes_as_held(slab.weight, held);
-        for (const SideBranch& branch : slab.branches) whole += bytes_of(branch.down) + bytes_of(branch.up);
-      }
       bytes += *rounded;
-      bytes -= std::min(bytes, whole);
+      bytes -= std::min(bytes, bytes_as_held(layer, held));
+    });
+  return bytes;
+}
+
+size_t widening_bytes(const Device& device, const TransformerWeights& transformer, HeldType held) {
+  size_t bytes = 0;
+  for (BlockWeights block : transformer.blocks)
+    for_each_block_layer(block, [&](const Linear& layer) {
+      const size_t now = device.rounded_bytes(layer).value_or(bytes_as_held(layer, held));
+      bytes += std::max(device.widened_bytes(layer).value_or(now), now) - now;
     });
   return bytes;
 }

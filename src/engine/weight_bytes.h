@@ -26,6 +26,9 @@ WeightBytes weight_bytes(const Checkpoint& files, const WeightHolding& holding);
 /// What a device holds of a component that takes `bytes` while none of its layers is rounded.
 size_t rounded_bytes(size_t bytes, const Device& device, const TransformerWeights& transformer, HeldType held);
 
+/// What it takes more of a device to take LoRAs into weights of few bits.
+size_t widening_bytes(const Device& device, const TransformerWeights& transformer, HeldType held);
+
 size_t sum_of(const std::vector<FileBlock>& blocks);
 
 /// What a device with memory of its own takes for streaming.

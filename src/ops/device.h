@@ -66,6 +66,11 @@ class Device : public WeightPlace {
   /// Bytes of a layer's weights once round_weights() has replaced them; nothing if it would not.
   virtual std::optional<size_t> rounded_bytes(const Linear&) const { return std::nullopt; }
 
+  /// Has round_weights() take side branches into matrices that must become dense numbers for that, and what bytes a
+  /// layer has then; nothing if it would stay as it is. Faster, for more memory.
+  virtual void widen(bool /*widens*/) {}
+  virtual std::optional<size_t> widened_bytes(const Linear&) const { return std::nullopt; }
+
   /// The same host memory, from which slabs are filled at the link's full speed; it cannot be swapped out then.
   virtual std::shared_ptr<Buffer> pinned(std::shared_ptr<Buffer> host) { return host; }
   /// Memory to fill beside the work; nothing where the device reads host memory.

@@ -1,5 +1,7 @@
 #include <nlohmann/json.hpp>
 
+#include "inkstone/quantize.h"
+
 #include "engine/bound_memory.h"
 #include "engine/tiny_model.h"
 #include "io/lora_files.h"
@@ -86,17 +88,40 @@ TEST_F(LoraEngineTest, ChangesThePictureOnAGpuAsItDoesOnTheCpu) {
   EXPECT_LT(difference(draw(options).rgb, exact), 0.3 * difference(plain, exact));
 }
 
-TEST_F(LoraEngineTest, IsCountedOnAGpu) {
+TEST_F(LoraEngineTest, TakesNoMemoryOfAGpuOnceItIsInTheWeights) {
   if (!why_no_cuda().empty()) GTEST_SKIP() << why_no_cuda();
   constexpr int64_t kRank = 1024;
   const auto numbers = static_cast<uint64_t>(kRank * (shape()[0] + shape()[1]));
   EngineOptions plain = with({}), changed = with({{lora("a.safetensors", 0.02f, {}, kRank), 1}});
   plain.device = changed.device = DeviceKind::cuda;
   const auto need = [](const EngineOptions& o) { return Engine::open(o).plan(small_request()).stages[1].own_bytes; };
-  EXPECT_GT(need(changed), need(plain) + numbers * sizeof(float));
+  EXPECT_LT(need(changed), need(plain) + numbers * sizeof(float) / 2);
+}
+
+TEST_F(LoraEngineTest, ChangesThePictureOfWeightsInFewBitsOnAGpu) {
+  if (!why_no_cuda().empty()) GTEST_SKIP() << why_no_cuda();
+  quantize({.source = kTiny, .output = at("int8"), .format = "int8"});
+  EngineOptions changed = {.model = at("int8"), .device = DeviceKind::cuda};
+  const auto plain = draw(changed).rgb;
+  changed.loras = {{lora("a.safetensors", 2, {}, 20), 1}};
+  Engine ample = Engine::open(changed);
+  const Plan plan = ample.plan(small_request());
+  EXPECT_TRUE(plan.lora_widens);
+  const auto wide = ample.generate(small_request()).pictures[0].rgb;
+  changed.memory_limit = plan.needed_bytes - 1 + (size_t{768} << 20);  // of which that much is scratch
+  EXPECT_FALSE(Engine::open(changed).plan(small_request()).lora_widens);
+  ASSERT_GT(difference(plain, wide), 1);
+  EXPECT_LT(difference(draw(changed).rgb, wide), 0.1 * difference(plain, wide));
+}
+
+TEST_F(LoraEngineTest, SaysThatWeightsInFp8AreNotRoundedAgain) {
   if (!why_no_fp8().empty()) GTEST_SKIP() << why_no_fp8();
-  plain.arithmetic = changed.arithmetic = Arithmetic::fp8;
-  EXPECT_GT(need(changed), need(plain) + numbers);
+  quantize({.source = kTiny, .output = at("fp8"), .format = "fp8"});
+  const EngineOptions options = {.model = at("fp8"),
+                                 .loras = {{lora("a.safetensors", 0.02f), 1}},
+                                 .device = DeviceKind::cuda,
+                                 .arithmetic = Arithmetic::fp8};
+  EXPECT_THAT(Engine::open(options).generate(small_request()).notes, Contains(HasSubstr("multiplied in bf16")));
 }
 
 TEST_F(LoraEngineTest, IsStreamedWithItsBlockAndCounted) {

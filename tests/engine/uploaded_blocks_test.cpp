@@ -44,7 +44,7 @@ class LateSlab final : public UploadSlab {
 };
 
 /// A device that holds no more than it must.
-class OwnMemoryDevice final : public HostDevice {
+class OwnMemoryDevice : public HostDevice {
  public:
   std::optional<size_t> own_memory() const override { return size_t{1} << 30; }
   std::shared_ptr<Buffer> pinned(std::shared_ptr<Buffer> host) override {
@@ -196,6 +196,15 @@ TEST(HostWeightsTest, AreRoundedWhereThatMakesThemSmaller) {
     }
 }
 
+/// Takes LoRAs in if it may.
+class WideningDevice final : public OwnMemoryDevice {
+ public:
+  std::optional<size_t> widened_bytes(const Linear& layer) const override {
+    const Slab& slab = layer.slabs[0];
+    return slab.branches.empty() ? std::nullopt : std::optional(4 * bytes_of(slab.weight));
+  }
+};
+
 class UploadPlanTest : public ::testing::Test {
  protected:
   MemoryPlan plan(size_t available, size_t machine) { return plan(state(available, machine)); }
@@ -286,6 +295,23 @@ TEST_F(UploadPlanTest, WhereTheHostHasNoRoomTheyComeFromTheDisk) {
   EXPECT_EQ(made.blocks.place, BlockPlace::files);
   EXPECT_FALSE(made.told.transformer_on_host);
   EXPECT_EQ(made.caching, Caching::direct);
+}
+
+TEST_F(UploadPlanTest, LorasAreTakenIntoWeightsWhereThereIsRoom) {
+  const WideningDevice device;
+  MemoryState memory = state(kAmple, kAmple);
+  memory.device = &device;
+  EXPECT_EQ(plan(memory).block_place, BlockPlace::bound) << "without a LoRA";
+  const StoredTensor down = {host_tensor({1, 192}, DType::f32)}, up = {host_tensor({192, 1}, DType::f32)};
+  model_.transformer_files.branches["transformer_blocks.0.attn.to_q"] = {{down, up, 1}};
+  const MemoryPlan wide = plan(memory);
+  EXPECT_TRUE(wide.told.lora_widens);
+  EXPECT_EQ(wide.block_place, BlockPlace::bound_wide);
+  memory.available_bytes = wide.told.needed_bytes - 1;
+  const MemoryPlan beside = plan(memory);
+  EXPECT_FALSE(beside.told.lora_widens);
+  EXPECT_EQ(beside.block_place, BlockPlace::bound);
+  EXPECT_LT(beside.told.needed_bytes, wide.told.needed_bytes);
 }
 
 TEST_F(UploadPlanTest, TheTextEncoderStaysOnceSeveralPromptsCameIfThereIsRoom) {

@@ -13,7 +13,8 @@ class CudaMergeTest : public ::testing::Test {
     if (const std::string reason = why_no_cuda(); !reason.empty()) GTEST_SKIP() << reason;
   }
 
-  static Linear placed(Device& device, const Linear& host) {
+  static Linear placed(Device& device, const Linear& host, bool widened = false) {
+    device.widen(widened);
     Linear layer = host;
     for_each_tensor(layer, [&](Tensor& tensor) { tensor = device.upload(tensor); });
     layer.tolerance = std::make_shared<Tolerance>();
@@ -100,6 +101,28 @@ TEST_F(CudaMergeTest, ExactArithmeticAndPackedWeightsKeepBranchesBeside) {
   EXPECT_EQ(count(*make_cuda_device({.arithmetic = CudaArithmetic::f32}), WeightFormat::bf16), 2);
   EXPECT_EQ(count(*make_cuda_device(), WeightFormat::affine4), 2);
   EXPECT_EQ(count(*make_cuda_device(), WeightFormat::f32), 2);
+}
+
+TEST_F(CudaMergeTest, WidenedWeightsOfAnyFormatTakeThemIn) {
+  const Tensor x = random_normal({50, 256}, 1);
+  const auto host = make_reference_device();
+  for (const CudaArithmetic arithmetic : {CudaArithmetic::bf16, CudaArithmetic::f32})
+    for (const WeightFormat format :
+         {WeightFormat::f32, WeightFormat::f8_e4m3, WeightFormat::affine4, WeightFormat::affine8, WeightFormat::q4_k}) {
+      SCOPED_TRACE(layout_of(format).name);
+      const auto device = make_cuda_device({.arithmetic = arithmetic});
+      const bool narrow = arithmetic == CudaArithmetic::bf16;
+      const Linear layer = changed_layer(format, 2), there = placed(*device, layer, true);
+      size_t bytes = 0;
+      for (const Slab& slab : there.slabs) {
+        EXPECT_TRUE(slab.branches.empty());
+        EXPECT_EQ(slab.weight.format, narrow ? WeightFormat::bf16 : WeightFormat::f32);
+        bytes += bytes_of(slab.weight);
+      }
+      EXPECT_EQ(device->widened_bytes(layer), bytes);
+      const Tensor got = to_f32(device->download(Ops(*device).linear(device->upload(x), there)));
+      EXPECT_LT(relative_l2(got, Ops(*host).linear(x, layer)), narrow ? 3 * kNarrowRounding : 1e-5);
+    }
 }
 
 TEST_F(CudaMergeTest, ThePlanKnowsWhatIsLeft) {
