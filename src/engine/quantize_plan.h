@@ -42,13 +42,13 @@ class TargetRules {
 /// One tensor of the source, or a packed matrix of several.
 struct TensorPlan {
   std::string name;
-  Target target = Target::stored;                     ///< `stored`: the bytes are copied
-  Weight matrix;                                      ///< if it is converted
-  Tensor stored;                                      ///< if it is copied
-  int64_t group = 0;                                  ///< with int8 and int4
-  std::vector<float> importance;                      ///< likewise: of each input; empty: all alike
+  Target target = Target::stored;               ///< `stored`: the bytes are copied
+  Weight matrix;                                ///< if it is converted
+  Tensor stored;                                ///< if it is copied
+  int64_t group = 0;                            ///< with int8 and int4
+  std::vector<float> importance;                ///< likewise: of each input; empty: all alike
   std::shared_ptr<MixedLayer> mixed = nullptr;  ///< of int8 in the order of the cpu's kernels
-  std::vector<SafetensorsEntry> outputs;              ///< names, types and shapes
+  std::vector<SafetensorsEntry> outputs;        ///< names, types and shapes
 
   size_t source_bytes() const { return target == Target::stored ? stored.bytes() : bytes_of(matrix); }
   size_t bytes() const;  ///< of the outputs
