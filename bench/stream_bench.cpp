@@ -38,7 +38,7 @@ struct Blocks {
     img = random_normal({condition.img_rows.rows(), config.width()}, 2);
     streaming = resident;
     streaming.block_source = streamed(resident.blocks, kBlockLayers, all_of(resident.blocks), caching, {});
-    parts = file_blocks(resident.blocks, kBlockLayers);
+    parts = file_blocks(resident.blocks, kBlockLayers, all_of(resident.blocks));
   }
 
   void compute(const TransformerWeights& weights) {

@@ -301,16 +301,16 @@ TEST_F(UploadPlanTest, LorasAreTakenIntoWeightsWhereThereIsRoom) {
   const WideningDevice device;
   MemoryState memory = state(kAmple, kAmple);
   memory.device = &device;
-  EXPECT_EQ(plan(memory).block_place, BlockPlace::bound) << "without a LoRA";
+  EXPECT_EQ(plan(memory).blocks.place, BlockPlace::bound) << "without a LoRA";
   const StoredTensor down = {host_tensor({1, 192}, DType::f32)}, up = {host_tensor({192, 1}, DType::f32)};
   model_.transformer_files.branches["transformer_blocks.0.attn.to_q"] = {{down, up, 1}};
   const MemoryPlan wide = plan(memory);
   EXPECT_TRUE(wide.told.lora_widens);
-  EXPECT_EQ(wide.block_place, BlockPlace::bound_wide);
+  EXPECT_EQ(wide.blocks.place, BlockPlace::bound_wide);
   memory.available_bytes = wide.told.needed_bytes - 1;
   const MemoryPlan beside = plan(memory);
   EXPECT_FALSE(beside.told.lora_widens);
-  EXPECT_EQ(beside.block_place, BlockPlace::bound);
+  EXPECT_EQ(beside.blocks.place, BlockPlace::bound);
   EXPECT_LT(beside.told.needed_bytes, wide.told.needed_bytes);
 }
 
