@@ -90,15 +90,14 @@ TEST_F(PlanTest, RoundedWeightsAreKeptAsFarAsThereIsRoom) {
   const std::vector<uint8_t> expected = ample->generate(small).pictures[0].rgb;
   const std::vector<uint8_t> expected_large = ample->generate(large).pictures[0].rgb;
   ample.reset();
-  const Plan free = Engine::open(options).plan(small);
-  const auto engine = engine_with_less_memory(options, small, free.needed_bytes / 20);
+  const auto engine = engine_with_less_memory(options, large, Engine::open(options).plan(large).needed_bytes / 20);
   ASSERT_TRUE(engine);
-  const Plan less = engine->plan(small);
-  EXPECT_FALSE(less.transformer_streamed);
-  EXPECT_LT(denoising(less), denoising(free));
+  const Plan before = engine->plan(small);
+  EXPECT_FALSE(before.transformer_streamed);
   EXPECT_EQ(engine->generate(small).pictures[0].rgb, expected);
-  EXPECT_NEAR(static_cast<double>(denoising(engine->plan(small))), static_cast<double>(denoising(less)),
-              0.05 * static_cast<double>(denoising(less)));
+  // Were they counted again, it would be a third more.
+  EXPECT_NEAR(static_cast<double>(denoising(engine->plan(small))), static_cast<double>(denoising(before)),
+              0.1 * static_cast<double>(denoising(before)));
   // Another size takes the room of what the first call kept.
   EXPECT_EQ(engine->generate(large).pictures[0].rgb, expected_large);
   EXPECT_EQ(engine->generate(small).pictures[0].rgb, expected);
