@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <new>
 #include <spdlog/spdlog.h>
+#include <system_error>
 
 #include "inkstone/inkstone.h"
 #include "inkstone/option_error.h"
@@ -120,6 +121,9 @@ int guarded_run(int argc, char** argv) {
     return exit_code_of(e.signal());
   } catch (const std::bad_alloc&) {
     return fail(fault, "too little memory");
+  } catch (const std::system_error& e) {
+    const bool is_of_thread = e.code() == std::errc::resource_unavailable_try_again;  // whose stack finds no room
+    return fail(fault, is_of_thread ? "too little memory, or too many threads, to start another" : e.what());
   } catch (const std::exception& e) {
     return fail(fault, e.what());
   }

@@ -269,7 +269,7 @@ class FaultTest(ProgramTest):
                               cwd=self.folder, capture_output=True, check=False)
         if done.returncode == 0:
             self.skipTest("there is one")
-        self.assertRegex(done.stderr.decode(), r"\Aerror: device cuda: .*; run on cpu, or .*\n\Z")
+        self.assertRegex(done.stderr.decode(), r"\Aerror: --device cuda: .*; run on cpu, or .*\n\Z")
 
     def test_values_that_the_model_cannot_do(self):
         self.assertRegex(self.error("--size", "65x64"), r"65.*16")
