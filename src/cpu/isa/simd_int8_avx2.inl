@@ -18,8 +18,11 @@ constexpr int kInt8Vectors = 2;
 inline Wholes load_step(const Code* p) { return load_wholes(p); }
 inline Wholes splat_step(const RowCode* p) { return splat_4_bytes(p); }
 
+/// With intrinsics g++ 12 makes all products of a step before it adds them, and keeps most sums in memory meanwhile.
 inline Wholes add_products(Wholes sum, Wholes weights, Wholes row) {
-  return _mm256_add_epi32(sum, _mm256_madd_epi16(weights, row));
+  Wholes products;
+  asm("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(weights), "x"(row));
+  return sum;
 }
 
 constexpr int kCodeVectors = 1;
