@@ -26,6 +26,7 @@ struct RoundedShape {
       : heads(in.q.dim(1)),
         kv_heads(in.k.dim(1)),
         width(in.q.dim(2)),
+        keys(round_up(kInt8Keys, int8.tile_rows)),
         depth(round_up(width, int8.depth_unit)),
         channels(round_up(width, int8.tile_rows)),
         panel(strip_width(int8)),
@@ -34,6 +35,7 @@ struct RoundedShape {
             std::clamp<int64_t>(kPanelBytes / (panel * (depth + (channels + together) * kFloat)), 1, kMostPanels)) {}
 
   int64_t heads, kv_heads, width;
+  int64_t keys;         // of a block, with room for whole tiles
   int64_t depth;        // of queries and keys
   int64_t channels;     // of values
   int64_t panel;        // most queries of a panel
@@ -41,14 +43,14 @@ struct RoundedShape {
   int64_t most_panels;  // of a task
 
   /// Of a block: codes, and behind them scales, sums and the fault.
-  int64_t codes() const { return kInt8Keys * (depth + channels); }
-  int64_t block_bytes() const { return round_up(codes() + (2 * kInt8Keys + channels + 1) * kFloat, kAlignment); }
+  int64_t codes() const { return round_up(keys * depth + kInt8Keys * channels, kFloat); }
+  int64_t block_bytes() const { return round_up(codes() + (2 * keys + channels + 1) * kFloat, kAlignment); }
 
   /// In numbers, of a worker that rounds and of one that attends.
   int64_t rounding_room() const { return channels * kInt8Keys; }
   int64_t attending_room(const Int8Ops& int8) const {
     const int64_t codes = (most_panels * depth + kInt8Keys) * panel * int8.code_bytes;
-    return kInt8Keys * panel + most_panels * panel * (channels + together + 3) + divide_up(codes, kFloat);
+    return keys * panel + most_panels * panel * (channels + together + 3) + divide_up(codes, kFloat);
   }
 };
 
@@ -74,9 +76,9 @@ class RoundedKeys {
                       .keys = std::min(kInt8Keys, length(sequence) - block * kInt8Keys),
                       .width = shape_.width,
                       .depth = shape_.depth};
-    b.v = b.k + kInt8Keys * shape_.depth;
+    b.v = b.k + shape_.keys * shape_.depth;
     b.k_scales = reinterpret_cast<float*>(memory + shape_.codes());
-    b.v_scales = b.k_scales + kInt8Keys;
+    b.v_scales = b.k_scales + shape_.keys;
     b.fault = b.v_scales + shape_.channels;
     b.k_sums = reinterpret_cast<int32_t*>(b.fault + 1);
     return b;
@@ -155,7 +157,7 @@ class RoundedTask {
 
   RoundedTask(const Call& call, const AttentionTask& task, float* scratch)
       : call_(call), shape_(call.shape), int8_(call.workers.functions.int8), task_(task), next_(scratch) {
-    scores_ = take(kInt8Keys * shape_.panel);
+    scores_ = take(shape_.keys * shape_.panel);
     weights_ = reinterpret_cast<uint8_t*>(take(divide_up(kInt8Keys * shape_.panel * int8_.code_bytes, kFloat)));
     together_ = take(shape_.most_panels * shape_.panel * shape_.together);
   }

@@ -46,8 +46,8 @@ struct Int8QueryPanel {
   const void* q = nullptr;          ///< as Int8Ops::pack_lanes leaves them
   const float* q_scales = nullptr;  ///< (queries): with the factor of the scores, for exp2
   int64_t vectors = 0;              ///< of queries
-  float* scores = nullptr;          ///< room for (kInt8Keys, queries)
-  uint8_t* weights = nullptr;       ///< likewise
+  float* scores = nullptr;          ///< room for (kInt8Keys in whole tiles, queries)
+  uint8_t* weights = nullptr;       ///< room for (kInt8Keys, queries)
   float* greatest = nullptr;        ///< (queries): what `sum` and `out` are relative to; -infinity at first
   float* sum = nullptr;             ///< (queries)
   float* out = nullptr;             ///< (channels, queries)

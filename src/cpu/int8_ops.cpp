@@ -29,6 +29,7 @@ const Int8Ops& int8_ops(Isa isa) {
 const Int8AttentionOps* int8_attention_ops([[maybe_unused]] const Int8Ops& int8) {
 #ifdef INKSTONE_X86
   if (&int8 == &avx512::kInt8Ops) return &avx512::kInt8AttentionOps;
+  if (&int8 == &avx_vnni::kInt8Ops) return &avx_vnni::kInt8AttentionOps;
 #endif
   return nullptr;
 }

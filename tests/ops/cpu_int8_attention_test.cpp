@@ -30,7 +30,7 @@ class CpuInt8AttentionTest : public CpuInt8Fixture {
 };
 INKSTONE_FOR_EVERY_ISA(CpuInt8AttentionTest);
 
-// Panels hold 16 to 48 queries, blocks 128 keys, tiles 8 keys and channels; steps of products take 4 numbers.
+// Panels hold 8 to 48 queries, blocks 128 keys, tiles 6 or 8 keys and channels; steps of products take 4 numbers.
 const AttentionProblem kProblems[] = {
     {"one row", {{1}}, {2, 2, 64}},
     {"one more than a panel, odd keys", {{49}}, {1, 1, 16}},

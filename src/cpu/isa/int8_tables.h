@@ -12,6 +12,7 @@ extern const Int8Ops kInt8Ops;
 }
 namespace avx_vnni {
 extern const Int8Ops kInt8Ops;
+extern const Int8AttentionOps kInt8AttentionOps;
 }
 namespace avx512 {
 extern const Int8Ops kInt8Ops;

@@ -29,6 +29,20 @@ constexpr int kCodeVectors = 1;
 /// Codes of numbers, rounded to nearest.
 inline void store_codes(Code* p, const Floats (&x)[kCodeVectors]) { store_bytes(p, nearest(x[0]) + splat(kOffset)); }
 
+/// To nearest, ties to even.
+inline Wholes to_wholes(Floats x) { return _mm256_cvtps_epi32(x); }
+
+/// A step of codes in [0, 255], number i of each lane from codes[i].
+inline Wholes join_codes(const Wholes (&codes)[kStep]) {
+  return codes[0] | _mm256_slli_epi32(codes[1], 8) | _mm256_slli_epi32(codes[2], 16) | _mm256_slli_epi32(codes[3], 24);
+}
+
+/// The first n codes of each lane; zeros for the others.
+inline Wholes first_codes(Wholes step, int64_t n) {
+  return n >= kStep ? step : _mm256_and_si256(step, _mm256_set1_epi32((1 << 8 * n) - 1));
+}
+inline void store_step(Code* p, Wholes step) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), step); }
+
 /// Copies n codes.
 inline void widen_row(const int8_t* codes, int64_t n, RowCode* to) {
   __builtin_memcpy(to, codes, static_cast<size_t>(n));
