@@ -64,7 +64,7 @@ CLI::Option* add_arithmetic_option(CLI::App& command, std::optional<std::string>
   const bool all = components == Components::all;
   return command
       .add_option("--arithmetic", arithmetic,
-                  all ? "f32 (default), or lossy, in 8 bits: int8 (cpu), int8_all (and text encoder), fp8 (cuda)"
+                  all ? "f32 (default), or lossy, in 8 bits: int8, int8_all (cpu: and text encoder), fp8 (cuda)"
                       : "f32 (default), or lossy products in 8 bits: int8_all (cpu)")
       ->type_name("NAME")
       ->check(all ? one_of({"f32", "int8", "int8_all", "fp8"}) : one_of({"f32", "int8_all"}))
@@ -143,7 +143,7 @@ std::string lossy_parts(Arithmetic arithmetic, Components components) {
   if (arithmetic == Arithmetic::f32) return "";
   if (components == Components::text) return "int8_all, lossy: the text encoder's layers";
   if (arithmetic == Arithmetic::fp8) return "fp8, lossy: the transformer's blocks";
-  if (arithmetic == Arithmetic::int8) return "int8, lossy: the transformer's blocks and the VAE's convolutions";
+  if (arithmetic == Arithmetic::int8) return "int8, lossy: the transformer's blocks and, on a CPU, the VAE's convolutions";
   return "int8_all, lossy: the text encoder's layers, the transformer's blocks and the VAE's convolutions";
 }
 

@@ -44,6 +44,10 @@ target_sources(inkstone_cuda PRIVATE ${kernels})
 foreach(exact weights changed_weights)
   set_source_files_properties(${PROJECT_SOURCE_DIR}/src/cuda/${exact}.cu PROPERTIES COMPILE_OPTIONS -fmad=false)
 endforeach()
+foreach(mixed mix int8_product)  # they ask ops/mixed_order.h where codes lie
+  set_source_files_properties(${PROJECT_SOURCE_DIR}/src/cuda/${mixed}.cu PROPERTIES COMPILE_OPTIONS
+                                                                                    --expt-relaxed-constexpr)
+endforeach()
 set_target_properties(inkstone_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static)
 execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-code OUTPUT_VARIABLE known_codes)
 set(capabilities ${INKSTONE_CUDA_ARCHITECTURES})

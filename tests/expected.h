@@ -24,6 +24,7 @@ inline constexpr double kNarrowStageTolerance = 2e-2;
 // And where products of tolerant layers have operands of 8 bits: a product is off by 4e-2, and what
 // a block adds to its input by that of a few.
 inline constexpr double kFp8StageTolerance = 0.08;
+inline constexpr double kInt8StageTolerance = 0.04;     // of mixed codes: 1e-2 and bf16's
 inline constexpr double kNarrowEncodeTolerance = 5e-2;  // the VAE's encoder has thirty
 inline constexpr double kNarrowRunTolerance = 5e-2;
 inline constexpr double kNarrowDecibels = 35;

@@ -39,9 +39,9 @@ enum class HeldAs : uint8_t {
 /// weights are rounded to 8 bits, whatever the weights are held in; with int8 also what attention reads.
 enum class Arithmetic : uint8_t {
   f32,       ///< what HeldAs says of the device
-  int8,      ///< of the cpu device; all else is f32
+  int8,      ///< mixed in groups of 384; on the cpu all else is f32 (and the VAE in 8 bits), on cuda bf16 with f32 sums
   fp8,       ///< E4M3, of cuda devices from compute capability 9.0 on; all else is bf16 with f32 sums
-  int8_all,  ///< int8, and so are the text encoder's linear layers
+  int8_all,  ///< of the cpu device: int8, and so are the text encoder's linear layers
 };
 constexpr bool is_int8(Arithmetic arithmetic) {
   return arithmetic == Arithmetic::int8 || arithmetic == Arithmetic::int8_all;

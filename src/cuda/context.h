@@ -75,6 +75,7 @@ class CudaContext {
   bool narrow() const { return arithmetic_ != CudaArithmetic::f32; }
   /// Products of layers that tolerate rounding have 8-bit operands.
   bool rounds() const { return arithmetic_ == CudaArithmetic::fp8; }
+  CudaArithmetic arithmetic() const { return arithmetic_; }
   /// What products read.
   DType operand_type() const { return narrow() ? DType::bf16 : DType::f32; }
   /// What a result is held in that only products read, or that another op splits.

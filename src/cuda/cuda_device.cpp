@@ -4,6 +4,7 @@
 #include "cuda/fp8_layer.h"
 #include "cuda/joined_layer.h"
 #include "cuda/large_copies.h"
+#include "cuda/mixed_layer.h"
 #include "cuda/merged_layer.h"
 #include "cuda/recording.h"
 #include "cuda/upload_slab.h"
@@ -23,6 +24,20 @@ size_t low_rank_bytes(std::span<const LinearPart> parts) {
   return static_cast<size_t>(numbers) * sizeof(float);
 }
 
+std::string_view name_of(CudaArithmetic arithmetic) {
+  switch (arithmetic) {
+    case CudaArithmetic::f32:
+      return "f32";
+    case CudaArithmetic::bf16:
+      return "bf16";
+    case CudaArithmetic::fp8:
+      return "fp8 and bf16";
+    case CudaArithmetic::int8:
+      return "int8 and bf16";
+  }
+  return {};
+}
+
 class CudaDevice final : public Device {
  public:
   explicit CudaDevice(const CudaOptions& options) : context_(options), copies_(context_), kernels_(context_) {}
@@ -30,9 +45,7 @@ class CudaDevice final : public Device {
   std::string name() const override { return "cuda"; }
   std::string describe() const override {
     return fmt::format("{}, {} arithmetic", context_.description(),
-                       context_.rounds()   ? "fp8 and bf16"
-                       : context_.narrow() ? "bf16"
-                                           : "f32");
+                       name_of(context_.arithmetic()));
   }
   DType activation_type() const override { return DType::f32; }
   DType narrow_type() const override { return context_.operand_type(); }
@@ -65,16 +78,19 @@ class CudaDevice final : public Device {
   void round_weights(Linear& layer) override {
     if (in_fp8(layer)) {
       keep_in_fp8(context_, layer);
+    } else if (in_int8(layer)) {
+      keep_mixed(context_, layer);
     } else {
       merge_branches(context_, layer, widens_ ? Merged::all : Merged::dense);
     }
   }
   std::optional<size_t> rounded_bytes(const Linear& layer) const override {
     if (in_fp8(layer)) return fp8_bytes(layer);
+    if (in_int8(layer)) return mixed_bytes(layer);
     return merged_bytes(layer, Merged::dense);
   }
   std::optional<size_t> widened_bytes(const Linear& layer) const override {
-    return in_fp8(layer) ? std::nullopt : merged_bytes(layer, Merged::all);
+    return in_fp8(layer) || in_int8(layer) ? std::nullopt : merged_bytes(layer, Merged::all);
   }
   void widen(bool widens) override { widens_ = widens; }
 
@@ -91,6 +107,7 @@ class CudaDevice final : public Device {
 
  private:
   bool in_fp8(const Linear& layer) const { return context_.rounds() && suits_fp8(layer); }
+  bool in_int8(const Linear& layer) const { return suits_mixed(context_, layer); }
   /// Nothing if no side branch is taken in.
   std::optional<size_t> merged_bytes(const Linear& layer, Merged which) const {
     return can_merge(context_, layer, which) ? std::optional(inkstone::merged_bytes(context_, layer, which))

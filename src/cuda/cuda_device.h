@@ -12,6 +12,7 @@ enum class CudaArithmetic : uint8_t {
   f32,   ///< every weight widened exactly, no TF32
   bf16,  ///< operands rounded to bf16, sums in f32; what only a product reads is stored in bf16 too
   fp8,   ///< the same, but E4M3 with a scale for each row in products of layers that tolerate rounding
+  int8,  ///< the same, but mixed codes (ops/mixed_order.h) there
 };
 
 struct CudaOptions {

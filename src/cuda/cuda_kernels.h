@@ -37,6 +37,7 @@ class CudaKernels final : public Kernels {
   /// conv2d() but, perhaps, the norm behind it; whether that is done.
   bool convolve(Tensor& out, const Tensor& x, const Conv2d& conv, const Tensor& residual);
   void linear_fp8(Tensor& out, const LinearPart& part);
+  void linear_int8(Tensor& out, const LinearPart& part);
   void attention_by_products(Tensor& out, const Qkv& in, size_t stream, bool causal);
   void flash_attention(std::span<Tensor> out, const Qkv& in, bool causal);
 

@@ -125,6 +125,58 @@ constexpr int64_t kMaxRounded = 12288;
 void round_rows(const Rounded& out, const Numbers& x, Activation activation, int64_t rows, int64_t d,
                 cudaStream_t stream);
 
+// Products of mixed codes (mix.cu, int8_product.cu): see ops/mixed_order.h.
+
+/// Of a group of a row's codes: what to multiply them with, and their sum.
+struct MixedScale {
+  float scale;
+  int32_t sum;
+};
+/// Rows (rows, d) of codes with a sign, and (groups, rows) scales.
+struct MixedRows {
+  int8_t* codes = nullptr;
+  MixedScale* scales = nullptr;
+};
+/// A matrix in MixedOrder.
+struct MixedWeights {
+  uint8_t* codes = nullptr;
+  float* scales = nullptr;
+};
+constexpr int64_t kMixedUnit = 16;  // rows and columns of matrices divide by it
+/// x times factors (d), mixed and rounded.
+void round_mixed_rows(const MixedRows& out, const Numbers& x, const float* factors, int64_t rows, int64_t d,
+                      cudaStream_t stream);
+/// w (outs, in) divided by factors (in), which are powers of two, mixed and rounded.
+void round_mixed_weights(const MixedWeights& out, const Numbers& w, const float* factors, int64_t outs, int64_t in,
+                         cudaStream_t stream);
+/// Adds to shares (in) the sum over w's outputs of each input's share of an output's squares; `room`: (outs).
+void add_shares(float* shares, float* room, const Numbers& w, int64_t outs, int64_t in, cudaStream_t stream);
+/// What evens out inputs with such shares: powers of two near the roots of shares over their middle one.
+void mixed_factors(float* factors, const float* shares, int64_t in, cudaStream_t stream);
+
+/// Some outputs of a product.
+struct MixedSlab {
+  const uint8_t* codes = nullptr;
+  const float* scales = nullptr;
+  int64_t outs = 0;
+  int64_t column = 0;  // of the result, where they begin
+};
+constexpr int kMaxMixedSlabs = 4;
+/// out (rows, outs) = residual + gate * act(x wᵀ + bias).
+struct MixedProduct {
+  const int8_t* codes = nullptr;
+  const MixedScale* scales = nullptr;
+  int64_t rows = 0, in = 0, outs = 0;  // outs: of all slabs
+  MixedSlab slabs[kMaxMixedSlabs];
+  int slab_count = 0;
+  const float* bias = nullptr;  // (outs); may be absent
+  Activation activation = Activation::none;
+  RowVectors gate;
+  Numbers residual;
+  Output out;
+};
+void multiply_mixed(const MixedProduct& p, cudaStream_t stream);
+
 void swiglu(const Output& out, const Numbers& x, int64_t rows, int64_t m, cudaStream_t stream);
 void timestep_embedding(float* out, const float* t, int64_t n, int64_t half, cudaStream_t stream);
 void guide(float* out, const Numbers& cond, const Numbers& uncond, const float* scale, int64_t rows, int64_t d,

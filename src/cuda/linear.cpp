@@ -3,6 +3,7 @@
 #include "cuda/apart.h"
 #include "cuda/cuda_kernels.h"
 #include "cuda/joined_layer.h"
+#include "cuda/mixed_layer.h"
 #include "cuda/views.h"
 
 namespace inkstone {
@@ -122,6 +123,7 @@ void CudaKernels::linear(Tensor& out, const LinearPart& part) {
   const Epilogue& epilogue = part.epilogue;
   const bool taken_apart = part.layer->slabs.size() > 1;
   if (epilogue.feeds != nullptr || taken_apart) out = retyped(out, context_.operand_or(out.dtype()));
+  if (suits_mixed(context_, *part.layer)) return linear_int8(out, part);
   const Plan plan(context_, out, epilogue);
   const Tensor x = as_type(context_, part.x, context_.operand_type());
   multiply_layer(context_, x, *part.layer, plan);

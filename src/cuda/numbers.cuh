@@ -70,6 +70,12 @@ __device__ inline float gelu_tanh(float x) {
   return 0.5f * x * (1.0f + tanhf(kSqrt2OverPi * (x + 0.044715f * x * x * x)));
 }
 
+/// The same as x * sigmoid(2u), by instructions that are far more exact than a result of few bits.
+__device__ inline float gelu_by_exp(float x) {
+  constexpr float kSqrt2OverPi = 0.7978845608028654f;
+  return __fdividef(x, 1.0f + __expf(-2.0f * kSqrt2OverPi * (x + 0.044715f * x * x * x)));
+}
+
 __device__ inline float activate(float x, Activation activation) {
   if (activation == Activation::silu) return silu(x);
   if (activation == Activation::gelu_tanh) return gelu_tanh(x);

@@ -4,12 +4,6 @@
 namespace inkstone::cuda {
 namespace {
 
-/// The tanh form as x * sigmoid(2u), by instructions that are far more exact than what follows.
-__device__ float gelu_by_exp(float x) {
-  constexpr float kSqrt2OverPi = 0.7978845608028654f;
-  return __fdividef(x, 1.0f + __expf(-2.0f * kSqrt2OverPi * (x + 0.044715f * x * x * x)));
-}
-
 template <int kHeld, Activation kActivation>
 __global__ void __launch_bounds__(kThreads) round_row(Rounded out, Numbers x, int64_t d) {
   __shared__ float shared[kThreads / kWarp];

@@ -12,6 +12,11 @@ __device__ inline void copy_async(uint32_t to, const void* from, bool present) {
   const int bytes = present ? 16 : 0;
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes));
 }
+/// The same with 8 bytes.
+__device__ inline void copy_async_pair(uint32_t to, const void* from, bool present) {
+  const int bytes = present ? 8 : 0;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to), "l"(from), "r"(bytes));
+}
 __device__ inline void clear_shared(uint32_t address) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(address), "r"(0) : "memory");
 }

@@ -31,7 +31,6 @@ MemoryState memory_state(Session& session, const std::vector<PromptTokens>& prom
   HostMemory& pool = session.machine().memory();
   MemoryState state = {.device = &session.machine().device(),
                        .held = session.held(),
-                       .halves_decoding = is_int8(session.options().arithmetic),
                        .rounds_text = session.options().arithmetic == Arithmetic::int8_all,
                        .threads = session.threads(),
                        .prompts_encoded = session.encoding_steps(prompts) == 0,
@@ -45,6 +44,7 @@ MemoryState memory_state(Session& session, const std::vector<PromptTokens>& prom
     state.weights_copied = true;
     return state;
   }
+  state.halves_decoding = is_int8(session.options().arithmetic);
   const size_t limit = session.options().memory_limit;
   state.available_bytes = limit > 0 ? limit : state.machine_bytes;
   const size_t counted_anew = pool.held() - pool.current() + session.machine().device().kept_bytes();

@@ -1,5 +1,6 @@
 #include "engine/machine.h"
 
+#include <algorithm>
 #include <optional>
 #include <string_view>
 
@@ -35,6 +36,7 @@ std::unique_ptr<Device> make_cpu(const EngineOptions& options, std::shared_ptr<H
 
 CudaArithmetic cuda_arithmetic(const EngineOptions& options) {
   if (options.arithmetic == Arithmetic::fp8) return CudaArithmetic::fp8;
+  if (options.arithmetic == Arithmetic::int8) return CudaArithmetic::int8;
   return options.held_as == HeldAs::f32 ? CudaArithmetic::f32 : CudaArithmetic::bf16;
 }
 
@@ -52,28 +54,29 @@ std::unique_ptr<Device> make_device(DeviceKind kind, const EngineOptions& option
   }
 }
 
-/// A device that multiplies in few bits, and the arithmetic with which it does.
-struct LossyDevice {
-  DeviceKind kind;
+/// An arithmetic in few bits, and who has it.
+struct LossyArithmetic {
+  Arithmetic arithmetic;
   std::string_view name;
-  std::string_view arithmetic_name;
+  bool on_cpu, on_cuda;
+  std::string_view owners;
 };
-constexpr LossyDevice kLossyCpu = {DeviceKind::cpu, "cpu", "int8"};
-constexpr LossyDevice kLossyCuda = {DeviceKind::cuda, "cuda", "fp8"};
+constexpr LossyArithmetic kLossy[] = {{Arithmetic::int8, "int8", true, true, "cpu and cuda have"},
+                                      {Arithmetic::int8_all, "int8_all", true, false, "cpu has"},
+                                      {Arithmetic::fp8, "fp8", false, true, "cuda has"}};
 
 void check_arithmetic(const EngineOptions& options) {
-  if (options.arithmetic == Arithmetic::f32) return;
-  const bool for_cpu = is_int8(options.arithmetic);
-  const LossyDevice& wanted = for_cpu ? kLossyCpu : kLossyCuda;
-  const LossyDevice& other = for_cpu ? kLossyCuda : kLossyCpu;
-  const std::string_view name = options.arithmetic == Arithmetic::int8_all ? "int8_all" : wanted.arithmetic_name;
+  const LossyArithmetic* wanted = std::ranges::find(kLossy, options.arithmetic, &LossyArithmetic::arithmetic);
+  if (wanted == std::end(kLossy)) return;
   const DeviceKind found = resolved(options.device);
-  check_option(found != DeviceKind::reference, "arithmetic {}: the reference device has none, {} has", name,
-               wanted.name);
-  check_option(found == wanted.kind, "arithmetic {}: the {} device has none, {} has; {} has {}", name, other.name,
-               wanted.name, other.name, other.arithmetic_name);
+  check_option(found != DeviceKind::reference, "arithmetic {}: the reference device has none, {}", wanted->name,
+               wanted->owners);
+  check_option(found != DeviceKind::cpu || wanted->on_cpu,
+               "arithmetic {}: the cpu device has none, {}; cpu has int8 and int8_all", wanted->name, wanted->owners);
+  check_option(found != DeviceKind::cuda || wanted->on_cuda,
+               "arithmetic {}: the cuda device has none, {}; cuda has int8 and fp8", wanted->name, wanted->owners);
   check_option(!options.compare,
-               "arithmetic {}: it rounds, so no op would agree with another device; f32 can be compared", name);
+               "arithmetic {}: it rounds, so no op would agree with another device; f32 can be compared", wanted->name);
 }
 
 /// Makes a stop request take effect before the next op, on every device.

@@ -54,9 +54,12 @@ TEST_F(CudaTest, EveryDeviceHasItsOwnArithmeticIn8Bits) {
   const auto error = [](DeviceKind device, Arithmetic arithmetic) {
     return open_error({.model = kTiny, .device = device, .arithmetic = arithmetic});
   };
-  EXPECT_EQ(error(DeviceKind::cpu, Arithmetic::fp8), "arithmetic fp8: the cpu device has none, cuda has; cpu has int8");
-  EXPECT_EQ(error(DeviceKind::cuda, Arithmetic::int8),
-            "arithmetic int8: the cuda device has none, cpu has; cuda has fp8");
+  EXPECT_EQ(error(DeviceKind::cpu, Arithmetic::fp8),
+            "arithmetic fp8: the cpu device has none, cuda has; cpu has int8 and int8_all");
+  EXPECT_EQ(error(DeviceKind::cuda, Arithmetic::int8_all),
+            "arithmetic int8_all: the cuda device has none, cpu has; cuda has int8 and fp8");
+  EXPECT_EQ(error(DeviceKind::reference, Arithmetic::int8),
+            "arithmetic int8: the reference device has none, cpu and cuda have");
   EXPECT_EQ(error(DeviceKind::reference, Arithmetic::fp8), "arithmetic fp8: the reference device has none, cuda has");
 }
 
@@ -281,6 +284,28 @@ TEST_F(Fp8OnCudaTest, WhereverItsBlocksAreTheTransformerGivesTheSame) {
 }
 
 TEST_F(Fp8OnCudaTest, StreamedItDrawsTheSamePicture) { expect_same_picture_streamed(fp8()); }
+
+class Int8OnCudaTest : public OnCudaTest {
+ protected:
+  static EngineOptions int8() { return options({.arithmetic = Arithmetic::int8}); }
+};
+
+TEST_F(Int8OnCudaTest, DrawsTheSamePictureTwiceAndOnePictureLikeThatInF32) {
+  Engine first = Engine::open(int8()), second = Engine::open(int8()),
+         exact = Engine::open(options({.held_as = HeldAs::f32}));
+  const Result a = first.generate(small_request());
+  EXPECT_EQ(a.pictures[0].rgb, second.generate(small_request()).pictures[0].rgb);
+  EXPECT_THAT(a.pictures[0].metadata, HasSubstr(R"("arithmetic":"int8")"));
+  const std::vector<uint8_t> expected = exact.generate(small_request()).pictures[0].rgb;
+  EXPECT_NE(a.pictures[0].rgb, expected);
+  EXPECT_GT(decibels(a.pictures[0].rgb, expected), 30);
+}
+
+TEST_F(Int8OnCudaTest, WhereverItsBlocksAreTheTransformerGivesTheSame) {
+  expect_same_latents_wherever_blocks_are(int8());
+}
+
+TEST_F(Int8OnCudaTest, StreamedItDrawsTheSamePicture) { expect_same_picture_streamed(int8()); }
 
 TEST_F(OnCudaTest, ComparingFromTheGpuIsRefused) {
   EXPECT_THAT(open_error(options({.compare = DeviceKind::cpu})), HasSubstr("run on cpu and compare with cuda"));

@@ -66,12 +66,7 @@ class LoraParityTest : public ParityTest {
     config_ = read_transformer_config(plain_, origin);
   }
 
-  /// What the device's arithmetic allows.
-  static double tolerance() {
-    const std::string device = GetParam().device;
-    if (device == "cuda_fp8") return kFp8StageTolerance;
-    return is_narrow(device) ? kNarrowStageTolerance : kMergedTolerance;
-  }
+  static double tolerance() { return tolerance_of(GetParam().device, kMergedTolerance); }
 
   /// The same model with all matrices in f32.
   Checkpoint widened() const {
@@ -179,7 +174,7 @@ TEST_P(LoraParityTest, ModulationIsFoldedIntoTheTables) {
 }
 
 INKSTONE_ON_ALL_MODELS(LoraParityTest);
-INKSTONE_ON_FP8(LoraParityTest);
+INKSTONE_ON_ROUNDED(LoraParityTest);
 
 }  // namespace
 }  // namespace inkstone

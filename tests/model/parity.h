@@ -13,10 +13,18 @@ namespace inkstone {
 
 inline constexpr const char* kDevices[] = {"reference", "cpu", "cuda", "cuda_bf16"};
 
-inline bool is_narrow(const std::string& device) { return device == "cuda_bf16" || device == "cuda_fp8"; }
+inline bool is_narrow(const std::string& device) { return device.starts_with("cuda_"); }
+
+/// What a device's arithmetic allows a stage: `exact` in f32, `narrow` with bf16 operands.
+inline double tolerance_of(const std::string& device, double exact, double narrow = kNarrowStageTolerance) {
+  if (device == "cuda_fp8") return kFp8StageTolerance;
+  if (device == "cuda_int8") return kInt8StageTolerance;
+  return is_narrow(device) ? narrow : exact;
+}
 
 inline CudaArithmetic arithmetic_of(const std::string& cuda) {
   if (cuda == "cuda_fp8") return CudaArithmetic::fp8;
+  if (cuda == "cuda_int8") return CudaArithmetic::int8;
   return is_narrow(cuda) ? CudaArithmetic::bf16 : CudaArithmetic::f32;
 }
 
@@ -47,8 +55,7 @@ class DeviceTest : public ::testing::TestWithParam<const char*>, protected OnDev
   DeviceTest() : OnDevice(GetParam()) {}
   void SetUp() override { skip_without(GetParam()); }
 
-  /// `exact`, or what bf16 operands allow.
-  static double tolerance(double exact) { return is_narrow(GetParam()) ? kNarrowStageTolerance : exact; }
+  static double tolerance(double exact) { return tolerance_of(GetParam(), exact); }
 };
 
 struct ParityCase {
@@ -74,11 +81,9 @@ class ParityTest : public ::testing::TestWithParam<ParityCase>, protected OnDevi
   Tensor upload(const std::string& expected_name) { return ops_.upload(expected_[expected_name]); }
 
   void expect_equal(const Tensor& got, const Tensor& expected, double narrow_tolerance = kNarrowStageTolerance) {
-    const double tolerance = std::string_view(GetParam().device) == "cuda_fp8" ? kFp8StageTolerance
-                             : is_narrow(GetParam().device)                    ? narrow_tolerance
-                                                                               : kStageTolerance;
     ASSERT_EQ(got.count(), expected.count());
-    errors_.expect_within(relative_error(ops_.download(got), expected), tolerance);
+    errors_.expect_within(relative_error(ops_.download(got), expected),
+                          tolerance_of(GetParam().device, kStageTolerance, narrow_tolerance));
   }
   void expect_equal(const Tensor& got, const std::string& expected_name) {
     SCOPED_TRACE(expected_name);
@@ -108,9 +113,12 @@ inline const std::vector<ParityCase>& parity_cases() {
                            [](const auto& test) { return name_of(test.param); })
 
 // Widths of random_a divide by 16, those of random_b do not.
-inline constexpr ParityCase kFp8Cases[] = {{"cuda_fp8", "random_a", false}, {"cuda_fp8", "random_b", false}};
-#define INKSTONE_ON_FP8(Suite)                                         \
-  INSTANTIATE_TEST_SUITE_P(Fp8, Suite, ::testing::ValuesIn(kFp8Cases), \
+inline constexpr ParityCase kRoundedCases[] = {{"cuda_fp8", "random_a", false},
+                                               {"cuda_fp8", "random_b", false},
+                                               {"cuda_int8", "random_a", false},
+                                               {"cuda_int8", "random_b", false}};
+#define INKSTONE_ON_ROUNDED(Suite)                                             \
+  INSTANTIATE_TEST_SUITE_P(Rounded, Suite, ::testing::ValuesIn(kRoundedCases), \
                            [](const auto& test) { return name_of(test.param); })
 
 #define INKSTONE_ON_ALL_DEVICES(Suite)                                \

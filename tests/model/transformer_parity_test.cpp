@@ -101,7 +101,7 @@ TEST_P(TransformerParityTest, WholeForwardPass) {
 
 INKSTONE_ON_ALL_MODELS(TransformerParityTest);
 
-INKSTONE_ON_FP8(TransformerParityTest);
+INKSTONE_ON_ROUNDED(TransformerParityTest);
 
 }  // namespace
 }  // namespace inkstone

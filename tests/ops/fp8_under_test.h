@@ -76,11 +76,10 @@ inline Linear tolerant(WeightFormat format, const std::vector<int64_t>& outs, in
   return layer;
 }
 
-class Fp8Test : public testing::Test {
+class RoundedOnCudaTest : public testing::Test {
  protected:
-  void SetUp() override {
-    if (const std::string reason = why_no_fp8(); !reason.empty()) GTEST_SKIP() << reason;
-    cuda_ = make_cuda_device({.arithmetic = CudaArithmetic::fp8});
+  void open(CudaArithmetic arithmetic) {
+    cuda_ = make_cuda_device({.arithmetic = arithmetic});
     cuda_ops_.emplace(*cuda_);
   }
 
@@ -101,13 +100,6 @@ class Fp8Test : public testing::Test {
     return layer;
   }
 
-  /// The numbers of a tensor in the form that feeds a layer: codes, and scales behind them.
-  Tensor numbers_of(const Tensor& codes) {
-    const int64_t n = codes.dim(0), d = codes.dim(1);
-    const Tensor scales = download({codes.buffer(), codes.offset() + codes.bytes(), {n, 1}, DType::f32});
-    return dense({WeightFormat::f8_e4m3, n, d, download_as_is(codes), scales, {}, d});
-  }
-
   /// Parts on the host, computed on the device.
   std::vector<Tensor> on_device(const std::vector<LinearPart>& parts) {
     std::deque<Linear> layers;
@@ -126,6 +118,21 @@ class Fp8Test : public testing::Test {
   std::unique_ptr<Device> cuda_, host_ = make_reference_device();
   std::optional<Ops> cuda_ops_;
   Ops reference_{*host_};
+};
+
+class Fp8Test : public RoundedOnCudaTest {
+ protected:
+  void SetUp() override {
+    if (const std::string reason = why_no_fp8(); !reason.empty()) GTEST_SKIP() << reason;
+    open(CudaArithmetic::fp8);
+  }
+
+  /// The numbers of a tensor in the form that feeds a layer: codes, and scales behind them.
+  Tensor numbers_of(const Tensor& codes) {
+    const int64_t n = codes.dim(0), d = codes.dim(1);
+    const Tensor scales = download({codes.buffer(), codes.offset() + codes.bytes(), {n, 1}, DType::f32});
+    return dense({WeightFormat::f8_e4m3, n, d, download_as_is(codes), scales, {}, d});
+  }
 };
 
 }  // namespace inkstone

@@ -1,0 +1,207 @@
+// Tolerant layers of the cuda device in whole numbers of 8 bits: against the definitions of the ops on numbers that the
+// plain loops of ops/mixed_codes.cpp rounded, and against f32 for what rounding costs.
+#include <gmock/gmock.h>
+
+#include "cpu/int8_factors.h"
+#include "ops/fp8_under_test.h"
+#include "ops/mixed_codes.h"
+
+namespace inkstone {
+namespace {
+
+constexpr double kSums = 1e-5;         // of f32 in another order
+constexpr double kLeastError = 0.004;  // less is not 8 bits
+constexpr double kMostError = 0.014;   // codes up to 127 of normal numbers: 0.7 % for each operand
+
+/// Rows as the device rounds them for a layer with these factors.
+Tensor as_mixed(const Tensor& x, const Tensor& factors) {
+  const int64_t n = x.dim(0), d = x.dim(1);
+  const Weight rows = {.format = WeightFormat::affine8,
+                       .out = n,
+                       .in = d,
+                       .data = host_tensor({n, d}, DType::u8),
+                       .scales = host_tensor({MixedOrder::groups_in(d), n}, DType::f32),
+                       .group = kMixedGroup,
+                       .factors = host_tensor({d}, DType::f32)};
+  std::ranges::transform(factors.span<const float>(), rows.factors.data<float>(), [](float f) { return 1 / f; });
+  quantize_mixed(x.data<const float>(), rows);
+  return dense(rows);
+}
+
+class CudaInt8Test : public RoundedOnCudaTest {
+ protected:
+  void SetUp() override {
+    if (const std::string reason = why_no_cuda(); !reason.empty()) GTEST_SKIP() << reason;
+    open(CudaArithmetic::int8);
+  }
+
+  /// The mixed codes that the device made of a slab.
+  Weight downloaded(const Weight& w) {
+    Weight host = w;
+    for_each_tensor(host, [&](Tensor& tensor) { tensor = download_as_is(tensor); });
+    return host;
+  }
+
+  /// |tested - definition on rounded numbers|, for parts on the host.
+  void expect_as_rounded(const std::vector<LinearPart>& parts, const std::string& what) {
+    std::deque<Linear> layers;
+    std::vector<LinearPart> rounded = parts;
+    for (LinearPart& part : rounded) {
+      const Linear there = placed(*part.layer);
+      Linear& layer = layers.emplace_back();
+      for (const Slab& slab : there.slabs) {
+        const Weight weight = downloaded(slab.weight);
+        if (!weight.factors) FAIL() << what << ": is not mixed";
+        layer.slabs.push_back({dense_weight(dense(weight)), part.layer->slabs[layer.slabs.size()].bias});
+        if (layer.slabs.size() == 1) part.x = as_mixed(part.x, weight.factors);
+      }
+      part.layer = &layer;
+    }
+    const auto expected = reference().linear(rounded);
+    const auto actual = on_device(parts);
+    for (size_t p = 0; p < expected.size(); ++p)
+      EXPECT_LT(relative_l2(actual[p], expected[p]), kSums + (parts[p].layer->slabs.size() > 1 ? kNarrowRounding : 0))
+          << what << ", part " << p;
+  }
+};
+
+struct LinearSize {
+  int64_t rows, in;
+  std::vector<int64_t> outs;
+};
+const LinearSize kSizes[] = {{1, 16, {16}},      {2, 32, {16, 48}}, {9, 192, {64, 32, 16}},
+                             {17, 768, {192}},   {130, 256, {416}}, {65, 3072, {112, 64}},
+                             {1100, 64, {80}},   {33, 12288, {32}}, {128, 384, {96, 96, 96}},
+                             {129, 3136, {144}}, {40, 400, {48}}};
+
+TEST_F(CudaInt8Test, EveryFormatEqualsProductsOfMixedCodes) {
+  for (const LinearSize& size : kSizes)
+    for (const WeightFormat format : every_weight_format()) {
+      if (size.in % random_unit(format) != 0) continue;
+      const Linear layer = tolerant(format, size.outs, size.in, 3);
+      expect_as_rounded({{random_normal({size.rows, size.in}, 1), &layer}},
+                        fmt::format("{} rows, {} in, {}", size.rows, size.in, layout_of(format).name));
+    }
+}
+
+TEST_F(CudaInt8Test, WeightsAreTheCodesThatPlainLoopsGive) {
+  for (const int64_t in : {16, 64, 192, 400, 768, 3072, 3136})
+    for (const WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::affine4}) {
+      if (in % random_unit(format) != 0) continue;
+      Linear layer = tolerant(format, {112, 16}, in, 3);
+      const Linear there = placed(layer);
+      for (size_t s = 0; s < layer.slabs.size(); ++s) {
+        const Weight made = downloaded(there.slabs[s].weight);
+        Weight expected = made;
+        expected.data = host_tensor(made.data.shape(), DType::u8);
+        expected.scales = host_tensor(made.scales.shape(), DType::f32);
+        quantize_mixed(dense(layer.slabs[s].weight).data<const float>(), expected);
+        EXPECT_TRUE(std::ranges::equal(made.data.span<const uint8_t>(), expected.data.span<const uint8_t>())) << in;
+        EXPECT_EQ(values_of(made.scales), values_of(expected.scales)) << in;
+      }
+    }
+}
+
+/// Weights, and some inputs' much smaller or zero.
+Linear with_small_inputs(int64_t in) {
+  Linear layer = tolerant(WeightFormat::f32, {96, 32}, in, 3);
+  for (Slab& slab : layer.slabs)
+    for (int64_t o = 0; o < slab.weight.out; ++o)
+      for (int64_t i = 0; i < in; i += 48) slab.weight.data.data<float>()[o * in + i] *= i == 96 ? 0.0f : 1.0f / 64.0f;
+  return layer;
+}
+
+TEST_F(CudaInt8Test, InputsAreEvenedOutAsOnACpu) {
+  ThreadPool threads(1);
+  for (const int64_t in : {192, 3072}) {
+    const Linear layer = with_small_inputs(in);
+    const Tensor factors = download(placed(layer).slabs[0].weight.factors);
+    const Int8Factors expected = int8_factors(layer, threads, vector_ops());
+    EXPECT_EQ(values_of(factors), expected.of_input);
+    EXPECT_EQ(factors.data<float>()[48], 1.0f / 64);
+  }
+}
+
+TEST_F(CudaInt8Test, LargeInputsWithSmallWeightsCostNothing) {
+  const Linear layer = with_small_inputs(768);
+  Tensor x = random_normal({40, 768}, 1);
+  for (int64_t i = 0; i < x.count(); ++i)
+    if (i % 768 % 48 == 0) x.data<float>()[i] *= 64;
+  EXPECT_LT(relative_l2(on_device({{x, &layer}})[0], reference().linear(x, layer)), kMostError);
+}
+
+TEST_F(CudaInt8Test, SideBranchesAreTakenInBeforeWeightsAreRounded) {
+  for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::affine4}) {
+    Linear layer = tolerant(format, {48, 32}, 192, 3);
+    add_branches(layer, 2);
+    layer.slabs.back().branches.resize(1);
+    expect_as_rounded({{random_normal({20, 192}, 1), &layer}}, layout_of(format).name);
+    const Linear there = placed(layer);
+    for (size_t s = 0; s < 2; ++s) {
+      EXPECT_TRUE(there.slabs[s].branches.empty());
+      EXPECT_LT(relative_l2(dense(downloaded(there.slabs[s].weight)), merged(layer.slabs[s])), kMostError);
+    }
+  }
+}
+
+TEST_F(CudaInt8Test, RoundingCostsWhatItMust) {
+  for (const WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::affine4, WeightFormat::q4_k}) {
+    const Linear layer = tolerant(format, {160}, 768, 3);
+    const Tensor x = random_normal({40, 768}, 1);
+    const double error = relative_l2(on_device({{x, &layer}})[0], reference().linear(x, layer));
+    EXPECT_GT(error, kLeastError) << layout_of(format).name;
+    EXPECT_LT(error, kMostError) << layout_of(format).name;
+  }
+}
+
+TEST_F(CudaInt8Test, EveryEpilogueOnSeveralPartsAndSequences) {
+  const Linear txt = tolerant(WeightFormat::f32, {112}, 64, 3), img = tolerant(WeightFormat::bf16, {112}, 96, 4);
+  const Sequences txt_rows(std::vector<int64_t>{5, 0, 1, 20}), img_rows(std::vector<int64_t>{100, 30, 1, 2});
+  const auto gates = [](const Sequences& sequences) {
+    return SequenceRows{random_normal({12, 112}, 8), random_indices(sequences.count(), 9, 9), 2, &sequences};
+  };
+  const Tensor txt_x = random_normal({26, 64}, 1), img_x = random_normal({133, 96}, 2);
+  for (const Activation activation : {Activation::none, Activation::silu, Activation::gelu_tanh})
+    for (const bool gated : {false, true})
+      for (const bool added : {false, true}) {
+        Epilogue a = {.activation = activation}, b = {.activation = activation};
+        if (gated) a.gate = gates(txt_rows), b.gate = gates(img_rows);
+        if (added) a.residual = random_normal({26, 112}, 5), b.residual = random_normal({133, 112}, 6);
+        expect_as_rounded(
+            {{txt_x, &txt, a}, {img_x, &img, b}},
+            fmt::format("activation {}, gate {}, residual {}", static_cast<int>(activation), gated, added));
+      }
+}
+
+TEST_F(CudaInt8Test, LayersOfOtherSizesAndOthersThanTolerantStayInBf16) {
+  for (const auto& [in, out] : {std::pair<int64_t, int64_t>{72, 32}, {64, 40}}) {
+    const Linear layer = tolerant(WeightFormat::f32, {out}, in, 3);
+    const Tensor x = random_normal({20, in}, 1);
+    EXPECT_FALSE(placed(layer).slabs[0].weight.factors);
+    EXPECT_LT(relative_l2(on_device({{x, &layer}})[0], reference().linear(x, layer)), 2 * kNarrowRounding) << in;
+  }
+  Linear strict = tolerant(WeightFormat::f32, {64}, 64, 3);
+  strict.tolerance = nullptr;
+  const Tensor x = random_normal({20, 64}, 1);
+  EXPECT_LT(relative_l2(on_device({{x, &strict}})[0], reference().linear(x, strict)), 2 * kNarrowRounding);
+}
+
+TEST_F(CudaInt8Test, NaNStaysInItsRowAndZerosGiveTheBias) {
+  const Linear layer = tolerant(WeightFormat::f32, {64}, 48, 3);
+  Tensor x = random_normal({20, 48}, 1);
+  x.data<float>()[7 * 48 + 3] = NAN;
+  std::fill_n(x.data<float>() + 9 * 48, 48, 0.0f);
+  const Tensor y = on_device({{x, &layer}})[0];
+  for (int64_t row = 0; row < 20; ++row)
+    for (const float v : values_of(y.rows(row, row + 1))) EXPECT_EQ(std::isnan(v), row == 7) << row;
+  for (int64_t o = 0; o < 64; ++o) EXPECT_EQ(y.data<float>()[9 * 64 + o], layer.slabs[0].bias.data<float>()[o]);
+}
+
+TEST_F(CudaInt8Test, GivesTheSameNumbersTwice) {
+  const Linear layer = tolerant(WeightFormat::bf16, {192}, 768, 3);
+  const Tensor x = random_normal({700, 768}, 1);
+  EXPECT_EQ(values_of(on_device({{x, &layer}})[0]), values_of(on_device({{x, &layer}})[0]));
+}
+
+}  // namespace
+}  // namespace inkstone
