@@ -143,7 +143,8 @@ std::string lossy_parts(Arithmetic arithmetic, Components components) {
   if (arithmetic == Arithmetic::f32) return "";
   if (components == Components::text) return "int8_all, lossy: the text encoder's layers";
   if (arithmetic == Arithmetic::fp8) return "fp8, lossy: the transformer's blocks";
-  if (arithmetic == Arithmetic::int8) return "int8, lossy: the transformer's blocks and, on a CPU, the VAE's convolutions";
+  if (arithmetic == Arithmetic::int8)
+    return "int8, lossy: the transformer's blocks and, on a CPU, the VAE's convolutions";
   return "int8_all, lossy: the text encoder's layers, the transformer's blocks and the VAE's convolutions";
 }
 

@@ -94,8 +94,8 @@ CudaContext::CudaContext(const CudaOptions& options)
   for (cudaEvent_t* e : {&forked_, &done_aside_})
     check_cuda(cudaEventCreateWithFlags(e, cudaEventDisableTiming), "making an event");
   check(!rounds() || cublas_.has_row_scales(workspaces_[0]->data),
-        "arithmetic fp8: {} has no such products with this cuBLASLt; compute capability 9.0 and CUDA 12.9 do, and all "
-        "devices have those in bf16 that arithmetic f32 stands for",
+        "arithmetic fp8: {} has no such products with this cuBLASLt; compute capability 9.0 and CUDA 12.9 do; "
+        "arithmetic int8 works on every device",
         description_);
 }
 

@@ -4,8 +4,8 @@
 #include "cuda/fp8_layer.h"
 #include "cuda/joined_layer.h"
 #include "cuda/large_copies.h"
-#include "cuda/mixed_layer.h"
 #include "cuda/merged_layer.h"
+#include "cuda/mixed_layer.h"
 #include "cuda/recording.h"
 #include "cuda/upload_slab.h"
 #include "cuda/views.h"
@@ -44,8 +44,7 @@ class CudaDevice final : public Device {
 
   std::string name() const override { return "cuda"; }
   std::string describe() const override {
-    return fmt::format("{}, {} arithmetic", context_.description(),
-                       name_of(context_.arithmetic()));
+    return fmt::format("{}, {} arithmetic", context_.description(), name_of(context_.arithmetic()));
   }
   DType activation_type() const override { return DType::f32; }
   DType narrow_type() const override { return context_.operand_type(); }

@@ -1,6 +1,7 @@
 // The cuda device through the public API: what it says where there is no GPU, and what it promises where there is one.
 #include <array>
 #include <cstring>
+#include <future>
 #include <gmock/gmock.h>
 
 #include "inkstone/quantize.h"
@@ -80,6 +81,30 @@ TEST_F(OnCudaTest, TheSameSeedGivesTheSamePicture) {
   const Picture a = first.generate(small_request()).pictures[0];
   EXPECT_EQ(a.rgb, first.generate(small_request()).pictures[0].rgb);
   EXPECT_EQ(a.rgb, second.generate(small_request()).pictures[0].rgb);
+}
+
+/// Draws with each of these engines in a thread of its own, twice, and expects what the first of them draws alone.
+void expect_same_pictures_at_once(const std::vector<EngineOptions>& options, const Request& request) {
+  std::vector<Engine> engines;
+  for (const EngineOptions& o : options) engines.push_back(Engine::open(o));
+  const std::vector<uint8_t> alone = engines.front().generate(request).pictures[0].rgb;
+  std::vector<std::future<std::vector<uint8_t>>> drawn;
+  for (Engine& engine : engines)
+    drawn.push_back(std::async(std::launch::async, [&] {
+      engine.generate(request);
+      return engine.generate(request).pictures[0].rgb;
+    }));
+  for (auto& picture : drawn) EXPECT_EQ(picture.get(), alone);
+}
+
+TEST_F(OnCudaTest, TwoEnginesDrawOnOneGpuAtTheSameTime) {
+  expect_same_pictures_at_once({options(), options()}, small_request());
+}
+
+TEST_F(OnCudaTest, TwoGpusDrawInOneProcessAtTheSameTime) {
+  const EngineOptions second = options({.device_index = 1});
+  if (const std::string obstacle = open_error(second); !obstacle.empty()) GTEST_SKIP() << obstacle;
+  expect_same_pictures_at_once({options(), second}, small_request());
 }
 
 TEST_F(OnCudaTest, SeveralPicturesAreThoseOfSingleRuns) {

@@ -13,7 +13,7 @@ extern const Int8Ops kInt8Ops;
 namespace avx_vnni {
 extern const Int8Ops kInt8Ops;
 extern const Int8AttentionOps kInt8AttentionOps;
-}
+}  // namespace avx_vnni
 namespace avx512 {
 extern const Int8Ops kInt8Ops;
 extern const Int8AttentionOps kInt8AttentionOps;
