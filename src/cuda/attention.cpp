@@ -43,6 +43,7 @@ std::vector<int32_t> as_words(const std::vector<cuda::Tile>& tiles) {
 }  // namespace
 
 void CudaKernels::join_qkv(Qkv& out, std::span<const QkvPart> parts, float eps) {
+  Waiting waiting = take_waiting(parts);  // before anything goes into the stream
   for (Tensor* t : {&out.q, &out.k, &out.v}) *t = retyped(*t, context_.operand_or(t->dtype()));
   const cuda::Joined joined = {.q = output(out.q),
                                .k = output(out.k),
@@ -64,7 +65,7 @@ void CudaKernels::join_qkv(Qkv& out, std::span<const QkvPart> parts, float eps) 
                       .sequences = sequence_starts(context_, *part.sequences),
                       .shift = context_.table(shifts(out.sequences, p))});
   }
-  cuda::join_qkv(joined, placed.data(), static_cast<int>(placed.size()), context_.stream());
+  join(std::move(waiting), placed, joined);
   check_launch("join_qkv");
 }
 

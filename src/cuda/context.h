@@ -1,6 +1,7 @@
 // What all kernels of one CUDA device share: its stream, its memory, cuBLAS, and small tables.
 #pragma once
 #include <array>
+#include <functional>
 #include <list>
 #include <set>
 #include <vector>
@@ -25,6 +26,9 @@ class CudaContext {
   cudaStream_t stream();
   /// Makes the device this thread's current one.
   void use_device() const;
+  /// Work to be put into the stream before anything else is, unless it is forgotten first.
+  void defer(std::function<void()> work) { deferred_ = std::move(work); }
+  void forget_deferred() { deferred_ = nullptr; }
   /// Where copies go that run beside it.
   cudaStream_t copy_stream() const { return copy_stream_; }
 
@@ -101,6 +105,7 @@ class CudaContext {
   MemoryPool memory_;
   cudaStream_t stream_ = nullptr, side_stream_ = nullptr, copy_stream_ = nullptr;
   cudaEvent_t forked_ = nullptr, done_aside_ = nullptr;
+  std::function<void()> deferred_;
   bool is_aside_ = false, is_forked_ = false, stays_apart_ = false;
   std::vector<std::shared_ptr<Buffer>> held_;  // by work aside, until the streams meet
   size_t held_bytes_ = 0;                      // of what was made there

@@ -5,7 +5,6 @@
 #include <memory>
 #include <vector>
 
-#include "core/tensor.h"
 #include "cuda/launch.h"
 
 namespace inkstone {

@@ -32,7 +32,22 @@ class CudaKernels final : public Kernels {
   void from_rgb8(Tensor& out, const Tensor& x) override;
 
  private:
+  /// Layers whose results join_qkv is to take apart: it makes queries, keys and values of the products at once, if
+  /// nothing else wants them before.
+  struct Waiting {
+    std::vector<Tensor> out;
+    std::vector<LinearPart> parts;
+  };
+
   void linear(Tensor& out, const LinearPart& part);
+  /// Each part for itself.
+  void linear_apart(std::span<Tensor> out, std::span<const LinearPart> parts);
+  /// All parts as one launch; whether they suit that.
+  bool linear_fused(std::span<Tensor> out, std::span<const LinearPart> parts);
+  bool wait_for_join(std::span<Tensor> out, std::span<const LinearPart> parts);
+  /// What waits, if it is those; else nothing.
+  Waiting take_waiting(std::span<const QkvPart> parts);
+  void join(Waiting waiting, const std::vector<cuda::JoinPart>& parts, const cuda::Joined& joined);
   bool uses_fp8(const Linear* layer) const;
   /// conv2d() but, perhaps, the norm behind it; whether that is done.
   bool convolve(Tensor& out, const Tensor& x, const Conv2d& conv, const Tensor& residual);
@@ -42,6 +57,7 @@ class CudaKernels final : public Kernels {
   void flash_attention(std::span<Tensor> out, const Qkv& in, bool causal);
 
   CudaContext& context_;
+  Waiting waiting_;
 };
 
 }  // namespace inkstone

@@ -86,7 +86,10 @@ const Fp8Layer& fp8_layer(CudaContext& context, const Linear& layer) {
   if (form == nullptr) {
     auto made = std::make_unique<Fp8Layer>();
     made->codes = context.empty({layer.out(), layer.in()}, DType::f8_e4m3);
-    made->scales = context.empty({layer.out()}, DType::f32);
+    constexpr int64_t kBounds = 2;
+    const Tensor floats = context.empty({layer.out() + kBounds}, DType::f32);
+    made->scales = floats.rows(0, layer.out());
+    made->bound = floats.rows(layer.out(), layer.out() + kBounds);
     made->bias = joined_bias(context, layer, DType::bf16);
     int64_t first = 0;
     for (const Slab& slab : layer.slabs) {
@@ -94,6 +97,9 @@ const Fp8Layer& fp8_layer(CudaContext& context, const Linear& layer) {
       round_slab(context, slab, made->codes.rows(first, end), made->scales.rows(first, end));
       first = end;
     }
+    if (context.has_wgmma())
+      cuda::bound_product(made->bound.data<float>(), {made->codes.data<uint8_t>(), made->scales.data<float>()},
+                          made->bias ? made->bias.data<void>() : nullptr, layer.out(), layer.in(), context.stream());
     check_launch("rounding weights");
     form = std::move(made);
   }

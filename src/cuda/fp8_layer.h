@@ -9,6 +9,7 @@ struct Fp8Layer final : DeviceForm {
   Tensor codes;   ///< F8_E4M3 (out, in), the slabs one below the other, their side branches taken in
   Tensor scales;  ///< f32 (out): of each row of codes
   Tensor bias;    ///< bf16 (out); absent if no slab has one
+  Tensor bound;   ///< f32 (2): see bound_product(); only where there are kernels with Hopper's instructions
 };
 
 /// Whether a layer may be rounded and has the sizes for it: cuBLASLt takes multiples of 16. One that is in E4M3 already

@@ -216,6 +216,39 @@ struct Joined {
 /// All parts; two in a launch.
 void join_qkv(const Joined& out, const JoinPart* parts, int count, cudaStream_t stream);
 
+// Products together with what follows them (fused_product.cu), with Hopper's instructions.
+
+/// x (rows, depth) times weights (outs, depth), bf16, or E4M3 with a factor for each row of both, and what becomes of
+/// it: one of
+/// - x wᵀ + bias, or GELU of it, in bf16 at `out`;
+/// - GELU of it in 8 bits at `rounded`, with the factor for each row that `bound` allows;
+/// - residual + gate * (x wᵀ + bias) in f32 at `out`;
+/// - queries, keys and values as join_qkv() makes them, with all of `join` but its qkv.
+struct FusedProduct {
+  DType type = DType::bf16;
+  int64_t rows = 0, outs = 0, depth = 0;
+  const void *x = nullptr, *w = nullptr;
+  const float *x_scales = nullptr, *w_scales = nullptr;
+  const void* bias = nullptr;                // (outs) bf16
+  Activation activation = Activation::none;  // not silu
+  Output out;
+  Rounded rounded;
+  const float* bound = nullptr;  // (2): see bound_product()
+  RowVectors gate;
+  Numbers residual;
+  JoinPart join;
+};
+constexpr int kMaxFused = 2, kFusedHeadWidth = 128;
+/// Up to kMaxFused products, alike but for rows and pointers, in one launch. Sizes: see suits_fused().
+void fused_products(const FusedProduct* parts, int count, const Joined& joined, cudaStream_t stream);
+/// Whether sizes and addresses suit copies of 16 bytes.
+bool suits_fused(const FusedProduct& part);
+
+/// bound (2): a row of E4M3 numbers with the factor f times weights (outs, depth), plus bias, gives numbers of at most
+/// kMostCode * (f * bound[0] + bound[1]), since |x w| <= |x| |w| <= sqrt(depth) kMostCode f |w|.
+void bound_product(float* bound, const Rounded& weights, const void* bias, int64_t outs, int64_t depth,
+                   cudaStream_t stream);
+
 /// Some queries of one stream and sequence.
 struct Tile {
   int32_t key_begin, key_end;  // joined rows of the sequence

@@ -136,14 +136,18 @@ void CudaKernels::linear(Tensor& out, const LinearPart& part) {
                  out.dim(0), out.dim(1), context_.stream());
 }
 
-void CudaKernels::linear(std::span<Tensor> out, std::span<const LinearPart> parts) {
-  if (parts.empty()) return;
+void CudaKernels::linear_apart(std::span<Tensor> out, std::span<const LinearPart> parts) {
   std::vector<PartWork> works;
   for (size_t p = 0; p < parts.size(); ++p) {
     const Epilogue& e = parts[p].epilogue;
     works.push_back({parts[p].x.dim(0), {parts[p].x, e.residual, e.gate.table, e.gate.row}, {out[p]}});
   }
   run_apart(context_, works, [&](size_t p) { linear(out[p], parts[p]); });
+}
+
+void CudaKernels::linear(std::span<Tensor> out, std::span<const LinearPart> parts) {
+  if (parts.empty()) return;
+  if (!linear_fused(out, parts)) linear_apart(out, parts);
   check_launch("linear");
 }
 

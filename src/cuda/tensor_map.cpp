@@ -22,6 +22,11 @@ auto encoder() {
   return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
 }
 
+CUtensorMapDataType map_type(DType type) {
+  if (type == DType::f8_e4m3) return CU_TENSOR_MAP_DATA_TYPE_UINT8;
+  return type == DType::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+}
+
 }  // namespace
 
 CUtensorMap tensor_map(const BoxedTensor& tensor) {
@@ -29,7 +34,8 @@ CUtensorMap tensor_map(const BoxedTensor& tensor) {
   constexpr cuuint32_t kRank = 4;
   std::array<cuuint64_t, kRank> sizes = {}, strides = {};
   std::array<cuuint32_t, kRank> box = {}, every = {1, 1, 1, 1};
-  const bool is_bf16 = tensor.numbers.type == DType::bf16;
+  const DType type = tensor.numbers.type;
+  const bool swizzles = type != DType::f32;
   cuuint64_t stride = size_of(tensor.numbers.type);
   for (size_t i = 0; i < kRank; ++i) {
     sizes[i] = static_cast<cuuint64_t>(tensor.sizes[i]);
@@ -37,11 +43,10 @@ CUtensorMap tensor_map(const BoxedTensor& tensor) {
     strides[i] = stride *= sizes[i];  // in bytes, of the next dimension
   }
   CUtensorMap map = {};
-  const CUresult status =
-      encode(&map, is_bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT32, kRank,
-             const_cast<void*>(tensor.numbers.data), sizes.data(), strides.data(), box.data(), every.data(),
-             CU_TENSOR_MAP_INTERLEAVE_NONE, is_bf16 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
-             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult status = encode(&map, map_type(type), kRank, const_cast<void*>(tensor.numbers.data), sizes.data(),
+                                 strides.data(), box.data(), every.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
+                                 swizzles ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   check(status == CUDA_SUCCESS, "device cuda: the driver describes no tensor: status {}", static_cast<int>(status));
   return map;
 }

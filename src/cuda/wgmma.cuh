@@ -16,6 +16,8 @@ using SlimAccumulator = float[16];
 using NarrowAccumulator = float[48];
 /// With 192.
 using WideAccumulator = float[96];
+/// With 256.
+using WidestAccumulator = float[128];
 
 /// What wgmma is told of a matrix in shared memory: panels of 64 numbers (128 bytes) a row, chunks of 16 bytes placed
 /// at chunk ^ (row % 8) of the panel's rows, wherever the matrix begins in it. `panels`: bytes between panels, where
@@ -26,9 +28,9 @@ __device__ inline uint64_t describe(uint32_t address, uint32_t panels, uint32_t 
 }
 
 // Sixty-four registers as operands of an instruction.
-#define INKSTONE_EIGHT(d, i)                                                                                  \
-  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), \
-      "+f"(d[i + 7])
+#define INKSTONE_EIGHT_AS(c, d, i) \
+  c(d[i]), c(d[i + 1]), c(d[i + 2]), c(d[i + 3]), c(d[i + 4]), c(d[i + 5]), c(d[i + 6]), c(d[i + 7])
+#define INKSTONE_EIGHT(d, i) INKSTONE_EIGHT_AS("+f", d, i)
 #define INKSTONE_SIXTY_FOUR(d)                                                                                     \
   INKSTONE_EIGHT(d, 0), INKSTONE_EIGHT(d, 8), INKSTONE_EIGHT(d, 16), INKSTONE_EIGHT(d, 24), INKSTONE_EIGHT(d, 32), \
       INKSTONE_EIGHT(d, 40), INKSTONE_EIGHT(d, 48), INKSTONE_EIGHT(d, 56)
@@ -42,6 +44,21 @@ __device__ inline uint64_t describe(uint32_t address, uint32_t panels, uint32_t 
   "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49," \
   "%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73," \
   "%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95}"
+
+#define INKSTONE_HUNDRED_TWENTY_EIGHT_AS(c, d)                                                                      \
+  INKSTONE_EIGHT_AS(c, d, 0), INKSTONE_EIGHT_AS(c, d, 8), INKSTONE_EIGHT_AS(c, d, 16), INKSTONE_EIGHT_AS(c, d, 24), \
+      INKSTONE_EIGHT_AS(c, d, 32), INKSTONE_EIGHT_AS(c, d, 40), INKSTONE_EIGHT_AS(c, d, 48),                        \
+      INKSTONE_EIGHT_AS(c, d, 56), INKSTONE_EIGHT_AS(c, d, 64), INKSTONE_EIGHT_AS(c, d, 72),                        \
+      INKSTONE_EIGHT_AS(c, d, 80), INKSTONE_EIGHT_AS(c, d, 88), INKSTONE_EIGHT_AS(c, d, 96),                        \
+      INKSTONE_EIGHT_AS(c, d, 104), INKSTONE_EIGHT_AS(c, d, 112), INKSTONE_EIGHT_AS(c, d, 120)
+#define INKSTONE_HUNDRED_TWENTY_EIGHT_REGISTERS                                              \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"  \
+  "%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45," \
+  "%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67," \
+  "%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89," \
+  "%90,%91,%92,%93,%94,%95,%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,"    \
+  "%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,"    \
+  "%126,%127}"
 
 /// d += a b, with a in registers and 16 rows of b in shared memory.
 __device__ inline void multiply_async(Accumulator& d, const uint32_t* a, uint64_t b) {
@@ -107,6 +124,34 @@ __device__ inline void multiply_async(WideAccumulator& d, uint64_t a, uint64_t b
                : "l"(a), "l"(b));
 }
 
+/// d = a bᵀ over 256 columns, both operands in shared memory, 16 bf16 numbers of each row. What d was need not be kept.
+__device__ inline void begin_bf16_async(WidestAccumulator& d, uint64_t a, uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 " INKSTONE_HUNDRED_TWENTY_EIGHT_REGISTERS
+               ", %128, %129, 0, 1, 1, 0, 0;"
+               : INKSTONE_HUNDRED_TWENTY_EIGHT_AS("=f", d)
+               : "l"(a), "l"(b));
+}
+/// The same added to d.
+__device__ inline void add_bf16_async(WidestAccumulator& d, uint64_t a, uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 " INKSTONE_HUNDRED_TWENTY_EIGHT_REGISTERS
+               ", %128, %129, 1, 1, 1, 0, 0;"
+               : INKSTONE_HUNDRED_TWENTY_EIGHT_AS("+f", d)
+               : "l"(a), "l"(b));
+}
+/// Both with 32 numbers in E4M3.
+__device__ inline void begin_e4m3_async(WidestAccumulator& d, uint64_t a, uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n256k32.f32.e4m3.e4m3 " INKSTONE_HUNDRED_TWENTY_EIGHT_REGISTERS
+               ", %128, %129, 0, 1, 1;"
+               : INKSTONE_HUNDRED_TWENTY_EIGHT_AS("=f", d)
+               : "l"(a), "l"(b));
+}
+__device__ inline void add_e4m3_async(WidestAccumulator& d, uint64_t a, uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n256k32.f32.e4m3.e4m3 " INKSTONE_HUNDRED_TWENTY_EIGHT_REGISTERS
+               ", %128, %129, 1, 1, 1;"
+               : INKSTONE_HUNDRED_TWENTY_EIGHT_AS("+f", d)
+               : "l"(a), "l"(b));
+}
+
 __device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int kPending>
@@ -130,6 +175,15 @@ struct Barrier {
   }
   __device__ void arrive() const {
     asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(address) : "memory");
+  }
+  /// Arrives at the barrier in the same place of a block of the cluster. It orders reads by products before copies;
+  /// ordering a thread's own writes for the cluster would take a fence of the whole device.
+  __device__ void arrive_at(uint32_t block) const {
+    asm volatile(
+        "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
+        "mbarrier.arrive.shared::cluster.b64 _, [there];\n}" ::"r"(address),
+        "r"(block)
+        : "memory");
   }
   /// Arrives; the phase ends when so many bytes have been copied as well.
   __device__ void arrive_expecting(uint32_t bytes) const {
@@ -161,6 +215,27 @@ __device__ inline void copy_box(uint32_t to, const CUtensorMap& map, const Barri
       "[%6];" ::"r"(to),
       "l"(&map), "r"(x0), "r"(x1), "r"(x2), "r"(x3), "r"(full.address)
       : "memory");
+}
+
+/// The same into the same place of all blocks of the cluster that `blocks` has a bit for, each of whose barriers counts
+/// it.
+__device__ inline void copy_box_to(uint16_t blocks, uint32_t to, const CUtensorMap& map, const Barrier& full, int x0,
+                                   int x1) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, "
+      "%3, %4, %4}], [%5], %6;" ::"r"(to),
+      "l"(&map), "r"(x0), "r"(x1), "r"(0), "r"(full.address), "h"(blocks)
+      : "memory");
+}
+
+/// All threads of all blocks of the cluster have come here.
+__device__ inline void meet_cluster() {
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
+__device__ inline uint32_t rank_in_cluster() {
+  uint32_t rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
 }
 
 /// Has the cache fetch a box.

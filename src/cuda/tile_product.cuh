@@ -1,0 +1,224 @@
+// Products of Hopper's in tiles of 128 rows and 256 outputs. Blocks come in pairs that share an operand: two tiles one
+// below the other read the same weights, of which each block brings half for both; a last row of tiles goes by two
+// beside each other. One thread copies, two warpgroups multiply, each 64 rows. Blocks stay and take tile after tile, so
+// that the next tile's copies run while results are written.
+#pragma once
+#include "cuda/numbers.cuh"
+#include "cuda/tensor_core.cuh"
+#include "cuda/tensor_map.h"
+#include "cuda/wgmma.cuh"
+
+namespace inkstone::cuda {
+
+constexpr int kGroup = 128;  // threads of a warpgroup
+constexpr int kProductThreads = 3 * kGroup;
+constexpr int kTileRows = 128, kTileOuts = 256, kGroupRows = kTileRows / 2;
+constexpr int kStepBytes = 128;  // of each row in a step
+constexpr int kPair = 2;         // blocks of a cluster
+constexpr int kPairGroup = 8;    // pairs of tiles below each other that are taken before those beside them
+
+/// One of the products of a launch, as tiles.
+struct TiledPart {
+  CUtensorMap x, w, residual;
+  int rows = 0;
+  int row_tiles = 0;
+  int first_pair = 0;  // of tiles
+  bool has_residual = false;
+};
+
+struct TiledProducts {
+  TiledPart parts[kMaxFused];
+  int count = 0;
+  int column_tiles = 0, steps = 0, step_numbers = 0, pairs = 0;
+};
+
+/// What a lane holds of a tile's columns while it multiplies: two of each vector.
+struct LaneColumns {
+  float2 vectors[3];
+};
+/// The same of a warpgroup in shared memory: a factor, a shift, and what else an output has.
+struct TileColumns {
+  float scale[kTileOuts], shift[kTileOuts], extra[kTileOuts];
+};
+constexpr int kProductBytes = 4 * (kTileRows + kTileOuts) * kStepBytes + 2 * sizeof(TileColumns) + 1024;
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+/// Stages of shared memory in the order of their use: 128 rows of x, 256 of weights.
+struct ProductRing {
+  static constexpr int kStages = 4, kBarriers = 2 * kStages;
+  static constexpr uint32_t kRowsBytes = kTileRows * kStepBytes, kRoom = kRowsBytes + kTileOuts * kStepBytes;
+  static constexpr uint32_t kBytes = kStages * kRoom;
+  uint32_t base, barriers;
+  unsigned used = 0;
+
+  __device__ uint32_t x() const { return base + used % kStages * kRoom; }
+  __device__ uint32_t w() const { return x() + kRowsBytes; }
+  __device__ int phase() const { return static_cast<int>(used / kStages % 2); }
+  __device__ Barrier full() const { return {barriers + used % kStages * 8}; }
+  __device__ Barrier free(unsigned behind = 0) const { return {barriers + (kStages + (used - behind) % kStages) * 8}; }
+  __device__ void init() const {
+    constexpr int kReaders = kPair * 2 * kGroup / kWarp;  // warps of both blocks: each fills the other's memory
+    for (uint32_t i = 0; i < kStages; ++i) {
+      Barrier{barriers + i * 8}.init(1);
+      Barrier{barriers + (kStages + i) * 8}.init(kReaders);
+    }
+  }
+  /// By a whole warp that has read the stage of the step before.
+  __device__ void release_last() const {
+    if (threadIdx.x % kWarp < kPair) free(1).arrive_at(threadIdx.x % kWarp);
+  }
+};
+
+/// Where a block's tile lies. `below`: the pair's tiles lie below each other, not beside.
+struct ProductTile {
+  int part, row, out;
+  bool below;
+
+  __device__ ProductTile(const TiledProducts& t, int pair, int rank) {
+    part = t.count > 1 && pair >= t.parts[1].first_pair ? 1 : 0;
+    const TiledPart& p = t.parts[part];
+    int index = pair - p.first_pair;
+    const int pair_rows = p.row_tiles / kPair;
+    below = index < pair_rows * t.column_tiles;
+    if (below) {
+      const int group = index / (kPairGroup * t.column_tiles), first = group * kPairGroup;
+      const int height = min(kPairGroup, pair_rows - first);
+      index -= first * t.column_tiles;
+      row = ((first + index % height) * kPair + rank) * kTileRows;
+      out = index / height * kTileOuts;
+    } else {
+      row = (p.row_tiles - 1) * kTileRows;
+      out = ((index - pair_rows * t.column_tiles) * kPair + rank) * kTileOuts;
+    }
+  }
+};
+
+__device__ inline void copy_tiles(const TiledProducts& t, ProductRing ring, int rank) {
+  constexpr uint16_t kBoth = 3;
+  constexpr int kHalfOuts = kTileOuts / 2;
+  for (int pair = blockIdx.x / kPair; pair < t.pairs; pair += gridDim.x / kPair) {
+    const ProductTile tile(t, pair, rank);
+    const TiledPart& part = t.parts[tile.part];
+    if (part.has_residual) fetch_box(part.residual, tile.out, tile.row, 0, 0);
+    for (int step = 0; step < t.steps; ++step, ++ring.used) {
+      const int k = step * t.step_numbers;
+      const Barrier full = ring.full();
+      ring.free().wait(1 - ring.phase());
+      full.arrive_expecting(ProductRing::kRoom);
+      if (tile.below) {
+        copy_box(ring.x(), part.x, full, k, tile.row);
+        copy_box(ring.x() + kGroupRows * kStepBytes, part.x, full, k, tile.row + kGroupRows);
+        const int half = rank * kHalfOuts;
+        copy_box_to(kBoth, ring.w() + half * kStepBytes, part.w, full, k, tile.out + half);
+      } else {
+        const int half = rank * kGroupRows;
+        copy_box_to(kBoth, ring.x() + half * kStepBytes, part.x, full, k, tile.row + half);
+        copy_box(ring.w(), part.w, full, k, tile.out);
+        copy_box(ring.w() + kHalfOuts * kStepBytes, part.w, full, k, tile.out + kHalfOuts);
+      }
+    }
+  }
+}
+
+template <DType kType>
+__device__ void begin_product(WidestAccumulator& sums, uint32_t x, uint32_t w) {
+  const uint64_t left = describe(x, 16), right = describe(w, 16);
+  kType == DType::bf16 ? begin_bf16_async(sums, left, right) : begin_e4m3_async(sums, left, right);
+}
+template <DType kType>
+__device__ void add_product(WidestAccumulator& sums, uint32_t x, uint32_t w) {
+  const uint64_t left = describe(x, 16), right = describe(w, 16);
+  kType == DType::bf16 ? add_bf16_async(sums, left, right) : add_e4m3_async(sums, left, right);
+}
+
+/// Lets memory go that a warpgroup without rows does not read.
+__device__ inline void skip_tile(ProductRing& ring, int steps) {
+  for (int step = 0; step < steps; ++step) {
+    ring.full().wait(ring.phase());
+    ++ring.used;
+    ring.release_last();
+  }
+}
+
+/// The sums of a warpgroup's 64 rows.
+template <DType kType>
+__device__ void multiply_tile(WidestAccumulator& sums, ProductRing& ring, int steps) {
+  constexpr int kProducts = kStepBytes / 32;  // an instruction takes 32 bytes of a row
+  const uint32_t first = (threadIdx.x / kGroup - 1) * kGroupRows * kStepBytes;
+  ring.full().wait(ring.phase());
+  begin_products();
+  begin_product<kType>(sums, ring.x() + first, ring.w());
+#pragma unroll
+  for (int k = 1; k < kProducts; ++k) add_product<kType>(sums, ring.x() + first + k * 32, ring.w() + k * 32);
+  commit_products();
+  ++ring.used;
+  for (int step = 1; step < steps; ++step, ++ring.used) {
+    ring.full().wait(ring.phase());
+    begin_products();
+#pragma unroll
+    for (int k = 0; k < kProducts; ++k) add_product<kType>(sums, ring.x() + first + k * 32, ring.w() + k * 32);
+    commit_products();
+    wait_products<1>();
+    ring.release_last();
+  }
+  wait_products<0>();
+  pin(sums);
+  ring.release_last();
+}
+
+/// By a warpgroup: each lane's columns for all.
+__device__ inline void share_columns(TileColumns& to, const LaneColumns& held, int group) {
+  const auto meet = [group] { asm volatile("bar.sync %0, %1;" ::"r"(1 + group), "n"(kGroup) : "memory"); };
+  const int column = 2 * (static_cast<int>(threadIdx.x) % kGroup);
+  meet();  // the last tile's are read
+  *reinterpret_cast<float2*>(to.scale + column) = held.vectors[0];
+  *reinterpret_cast<float2*>(to.shift + column) = held.vectors[1];
+  *reinterpret_cast<float2*>(to.extra + column) = held.vectors[2];
+  meet();
+}
+
+#endif
+
+/// What a lane does to its tile is a Lane(job, part, row, out): it begins to load what it will want, some of it as
+/// `columns`, while its sums are still to come; finish(sums, columns of the tile) gets those of the 64 rows and 256
+/// outputs that begin there.
+template <DType kType, class Lane, class Job>
+__device__ void multiply_tiles(const TiledProducts& t, const Job& job) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  extern __shared__ uint8_t memory[];
+  __shared__ uint64_t barriers[ProductRing::kBarriers];
+  const uint32_t gap = (1024 - shared_address(memory) % 1024) % 1024;
+  ProductRing ring = {shared_address(memory) + gap, shared_address(barriers)};
+  const int rank = static_cast<int>(rank_in_cluster());
+  if (threadIdx.x == 0) {
+    ring.init();
+    publish_barriers();
+  }
+  meet_cluster();
+  if (threadIdx.x < kGroup) {
+    leave_registers<40>();
+    if (threadIdx.x == 0) copy_tiles(t, ring, rank);
+  } else {
+    take_registers<232>();
+    const int group = static_cast<int>(threadIdx.x / kGroup) - 1;
+    TileColumns& columns = reinterpret_cast<TileColumns*>(memory + gap + ProductRing::kBytes)[group];
+    for (int pair = blockIdx.x / kPair; pair < t.pairs; pair += gridDim.x / kPair) {
+      const ProductTile tile(t, pair, rank);
+      const int row = tile.row + group * kGroupRows;
+      if (row >= t.parts[tile.part].rows) {
+        skip_tile(ring, t.steps);
+        continue;
+      }
+      Lane lane(job, tile.part, row, tile.out);
+      WidestAccumulator sums;
+      multiply_tile<kType>(sums, ring, t.steps);
+      share_columns(columns, lane.columns, group);
+      lane.finish(sums, columns);
+    }
+  }
+  meet_cluster();  // the other block may still fill this one's memory, or arrive at its barriers
+#endif
+}
+
+}  // namespace inkstone::cuda

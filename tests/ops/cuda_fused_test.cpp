@@ -1,0 +1,202 @@
+// Products of the cuda device with what follows them inside (Hopper): against the definitions of the ops, for rows,
+// outputs and depths that fill no tile, one or two parts, and several sequences.
+#include <gmock/gmock.h>
+
+#include "ops/fp8_under_test.h"
+
+namespace inkstone {
+namespace {
+
+constexpr double kMostFp8 = 0.037 * 1.3;       // of a product of rounded numbers
+constexpr double kMostFp8Twice = 0.047 * 1.3;  // of one whose result is rounded again
+constexpr double kMostBf16 = 4 * kNarrowRounding;
+constexpr float kEps = 1e-6f;
+
+class CudaFusedTest : public testing::TestWithParam<CudaArithmetic> {
+ protected:
+  void SetUp() override {
+    const std::string reason = why_no_fp8();  // where there is FP8 there are Hopper's instructions or newer ones
+    if (!reason.empty()) GTEST_SKIP() << reason;
+    cuda_ = make_cuda_device({.arithmetic = GetParam()});
+    ops_.emplace(*cuda_);
+  }
+
+  bool rounds() const { return GetParam() == CudaArithmetic::fp8; }
+  double allowed() const { return rounds() ? kMostFp8 : kMostBf16; }
+  Ops& ops() { return *ops_; }
+  Ops& reference() { return reference_; }
+  Tensor upload(const Tensor& host) { return host ? cuda_->upload(host) : host; }
+  Tensor download(const Tensor& t) { return to_f32(cuda_->download(t)); }
+
+  /// A layer on the device, which must outlive what waits for it.
+  const Linear& placed(const Linear& host) {
+    Linear& layer = layers_.emplace_back(host);
+    for_each_tensor(layer, [&](Tensor& tensor) { tensor = upload(tensor); });
+    layer.tolerance = std::make_shared<Tolerance>();
+    if (rounds()) cuda_->round_weights(layer);
+    return layer;
+  }
+  LinearPart placed(const LinearPart& host) {
+    LinearPart part = host;
+    part.layer = &placed(*host.layer);
+    for (Tensor* t : {&part.x, &part.epilogue.residual, &part.epilogue.gate.table, &part.epilogue.gate.row})
+      *t = upload(*t);
+    return part;
+  }
+  std::vector<LinearPart> placed(const std::vector<LinearPart>& parts) {
+    std::vector<LinearPart> there;
+    for (const LinearPart& part : parts) there.push_back(placed(part));
+    return there;
+  }
+  /// A result that feeds a layer: bf16, or codes with scales behind them.
+  Tensor numbers_of(const Tensor& t) {
+    if (t.dtype() != DType::f8_e4m3) return download(t);
+    const int64_t n = t.dim(0), d = t.dim(1);
+    const Tensor scales = download({t.buffer(), t.offset() + t.bytes(), {n, 1}, DType::f32});
+    return dense({WeightFormat::f8_e4m3, n, d, cuda_->download(t), scales, {}, d});
+  }
+
+ private:
+  std::unique_ptr<Device> cuda_, host_ = make_reference_device();
+  std::optional<Ops> ops_;
+  Ops reference_{*host_};
+  std::deque<Linear> layers_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Arithmetic, CudaFusedTest, testing::Values(CudaArithmetic::bf16, CudaArithmetic::fp8),
+                         [](const auto& one) { return one.param == CudaArithmetic::fp8 ? "fp8" : "bf16"; });
+
+struct Size {
+  std::vector<int64_t> rows;  // of each part
+  int64_t in, out;
+};
+const Size kSizes[] = {{{512}, 64, 32}, {{700, 3}, 96, 288}, {{1, 1025}, 272, 512}, {{640, 129}, 48, 800}};
+
+TEST_P(CudaFusedTest, GateAndResidualOfEverySequence) {
+  for (const Size& size : kSizes) {
+    std::deque<Sequences> sequences;
+    std::deque<Linear> layers;
+    std::vector<LinearPart> parts;
+    for (const int64_t n : size.rows) {
+      const uint64_t seed = 20 * parts.size();
+      const Sequences& s = n < 100 ? sequences.emplace_back(std::vector<int64_t>{n})
+                                   : sequences.emplace_back(std::vector<int64_t>{70, 0, 1, n - 71});
+      layers.push_back(tolerant(WeightFormat::bf16, {size.out}, size.in, seed + 1));
+      LinearPart& part = parts.emplace_back();
+      part.x = random_normal({n, size.in}, seed + 2);
+      part.layer = &layers.back();
+      part.epilogue.gate = {random_normal({24, size.out}, seed + 3), random_indices(s.count(), 18, seed + 4), 5, &s};
+      part.epilogue.residual = random_normal({n, size.out}, seed + 5);
+    }
+    const auto actual = ops().linear(placed(parts)), expected = reference().linear(parts);
+    for (size_t p = 0; p < parts.size(); ++p)
+      EXPECT_LT(relative_l2(download(actual[p]), expected[p]), allowed()) << size.in << " -> " << size.out;
+  }
+}
+
+TEST_P(CudaFusedTest, WhatFeedsALayerIsWrittenInItsForm) {
+  for (const Size& size : kSizes) {
+    std::deque<Linear> layers;
+    std::vector<LinearPart> parts, there;
+    for (const int64_t n : size.rows) {
+      const uint64_t seed = 20 * parts.size();
+      layers.push_back(tolerant(WeightFormat::bf16, {size.out}, size.in, seed + 1));
+      const Linear& up = layers.back();
+      layers.push_back(tolerant(WeightFormat::bf16, {64}, size.out, seed + 2));
+      parts.push_back({random_normal({n, size.in}, seed + 3), &up, {.activation = Activation::gelu_tanh}});
+      there.push_back(placed(parts.back()));
+      there.back().epilogue.feeds = &placed(layers.back());
+    }
+    const auto actual = ops().linear(there), expected = reference().linear(parts);
+    for (size_t p = 0; p < parts.size(); ++p) {
+      EXPECT_EQ(actual[p].dtype(), rounds() ? DType::f8_e4m3 : DType::bf16);
+      EXPECT_LT(relative_l2(numbers_of(actual[p]), expected[p]), rounds() ? kMostFp8Twice : kMostBf16)
+          << size.in << " -> " << size.out << ", part " << p;
+    }
+  }
+}
+
+/// Rows of very different sizes, and one of zeros: the bound of a row is its own, and saturates nothing.
+TEST_P(CudaFusedTest, BoundsOfRowsHoldWhateverTheirSize) {
+  const Linear up = tolerant(WeightFormat::bf16, {256}, 256, 1), down = tolerant(WeightFormat::bf16, {64}, 256, 2);
+  Tensor x = random_normal({512, 256}, 3);
+  for (int64_t i = 0; i < x.count(); ++i) x.data<float>()[i] *= std::ldexp(1.0f, static_cast<int>(i / 256) % 24 - 8);
+  std::fill_n(x.data<float>() + 9 * 256, 256, 0.0f);
+  x.data<float>()[11 * 256 + 5] = NAN;
+  LinearPart part = placed({x, &up, {.activation = Activation::gelu_tanh}});
+  part.epilogue.feeds = &placed(down);
+  const Tensor actual = numbers_of(ops().linear({part})[0]);
+  const Tensor expected = reference().linear(x, up, {.activation = Activation::gelu_tanh});
+  for (int64_t row = 0; row < 512; ++row) {
+    const Tensor got = actual.rows(row, row + 1), wanted = expected.rows(row, row + 1);
+    if (row == 11) {
+      EXPECT_TRUE(std::ranges::all_of(got.span<const float>(), [](float v) { return std::isnan(v); }));
+    } else {
+      EXPECT_LT(relative_l2(got, wanted), 2 * kMostFp8Twice) << row;
+    }
+  }
+}
+
+struct Join {
+  Heads heads;
+  std::vector<std::vector<int64_t>> lengths;
+  bool norm, rope;
+};
+const Join kJoins[] = {{{2, 2, 128}, {{600}}, true, true},
+                       {{2, 2, 128}, {{5, 0, 20}, {300, 1, 299}}, true, true},
+                       {{4, 2, 128}, {{64}, {1000}}, true, false},
+                       {{3, 1, 128}, {{1}, {513}}, false, true},
+                       {{4, 4, 64}, {{7}, {530}}, true, true}};  // other heads are joined by a pass
+
+TEST_P(CudaFusedTest, QueriesKeysAndValuesAreNormedTurnedAndJoined) {
+  for (const Join& join : kJoins) {
+    const Heads& h = join.heads;
+    std::deque<Sequences> sequences;
+    std::deque<Linear> layers;
+    std::vector<LinearPart> parts;
+    std::vector<QkvPart> joins;
+    for (const auto& lengths : join.lengths) {
+      const uint64_t seed = 20 * parts.size();
+      const Sequences& s = sequences.emplace_back(lengths);
+      layers.push_back(
+          tolerant(WeightFormat::bf16, {h.heads * h.width, h.kv_heads * h.width, h.kv_heads * h.width}, 96, seed + 1));
+      parts.push_back({random_normal({s.rows(), 96}, seed + 2), &layers.back()});
+      QkvPart part = {{}, &s};
+      if (join.norm) part.q_norm = random_normal({h.width}, seed + 3), part.k_norm = random_normal({h.width}, seed + 4);
+      if (join.rope) part.rope.cos_sin = random_normal({s.rows(), h.width / 2, 2}, seed + 5);
+      joins.push_back(part);
+    }
+    std::vector<QkvPart> here = joins, there = joins;
+    const auto wanted = reference().linear(parts), got = ops().linear(placed(parts));
+    for (size_t p = 0; p < parts.size(); ++p) {
+      here[p].qkv = wanted[p];
+      there[p].qkv = got[p];
+      for (Tensor* t : {&there[p].q_norm, &there[p].k_norm, &there[p].rope.cos_sin}) *t = upload(*t);
+    }
+    const Qkv expected = reference().join_qkv(here, h, kEps), actual = ops().join_qkv(there, h, kEps);
+    EXPECT_LT(relative_l2(download(actual.q), expected.q), allowed()) << h.heads;
+    EXPECT_LT(relative_l2(download(actual.k), expected.k), allowed()) << h.heads;
+    EXPECT_LT(relative_l2(download(actual.v), expected.v), allowed()) << h.heads;
+  }
+}
+
+TEST_P(CudaFusedTest, AProductThatWaitsForItsJoinIsThereForOthers) {
+  const Linear layer = tolerant(WeightFormat::bf16, {128, 128, 128}, 96, 1);
+  const Tensor x = random_normal({600, 96}, 2);
+  const Tensor expected = reference().linear(x, layer);
+  const LinearPart part = placed({x, &layer});
+  EXPECT_LT(relative_l2(download(ops().linear({part})[0]), expected), allowed());
+  const Tensor first = ops().linear({part})[0], second = ops().linear({part})[0];
+  EXPECT_LT(relative_l2(download(first), expected), allowed());
+  EXPECT_LT(relative_l2(download(second), expected), allowed());
+}
+
+TEST_P(CudaFusedTest, GivesTheSameNumbersTwice) {
+  const Linear up = tolerant(WeightFormat::bf16, {512}, 768, 1), down = tolerant(WeightFormat::bf16, {64}, 512, 2);
+  LinearPart part = placed({random_normal({1500, 768}, 3), &up, {.activation = Activation::gelu_tanh}});
+  part.epilogue.feeds = &placed(down);
+  EXPECT_EQ(values_of(numbers_of(ops().linear({part})[0])), values_of(numbers_of(ops().linear({part})[0])));
+}
+
+}  // namespace
+}  // namespace inkstone
