@@ -4,6 +4,7 @@
 #include "cuda/cuda_kernels.h"
 #include "cuda/fp8_layer.h"
 #include "cuda/joined_layer.h"
+#include "cuda/mixed_layer.h"
 #include "cuda/views.h"
 
 namespace inkstone {
@@ -87,7 +88,7 @@ bool CudaKernels::linear_fused(std::span<Tensor> out, std::span<const LinearPart
   for (size_t p = 0; p < parts.size(); ++p) {
     const Linear& layer = *parts[p].layer;
     if (ending(p) != first || uses_fp8(&layer) != rounds || !is_like(layer, *parts[0].layer)) return false;
-    if (!rounds && !is_plain(layer)) return false;
+    if (suits_mixed(context_, layer) || (!rounds && !is_plain(layer))) return false;
     most_rows = std::max(most_rows, parts[p].x.dim(0));
   }
   if (first == Ending::other || most_rows < kLeastFused) return false;
