@@ -102,7 +102,7 @@ void add_quantize(CLI::App& app, Run& run) {
       ->check(one_of({"32", "64", "128"}));
   command
       .add_option("--layout", arguments->options.layout,
-                  "rows, or cpu: int8 as --arithmetic int8 and int8_all read it, without packing it first")
+                  "rows, or cpu: int8 and int4 as --arithmetic int8 and int8_all read them")
       ->type_name("NAME")
       ->capture_default_str()
       ->check(one_of({"rows", "cpu"}));

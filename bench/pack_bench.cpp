@@ -2,6 +2,7 @@
 // that is already mapped, and both into fresh memory, as the first pass of a model does it.
 #include "core/rounding.h"
 #include "cpu/int8_layer.h"
+#include "ops/mixed_weights.h"
 #include "report.h"
 
 namespace inkstone {
@@ -14,6 +15,14 @@ Linear layer_of(WeightFormat format) {
   Linear layer;
   layer.slabs.emplace_back().weight = format == WeightFormat::f32 ? dense_weight(repeated_normal({kOut, kIn}, 1, 0.02f))
                                                                   : random_weight(format, kOut, kIn, 1);
+  layer.tolerance = std::make_shared<Tolerance>();
+  return layer;
+}
+
+/// 4 bits in the order of the kernels, which are unpacked.
+Linear mixed_layer() {
+  Linear layer;
+  layer.slabs.emplace_back().weight = random_mixed(WeightFormat::affine4, kOut, kIn, 1);
   layer.tolerance = std::make_shared<Tolerance>();
   return layer;
 }
@@ -33,10 +42,9 @@ void factors(benchmark::State& state, WeightFormat format) {
   report_rate(state, layer);
 }
 
-void pack(benchmark::State& state, WeightFormat format) {
+void pack_layer(benchmark::State& state, const Linear& layer) {
   const Int8Functions functions = {vector_ops(), int8_ops(vector_ops().isa)};
   ThreadPool pool(1);
-  const Linear layer = layer_of(format);
   const Int8Factors even = int8_factors(layer, pool, functions.vector);
   const Int8Packer packer(functions, layer.slabs.front().weight, &even);
   std::vector<float> room(static_cast<size_t>(packer.room()));
@@ -48,6 +56,9 @@ void pack(benchmark::State& state, WeightFormat format) {
                   room.data());
   report_rate(state, layer);
 }
+
+void pack(benchmark::State& state, WeightFormat format) { pack_layer(state, layer_of(format)); }
+void unpack(benchmark::State& state) { pack_layer(state, mixed_layer()); }
 
 void first_pass(benchmark::State& state, WeightFormat format) {
   ThreadPool pool(1);
@@ -69,6 +80,7 @@ void first_pass(benchmark::State& state, WeightFormat format) {
 
 INKSTONE_PACKING(factors);
 INKSTONE_PACKING(pack);
+BENCHMARK(unpack);
 INKSTONE_PACKING(first_pass);
 
 }  // namespace

@@ -12,9 +12,9 @@ struct QuantizeOptions {
   /// Inputs that share a scale, with int4 and int8: 32, 64 or 128; 64 if not given. An Error where nothing has groups.
   std::optional<int64_t> group;
 
-  /// "rows", or "cpu": int8 matrices of the layers that Arithmetic::int8_all multiplies in 8 bits lie as the cpu's
-  /// kernels read them, in groups of 384, so that nothing is rounded or copied when they are used. Other devices, and
-  /// other arithmetic, unpack them.
+  /// "rows", or "cpu": int8 and int4 matrices of the layers that Arithmetic::int8_all multiplies in 8 bits lie as the
+  /// cpu's kernels read them, in groups of 384, so that nothing is rounded when they are used. Other devices, and other
+  /// arithmetic, unpack them.
   std::string layout = "rows";
 
   /// Formats of tensors whose names match a pattern (`*` stands for any text): those above, f32, or stored (as it is).

@@ -42,7 +42,7 @@ class Int8Layers {
         left_for_others_(keep_bytes) {}
 
   const Int8Layer& of(const Linear& layer);
-  /// A weight of a layer that is read where it lies, as long as it lies there.
+  /// A weight of a layer that is read where it lies, as long as it lies there; not of 4 bits.
   Int8Packed view(const Weight& weight) const;
 
   size_t bytes() const { return memory_.current(); }

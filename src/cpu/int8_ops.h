@@ -56,6 +56,16 @@ struct Int8Lanes {
   float* scales = nullptr;  ///< (lanes)
 };
 
+/// Codes of 4 bits in MixedOrder, on their way into a strip of a panel: its bytes are step * code + offset.
+struct Int8SmallCodes {
+  const uint8_t* codes = nullptr;  ///< of the strip's first output
+  const uint8_t* steps = nullptr;  ///< likewise, of the first small group; `columns` bytes behind: its offset
+  int64_t columns = 0;             ///< outputs side by side in memory
+  int64_t depth = 0;               ///< in whole kMixedPair
+  int64_t vectors = 0;             ///< of the panel's strip
+  void* panel = nullptr;
+};
+
 /// A row of numbers and, unless null, what each is multiplied with before it is rounded.
 struct Int8Source {
   const float* x = nullptr;
@@ -110,6 +120,9 @@ struct Int8Ops {
 
   /// Rounds weights as quantize() does numbers, without mixing, to a column of vectors of a panel.
   void (*pack_lanes)(const Int8Lanes& lanes);
+
+  /// Null unless reads_mixed.
+  void (*unpack)(const Int8SmallCodes& codes);
 
   void (*multiply_tile)(const Int8Tile& tile);
 

@@ -81,32 +81,55 @@ void Int8Packer::pack(const Int8Panel& panel, float* room) const {
 }
 
 void Int8Packer::pack_strip(const Int8Panel& panel, int64_t out, float* room) const {
+  if (is_rounded_ && weight_.format == WeightFormat::affine4 && int8_.unpack != nullptr)
+    return unpack_strip(panel, out);
   const int64_t end = panel.range().in_end;
   for (int64_t lane = 0; lane < panel.strip_columns(out); lane += int8_.lanes)
     for (int64_t at = panel.range().in_begin; at < end; at += kInt8Group)
       pack_group(panel, {out, lane, at, std::min(at + kInt8Group, end)}, room);
 }
 
-void Int8Packer::pack_group(const Int8Panel& panel, const Group& g, float* room) const {
-  const int64_t out = g.strip + g.lane;
-  const int64_t outputs = std::min(int8_.lanes, panel.range().out_end - out);
+void Int8Packer::unpack_strip(const Int8Panel& panel, int64_t out) const {
+  const MixedOrder order = {weight_.out, weight_.in};
+  const int64_t begin = panel.range().in_begin, strip = MixedOrder::strip_of(out), at = out - strip;
+  const int64_t columns = order.columns(strip), width = panel.strip_columns(out);
+  int8_.unpack({.codes = weight_.data.data<const uint8_t>() + order.pairs(strip, begin) + at * kMixedStep,
+                .steps = weight_.offsets.data<const uint8_t>() + order.steps(strip, begin) + at,
+                .columns = columns,
+                .depth = panel.range().depth(),
+                .vectors = width / int8_.lanes,
+                .panel = panel.codes(out)});
+  const float* scales = weight_.scales.data<const float>() + order.scales(strip, begin) + at;
+  for (int64_t group = 0; group < MixedOrder::groups_in(panel.range().depth()); ++group)
+    std::copy_n(scales + group * columns, width, panel.scales(out) + group * width);
+}
+
+/// A group's numbers on their way to codes, and magnitudes whose greatest is an output's.
+void Int8Packer::expand_group(const Group& g, int64_t outputs, float* numbers, float* most, float* room) const {
   const int64_t unit = input_unit(weight_);
   const int64_t from = g.begin / unit * unit, to = std::min(round_up(g.end, unit), weight_.in);
-  float* most = room + int8_.lanes * kInt8Group;
-  float* expanded = most + int8_.lanes * int8_.lanes;
   const float* factors = factors_ == nullptr ? nullptr : factors_->of_weight.data() + g.begin;
-  for (int64_t o = 0; o < outputs; ++o) {
-    if (is_rounded_) {
-      expand_mixed_codes(weight_, out + o, g.begin, g.end, room + o * kInt8Group);
+  for (int64_t o = 0; o < outputs; ++o, numbers += kInt8Group, most += int8_.lanes) {
+    const int64_t row = g.strip + g.lane + o;
+    if (is_rounded_) {  // the scale that the codes have, which need not reach the greatest code
+      expand_mixed_codes(weight_, row, g.begin, g.end, numbers);
+      const int64_t scale = MixedOrder{weight_.out, weight_.in}.scale(row, g.begin);
+      std::fill_n(most, int8_.lanes, kInt8Greatest * weight_.scales.data<const float>()[scale]);
       continue;
     }
-    expand_row(weight_, functions_.vector.expander, out + o, from, to, expanded);
-    prefetch_row(weight_, out + o, to, std::min(to + kInt8Group, weight_.in));
-    int8_.mix({expanded + g.begin - from, factors}, g.end - g.begin, room + o * kInt8Group, most + o * int8_.lanes);
+    expand_row(weight_, functions_.vector.expander, row, from, to, room);
+    prefetch_row(weight_, row, to, std::min(to + kInt8Group, weight_.in));
+    int8_.mix({room + g.begin - from, factors}, g.end - g.begin, numbers, most);
   }
+}
+
+void Int8Packer::pack_group(const Int8Panel& panel, const Group& g, float* room) const {
+  const int64_t outputs = std::min(int8_.lanes, panel.range().out_end - g.strip - g.lane);
+  float* most = room + int8_.lanes * kInt8Group;
+  expand_group(g, outputs, room, most, most + int8_.lanes * int8_.lanes);
   const int64_t width = panel.strip_columns(g.strip), before = g.begin - panel.range().in_begin;
   int8_.pack_lanes({.w = room,
-                    .most = is_rounded_ ? nullptr : most,
+                    .most = most,
                     .stride = kInt8Group,
                     .outputs = outputs,
                     .depth = g.end - g.begin,

@@ -69,6 +69,9 @@ class Int8Packer {
  private:
   struct Group;
   void pack_group(const Int8Panel& panel, const Group& group, float* room) const;
+  void expand_group(const Group& group, int64_t outputs, float* numbers, float* most, float* room) const;
+  /// Of codes of 4 bits that lie in the order of the kernels.
+  void unpack_strip(const Int8Panel& panel, int64_t out) const;
 
   const Int8Functions& functions_;
   const Int8Ops& int8_;

@@ -90,10 +90,10 @@ std::vector<Int8Product> CpuKernels::int8_products(const LinearPart& part, Tenso
     products[i].product = slabs[i];
     products[i].main.weight = slabs[i].weight;
     const Int8Slab* kept = layer.packed.empty() ? nullptr : &layer.packed[i];
-    if (layer.in_place)
+    if (!layer.in_place)
+      products[i].main.packed = kept == nullptr ? nullptr : &kept->weight;
+    else if (slabs[i].weight->format == WeightFormat::affine8)  // 4 bits are unpacked panel by panel
       products[i].main.packed = &low.in_place.emplace_back(layers_->view(*slabs[i].weight));
-    else if (kept != nullptr)
-      products[i].main.packed = &kept->weight;
     const std::vector<SideBranch>& branches = part.layer->slabs[i].branches;
     for (size_t b = 0; b < branches.size(); ++b)
       products[i].added.push_back(add_low_rank(all.main, part.x.dim(0), branches[b],

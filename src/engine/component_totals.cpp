@@ -9,7 +9,7 @@
 namespace inkstone {
 namespace {
 
-constexpr const char* kMixedName = "int8 in the cpu's order";
+constexpr const char* kMixed = " in the cpu's order";
 
 std::optional<PackedWeight> packed_matrix(const Checkpoint& files, const std::string& name) {
   if (!name.ends_with(kWeightSuffix)) return std::nullopt;
@@ -55,7 +55,8 @@ ComponentTotals totals_of(const Checkpoint& files) {
     ++totals.dtypes[type_name(tensor)];
     if (const auto packed = packed_matrix(files, name)) {
       const int64_t parameters = packed->weight.out * packed->weight.in;
-      formats[packed->weight.factors ? kMixedName : layout_of(packed->weight.format).name] += parameters;
+      formats[std::string(layout_of(packed->weight.format).name) + (packed->weight.factors ? kMixed : "")] +=
+          parameters;
       totals.parameters += parameters;
       parts_of_packed.insert(packed->parts.begin(), packed->parts.end());
     }

@@ -88,7 +88,7 @@ std::vector<ComponentJob> make_jobs(const QuantizeOptions& options, const Target
     if (own_folders) jobs.back().folder /= name_of(jobs.back().files.component);
   }
   check(!rules.for_cpu() || std::ranges::any_of(jobs, [](const ComponentJob& job) { return job.plan.has_mixed(); }),
-        "layout cpu: is one of matrices in int8; {} has none with --format {} that are multiplied in 8 bits",
+        "layout cpu: is one of matrices in int8 and int4; {} has none with --format {} that are multiplied in 8 bits",
         options.source.string(), options.format);
   return jobs;
 }

@@ -77,14 +77,16 @@ Weight in_floats(const Piece& piece, Target target) {
   return dense_weight(data);
 }
 
-Weight in_mixed_codes(const Piece& piece, const Tensor& factors) {
-  const Weight made = {.format = WeightFormat::affine8,
-                       .out = piece.rows,
-                       .in = piece.in,
-                       .data = host_tensor({piece.rows, piece.in}, DType::u8),
-                       .scales = host_tensor({MixedOrder::groups_in(piece.in), piece.rows}, DType::f32),
-                       .group = kMixedGroup,
-                       .factors = factors};
+Weight in_mixed_codes(const Piece& piece, Target target, const Tensor& factors) {
+  const bool small = target == Target::int4;
+  Weight made = {.format = small ? WeightFormat::affine4 : WeightFormat::affine8,
+                 .out = piece.rows,
+                 .in = piece.in,
+                 .data = host_tensor({piece.rows, small ? piece.in / 2 : piece.in}, DType::u8),
+                 .scales = host_tensor({MixedOrder::groups_in(piece.in), piece.rows}, DType::f32),
+                 .group = kMixedGroup,
+                 .factors = factors};
+  if (small) made.offsets = host_tensor({2 * MixedOrder::small_groups_in(piece.in), piece.rows}, DType::u8);
   quantize_mixed(piece.numbers.data(), made);
   return made;
 }
@@ -96,7 +98,7 @@ struct OfMatrix {
 };
 
 Weight converted(const Piece& piece, const TensorPlan& plan, const OfMatrix& all) {
-  if (plan.mixed) return in_mixed_codes(piece, all.factors);
+  if (plan.mixed) return in_mixed_codes(piece, plan.target, all.factors);
   switch (plan.target) {
     case Target::int8:
     case Target::int4:
@@ -124,7 +126,12 @@ void write_strips(const Weight& made, const Piece& piece, const TensorPlan& plan
                 numbers.subspan(static_cast<size_t>(begin) * bytes, static_cast<size_t>(end - begin) * bytes));
   };
   for (int64_t panel = 0; panel < made.in; panel += kMixedPanel) {
-    write(0, made.data, here.codes(0, panel), here.codes(made.out, panel), all.codes(piece.first_row, panel));
+    if (made.offsets) {
+      write(0, made.data, here.pairs(0, panel), here.pairs(made.out, panel), all.pairs(piece.first_row, panel));
+      write(4, made.offsets, here.steps(0, panel), here.steps(made.out, panel), all.steps(piece.first_row, panel));
+    } else {
+      write(0, made.data, here.codes(0, panel), here.codes(made.out, panel), all.codes(piece.first_row, panel));
+    }
     write(1, made.scales, here.scales(0, panel), here.scales(made.out, panel), all.scales(piece.first_row, panel));
   }
 }
@@ -177,7 +184,8 @@ OfMatrix write_common_parts(const TensorPlan& plan, const std::string& where, Sh
   } else if (plan.mixed) {
     all.factors = plan.mixed->factors(pool);
     shard.write(plan.outputs[2].name, 0, std::as_bytes(all.factors.span<const float>()));
-    shard.write(plan.outputs[3].name, 0, std::as_bytes(std::span(kMixedDescription)));
+    const std::string_view description = plan.target == Target::int4 ? kMixedSmallDescription : kMixedDescription;
+    shard.write(plan.outputs[3].name, 0, std::as_bytes(std::span(description)));
   }
   return all;
 }

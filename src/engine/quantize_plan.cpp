@@ -57,12 +57,16 @@ std::vector<SafetensorsEntry> outputs_of(const TensorPlan& plan) {
     case Target::int4:
       break;
   }
-  if (plan.mixed)
-    return {entry(plan.name, DType::u8, {out, in}),
-            entry(layer + ".scales", DType::f32, {MixedOrder::groups_in(in), out}),
-            entry(layer + ".factors", DType::f32, {in}),
-            entry(layer + ".order", DType::u8, {static_cast<int64_t>(kMixedDescription.size())})};
   const bool small = plan.target == Target::int4;
+  if (plan.mixed) {
+    std::vector<SafetensorsEntry> parts = {
+        entry(plan.name, DType::u8, {out, small ? in / 2 : in}),
+        entry(layer + ".scales", DType::f32, {MixedOrder::groups_in(in), out}),
+        entry(layer + ".factors", DType::f32, {in}),
+        entry(layer + ".order", DType::u8, {static_cast<int64_t>(kMixedDescription.size())})};
+    if (small) parts.push_back(entry(layer + ".steps", DType::u8, {2 * MixedOrder::small_groups_in(in), out}));
+    return parts;
+  }
   const int64_t codes = small ? in / layout_of(WeightFormat::affine4).numbers : in;
   return {entry(plan.name, small ? DType::u32 : DType::u8, {out, codes}),
           entry(layer + ".scales", DType::bf16, {out, in / plan.group}),
@@ -81,12 +85,18 @@ TensorPlan plan_matrix(const std::string& name, const Weight& matrix, bool is_pa
   return plan;
 }
 
-/// Layers of which every matrix has the target and the sizes.
+bool can_mix(const TensorPlan& plan) {
+  const int64_t out = plan.matrix.out, in = plan.matrix.in;
+  return plan.target == Target::int8   ? MixedOrder::takes(out, in)
+         : plan.target == Target::int4 ? MixedOrder::takes_small(out, in)
+                                       : false;
+}
+
+/// Layers of which every matrix has a target and sizes that can be.
 void mix(const Checkpoint& files, std::vector<TensorPlan>& plans) {
   std::map<std::string, TensorPlan*, std::less<>> by_layer;
   for (TensorPlan& plan : plans)
-    if (plan.target == Target::int8 && MixedOrder::takes(plan.matrix.out, plan.matrix.in))
-      by_layer[plan.name.substr(0, plan.name.size() - kWeightSuffix.size())] = &plan;
+    if (can_mix(plan)) by_layer[plan.name.substr(0, plan.name.size() - kWeightSuffix.size())] = &plan;
   for (const std::vector<std::string>& names : layers_in_8_bits(files)) {
     if (!std::ranges::all_of(names, [&](const std::string& name) { return by_layer.contains(name); })) continue;
     std::vector<Weight> matrices;
@@ -166,7 +176,8 @@ TargetRules::TargetRules(const QuantizeOptions& options)
     : group_(options.group.value_or(kUsualGroup)), for_cpu_(options.layout == kForCpu) {
   check_option(for_cpu_ || options.layout == kRows, "layout {}: {} or {} is needed", shown(options.layout), kRows,
                kForCpu);
-  check_option(!for_cpu_ || options.calibrate.empty(), "calibrate: layout {} has no scales to search", kForCpu);
+  check_option(!for_cpu_ || options.calibrate.empty(), "calibrate: layout {} mixes the inputs that it would weigh",
+               kForCpu);
   check_option(std::ranges::find(kGroups, group_) != kGroups.end(), "group {}: 32, 64 or 128 is needed", group_);
   const Target all = target_named(options.format, "format");
   check_option(all != Target::stored && all != Target::f32, "format {}: int4, int8, fp8 or bf16 is needed",

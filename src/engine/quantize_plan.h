@@ -47,7 +47,7 @@ struct TensorPlan {
   Tensor stored;                                ///< if it is copied
   int64_t group = 0;                            ///< with int8 and int4
   std::vector<float> importance;                ///< likewise: of each input; empty: all alike
-  std::shared_ptr<MixedLayer> mixed = nullptr;  ///< of int8 in the order of the cpu's kernels
+  std::shared_ptr<MixedLayer> mixed = nullptr;  ///< of codes in the order of the cpu's kernels
   std::vector<SafetensorsEntry> outputs;        ///< names, types and shapes
 
   size_t source_bytes() const { return target == Target::stored ? stored.bytes() : bytes_of(matrix); }

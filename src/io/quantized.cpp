@@ -1,5 +1,5 @@
 // The files of `inkstone quantize`: X.weight with codes, X.scales and X.offsets, or mixed codes in the order of the
-// cpu's kernels with X.scales, X.factors and X.order (docs/formats.md).
+// cpu's kernels with X.scales, X.factors, X.order and, of 4 bits, X.steps (docs/formats.md).
 #include <algorithm>
 
 #include "io/json.h"
@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::string_view kOffsets = ".offsets";  // only these files have such a name, or kMixedFactors
 constexpr std::string_view kOrder = ".order";
+constexpr std::string_view kSteps = ".steps";
 
 Renaming renaming(Component component, const TensorMap& stored) {
   return diffusers_scheme().renaming(component, stored);
@@ -41,32 +42,52 @@ void check_part(const StoredTensor& part, const std::string& name, DType type, c
         name_of(part.data.dtype()), part.data.shape(), name_of(type), shape);
 }
 
+/// Whether a matrix in the order of ops/mixed_codes.h has 4 bits.
+bool is_small(const StoredTensor& order, const std::string& name, const std::string& where) {
+  check_part(order, name, DType::u8, {static_cast<int64_t>(kMixedDescription.size())});
+  const std::string text(order.data.data<const char>(), order.data.bytes());
+  check(text == kMixedDescription || text == kMixedSmallDescription, "{}: lies as {} says; only {} and {} are known",
+        where, shown(text), shown(std::string(kMixedDescription)), shown(std::string(kMixedSmallDescription)));
+  return text == kMixedSmallDescription;
+}
+
+/// (out, in) of such a matrix.
+Shape mixed_shape(const Tensor& codes, bool small, const std::string& where) {
+  const int64_t numbers = small ? 2 : 1;  // of a byte
+  const Shape& shape = codes.shape();
+  const bool is_matrix = codes.dtype() == DType::u8 && shape.rank() == 2;
+  const Shape all = is_matrix ? Shape{shape[0], shape[1] * numbers} : Shape();
+  check(is_matrix && (small ? MixedOrder::takes_small(all[0], all[1]) : MixedOrder::takes(all[0], all[1])),
+        "{}: mixed codes must be U8 (outputs, inputs{}), outputs in {}s and inputs in {}s, found {} {}", where,
+        small ? " / 2" : "", kMixedLanes, small ? kMixedPair : kMixedStep, name_of(codes.dtype()), shape);
+  return all;
+}
+
 /// A matrix in the order of ops/mixed_codes.h.
 PackedWeight mixed(const TensorMap& tensors, const std::string& layer, const StoredTensor& codes) {
-  const std::array<std::string, 4> names = {layer + ".weight", layer + ".scales", layer + std::string(kMixedFactors),
-                                            layer + std::string(kOrder)};
+  std::vector<std::string> names = {layer + ".weight", layer + ".scales", layer + std::string(kMixedFactors),
+                                    layer + std::string(kOrder)};
   const std::string where = describe(codes, names[0]);
-  const Shape& shape = codes.data.shape();
-  check(codes.data.dtype() == DType::u8 && shape.rank() == 2 && MixedOrder::takes(shape[0], shape[1]),
-        "{}: mixed codes must be U8 (outputs, inputs), outputs in {}s and inputs in {}s, found {} {}", where,
-        kMixedLanes, kMixedStep, name_of(codes.data.dtype()), shape);
   const StoredTensor& scales = needed(tensors, names[1], where);
   const StoredTensor& factors = needed(tensors, names[2], where);
-  const StoredTensor& order = needed(tensors, names[3], where);
+  const bool small = is_small(needed(tensors, names[3], where), names[3], where);
+  const Shape shape = mixed_shape(codes.data, small, where);
   check_part(scales, names[1], DType::f32, {MixedOrder::groups_in(shape[1]), shape[0]});
   check_part(factors, names[2], DType::f32, {shape[1]});
-  check_part(order, names[3], DType::u8, {static_cast<int64_t>(kMixedDescription.size())});
-  const std::string text(order.data.data<const char>(), order.data.bytes());
-  check(text == kMixedDescription, "{}: lies as {} says; only {} is known", where, shown(text),
-        shown(std::string(kMixedDescription)));
-  const Weight weight = {.format = WeightFormat::affine8,
-                         .out = shape[0],
-                         .in = shape[1],
-                         .data = codes.data,
-                         .scales = scales.data,
-                         .group = kMixedGroup,
-                         .factors = factors.data};
-  return {weight, {names.begin(), names.end()}};
+  Weight weight = {.format = small ? WeightFormat::affine4 : WeightFormat::affine8,
+                   .out = shape[0],
+                   .in = shape[1],
+                   .data = codes.data,
+                   .scales = scales.data,
+                   .group = kMixedGroup,
+                   .factors = factors.data};
+  if (small) {
+    names.push_back(layer + std::string(kSteps));
+    const StoredTensor& steps = needed(tensors, names.back(), where);
+    check_part(steps, names.back(), DType::u8, {2 * MixedOrder::small_groups_in(shape[1]), shape[0]});
+    weight.offsets = steps.data;
+  }
+  return {weight, names};
 }
 
 std::optional<PackedWeight> packed(const TensorMap& tensors, const std::string& layer) {

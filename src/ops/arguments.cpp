@@ -49,9 +49,12 @@ void Arguments::weight(const char* name, const Weight& w) const {
 }
 
 void Arguments::mixed_weight(const char* name, const Weight& w) const {
-  need(w.format == WeightFormat::affine8 && MixedOrder::takes(w.out, w.in) && !w.offsets,
-       "{} {} {} has factors; int8 of {} outputs and {} inputs at a time can", name, layout_of(w.format).name,
-       Shape{w.out, w.in}, kMixedLanes, kMixedStep);
+  const bool small = w.format == WeightFormat::affine4;
+  need((small ? MixedOrder::takes_small(w.out, w.in)
+              : w.format == WeightFormat::affine8 && MixedOrder::takes(w.out, w.in) && !w.offsets),
+       "{} {} {} has factors; int8 of {} outputs and {} inputs at a time and int4 of {} inputs can", name,
+       layout_of(w.format).name, Shape{w.out, w.in}, kMixedLanes, kMixedStep, kMixedPair);
+  if (small) tensor("steps", w.offsets, {2 * MixedOrder::small_groups_in(w.in), w.out}, DType::u8);
   tensor("scales", w.scales, {MixedOrder::groups_in(w.in), w.out}, DType::f32);
   tensor("factors", w.factors, {w.in}, DType::f32);
 }

@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/mixed_small.h"
+
 namespace inkstone {
 namespace {
 
 constexpr int kGreatestCode = 127;
-constexpr float kLeastDivisor = 0x1p-100f;  // groups of zeros have one
 
 /// Numbers kMixedSpacing apart, `count` of them.
 void mix_block(float* numbers, int64_t count) {
@@ -27,7 +28,7 @@ float round_group(const float* mixed, int64_t count, const MixedOrder& order, in
                   uint8_t* codes) {
   float greatest = 0;
   for (int64_t i = 0; i < count; ++i) greatest = std::max(greatest, std::abs(mixed[i]));
-  const float inverse = kGreatestCode / std::max(kLeastDivisor, greatest);
+  const float inverse = kGreatestCode / std::max(kMixedLeastDivisor, greatest);
   uint8_t* to = codes + order.code(output, input);
   const int64_t step = order.columns(MixedOrder::strip_of(output)) * kMixedStep;
   for (int64_t i = 0; i < count; ++i)
@@ -45,6 +46,7 @@ void mix_group(float* numbers, int64_t count) {
 }
 
 void expand_mixed_codes(const Weight& weight, int64_t row, int64_t begin, int64_t end, float* out) {
+  if (weight.format == WeightFormat::affine4) return expand_small_codes(weight, row, begin, end, out);
   const MixedOrder order = {weight.out, weight.in};
   const int64_t step = order.columns(MixedOrder::strip_of(row)) * kMixedStep;
   for (int64_t at = begin, group_end = 0; at < end; at = group_end) {
@@ -72,7 +74,8 @@ void quantize_mixed(const float* numbers, const Weight& to) {
       for (int64_t i = 0; i < count; ++i) mixed[i] = numbers[at + i] / to.factors.data<const float>()[at + i];
       mix_group(mixed, count);
       to.scales.data<float>()[order.scale(row, at)] =
-          round_group(mixed, count, order, row, at, to.data.data<uint8_t>());
+          to.format == WeightFormat::affine4 ? round_small_group(mixed, count, to, row, at)
+                                             : round_group(mixed, count, order, row, at, to.data.data<uint8_t>());
     }
 }
 

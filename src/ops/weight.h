@@ -21,8 +21,9 @@ struct Weight {
   Tensor offsets;     ///< likewise
   int64_t group = 0;  ///< inputs that share a scale; 0 without scales
   /// F32 (in): of affine8 whose codes, U8 (out, in), and scales, F32 (groups, out), are mixed and lie in the order of
-  /// ops/mixed_codes.h; without offsets. On other devices than the
-  /// cpu only what their own arithmetic in 8 bits made is such a weight.
+  /// ops/mixed_codes.h, without offsets; or of affine4 whose codes are U8 (out, in / 2), with steps and offsets in
+  /// `offsets`, U8 (2 small groups, out). On other devices than the cpu only what their own arithmetic in 8 bits made,
+  /// of affine8, is such a weight.
   Tensor factors = {};
 };
 

@@ -28,7 +28,10 @@ TensorMap stored_tensors(const SafetensorsHeader& header, const std::shared_ptr<
 
 /// Every number of a matrix in the order of the cpu's kernels lies within its parts.
 void check_mixed(const Weight& w) {
-  require(MixedOrder::takes(w.out, w.in) && static_cast<int64_t>(w.data.bytes()) == w.out * w.in);
+  const bool small = w.format == WeightFormat::affine4;
+  require(small ? MixedOrder::takes_small(w.out, w.in) : MixedOrder::takes(w.out, w.in));
+  require(static_cast<int64_t>(w.data.bytes()) == w.out * (small ? w.in / 2 : w.in));
+  require(!small || w.offsets.count() == 2 * MixedOrder::small_groups_in(w.in) * w.out);
   require(w.scales.count() == MixedOrder::groups_in(w.in) * w.out && w.factors.count() == w.in);
   std::vector<float> numbers(static_cast<size_t>(w.in));
   for (int64_t row = 0; row < w.out; ++row) dequantize_rows(w, row, row + 1, numbers.data());

@@ -3,7 +3,7 @@
 #include "io/files.h"
 #include "io/host_device.h"
 #include "io/weight_loader.h"
-#include "ops/mixed_codes.h"
+#include "ops/mixed_weights.h"
 
 namespace inkstone {
 namespace {
@@ -22,16 +22,15 @@ Tensor text(std::string_view words) {
 }
 
 /// Layer x, all of whose numbers are equal.
-Tensors layer_of(float number) {
-  const Weight w = {.out = kOut,
-                    .in = kIn,
-                    .data = host_tensor({kOut, kIn}, DType::u8),
-                    .scales = host_tensor({MixedOrder::groups_in(kIn), kOut}, DType::f32),
-                    .factors = host_tensor({kIn}, DType::f32)};
+Tensors layer_of(float number, WeightFormat format = WeightFormat::affine8) {
+  const Weight w = random_mixed(format, kOut, kIn, 1);
   std::ranges::fill(w.factors.span<float>(), 2.0f);
   const std::vector<float> numbers(static_cast<size_t>(kOut * kIn), number);
   quantize_mixed(numbers.data(), w);
-  return {{"x.weight", w.data}, {"x.scales", w.scales}, {"x.factors", w.factors}, {"x.order", text(kMixedDescription)}};
+  Tensors parts = {{"x.weight", w.data}, {"x.scales", w.scales}, {"x.factors", w.factors}};
+  parts["x.order"] = text(w.offsets ? kMixedSmallDescription : kMixedDescription);
+  if (w.offsets) parts["x.steps"] = w.offsets;
+  return parts;
 }
 
 class MixedTest : public FolderTest {
@@ -44,8 +43,8 @@ class MixedTest : public FolderTest {
     loader.finish();
     return x.slabs.front().weight;
   }
-  std::string error_with(const std::string& name, const Tensor& tensor) {
-    Tensors tensors = layer_of(3);
+  std::string error_with(const std::string& name, const Tensor& tensor, WeightFormat format = WeightFormat::affine8) {
+    Tensors tensors = layer_of(3, format);
     tensors[name] = tensor;
     return error_of([&] { load(tensors); });
   }
@@ -70,6 +69,17 @@ TEST_F(MixedTest, IsHeldWhereItIsMapped) {
   EXPECT_EQ(c.shape_of("x.weight"), (Shape{kOut, kIn}));
 }
 
+TEST_F(MixedTest, Of4BitsIsHeldWhereItIsMapped) {
+  const Weight w = load(layer_of(3, WeightFormat::affine4));
+  EXPECT_EQ(w.format, WeightFormat::affine4);
+  for (const Tensor& part : {w.data, w.scales, w.factors, w.offsets}) EXPECT_NE(file_of(part), nullptr);
+  for (const float number : numbers_of(w)) EXPECT_NEAR(number, 3, 0.4);
+  const Checkpoint c = open_checkpoint(at("f.safetensors"), Component::transformer);
+  EXPECT_TRUE(c.has_mixed());
+  EXPECT_EQ(c.shape_of("x.weight"), (Shape{kOut, kIn}));
+  EXPECT_EQ(numbers_of(load(layer_of(3, WeightFormat::affine4), DType::f32)), numbers_of(w));
+}
+
 TEST_F(MixedTest, IsUnpackedWhereAnotherTypeIsAskedFor) {
   const std::vector<float> numbers = numbers_of(load(layer_of(3)));
   const Weight wide = load(layer_of(3), DType::f32), narrow = load(layer_of(3), DType::bf16);
@@ -85,6 +95,9 @@ TEST_F(MixedTest, MissingPartsAreNamed) {
     tensors.erase(part);
     EXPECT_THAT(error_of([&] { load(tensors); }), AllOf(HasSubstr("\"x.weight\""), HasSubstr(part + " is missing")));
   }
+  Tensors small = layer_of(3, WeightFormat::affine4);
+  small.erase("x.steps");
+  EXPECT_THAT(error_of([&] { load(small); }), HasSubstr("x.steps is missing"));
   Tensors tensors = layer_of(3);
   tensors.erase("x.factors");
   tensors.emplace("y.factors", text("keeps the file one of ours"));
@@ -105,6 +118,16 @@ TEST_F(MixedTest, LiesAreNamed) {
   std::string other(kMixedDescription);
   other[10] = '9';
   EXPECT_THAT(error_with("x.order", text(other)), AllOf(HasSubstr("lies as"), HasSubstr("only")));
+}
+
+TEST_F(MixedTest, LiesOf4BitsAreNamed) {
+  constexpr auto k4Bits = WeightFormat::affine4;
+  EXPECT_THAT(error_with("x.weight", host_tensor({kOut, kIn / 2 - 2}, DType::u8), k4Bits), HasSubstr("inputs in 8s"));
+  EXPECT_THAT(error_with("x.weight", host_tensor({kOut, kIn}, DType::u8), k4Bits), HasSubstr("F32 [3, 64] is needed"));
+  EXPECT_THAT(error_with("x.steps", host_tensor({13, kOut}, DType::u8), k4Bits), HasSubstr("U8 [14, 64] is needed"));
+  EXPECT_THAT(error_with("x.steps", host_tensor({14, kOut}, DType::i8), k4Bits), HasSubstr("is I8 [14, 64]"));
+  EXPECT_THAT(error_with("x.order", text(kMixedDescription), k4Bits), HasSubstr("F32 [1, 64] is needed"));
+  EXPECT_THAT(error_with("x.order", text(kMixedSmallDescription)), HasSubstr("F32 [3, 64] is needed"));
 }
 
 TEST_F(MixedTest, CutFilesAreRefused) {

@@ -64,6 +64,14 @@ std::vector<double> plain_branch(CpuUnderTest& device, const Codes& rows, int64_
   return y;
 }
 
+/// The code of 8 bits that one of 4 stands for.
+int small_code(const Weight& weight, const MixedOrder& order, int64_t output, int64_t input) {
+  const int byte = weight.data.data<const uint8_t>()[order.pair(output, input)];
+  const uint8_t* step = weight.offsets.data<const uint8_t>() + order.step(output, input);
+  return (MixedOrder::is_upper(input) ? byte / 16 : byte % 16) * step[0] +
+         step[order.columns(MixedOrder::strip_of(output))];
+}
+
 /// Rounded, or as they are.
 Codes plain_weight(CpuUnderTest& device, const Weight& weight, const Int8Factors& factors) {
   if (!weight.factors) return plain_codes(dense(device.reference, weight), factors.of_weight);
@@ -71,7 +79,10 @@ Codes plain_weight(CpuUnderTest& device, const Weight& weight, const Int8Factors
   const MixedOrder order = {weight.out, weight.in};
   for (int64_t o = 0; o < weight.out; ++o)
     for (int64_t i = 0; i < weight.in; ++i) {
-      codes.codes.push_back(static_cast<int8_t>(weight.data.data<const uint8_t>()[order.code(o, i)] - kMixedOffset));
+      const auto* data = weight.data.data<const uint8_t>();
+      const int code =
+          weight.format == WeightFormat::affine8 ? data[order.code(o, i)] : small_code(weight, order, o, i);
+      codes.codes.push_back(static_cast<int8_t>(code - kMixedOffset));
       if (i % kMixedGroup == 0) codes.scales.push_back(weight.scales.data<const float>()[order.scale(o, i)]);
     }
   return codes;
@@ -323,30 +334,34 @@ TEST_P(CpuInt8Test, ASampleOfOutputsTellsWhichChannelsAreLarge) {
   EXPECT_EQ(sampled.of_input, all.of_input);
 }
 
-Linear mixed_layer(const std::vector<int64_t>& outs, int64_t in, uint64_t seed) {
+/// Slabs of 8 and of 4 bits in turns, those first, where there are inputs enough for both.
+Linear mixed_layer(const std::vector<int64_t>& outs, int64_t in, uint64_t seed, bool small_first = false) {
   Linear layer;
   for (const int64_t out : outs) {
     const uint64_t s = seed + 10 * layer.slabs.size();
-    layer.slabs.push_back({random_mixed(out, in, s), random_normal({out}, s + 5)});
+    const bool small = MixedOrder::takes_small(out, in) && (layer.slabs.size() % 2 == 0) == small_first;
+    layer.slabs.push_back(
+        {random_mixed(small ? WeightFormat::affine4 : WeightFormat::affine8, out, in, s), random_normal({out}, s + 5)});
   }
   layer.tolerance = std::make_shared<Tolerance>();
   return layer;
 }
 
-const LinearSize kMixedSizes[] = {{1, 4, {16}},    {9, 192, {48, 64, 16}}, {17, 384, {96}},      {65, 400, {112, 208}},
-                                  {8, 3072, {48}}, {5, 3460, {32, 144}},   {300, 768, {432, 16}}};
+const LinearSize kMixedSizes[] = {
+    {1, 4, {16}},         {9, 192, {48, 64, 16}}, {17, 384, {96}}, {65, 400, {112, 208}}, {8, 3072, {48}},
+    {5, 3460, {32, 144}}, {300, 768, {432, 16}},  {7, 3464, {32}}, {2, 6144, {48, 32}},   {40, 72, {16, 16}}};
 
 // What is in memory in the kernels' order is not rounded again, whatever the order of the instruction set.
 TEST_P(CpuInt8Test, WeightsInTheKernelsOrderAreMultipliedAsTheyLie) {
   ThreadPool pool(3);
   for (const LinearSize& size : kMixedSizes)
-    for (const size_t branches : {size_t{0}, size_t{2}}) {
-      Linear layer = mixed_layer(size.outs, size.in, 3);
+    for (const auto& [branches, small_first] : {std::pair<size_t, bool>{0, false}, {0, true}, {2, false}, {2, true}}) {
+      Linear layer = mixed_layer(size.outs, size.in, 3, small_first);
       if (branches > 0) add_branches(layer, branches);
       const Tensor x = random_normal({size.rows, size.in}, 1);
       const Tensor expected = plain_linear(*device, x, layer);
       EXPECT_LT(relative_l2(cpu().linear(x, layer), expected), 10 * kRounding)
-          << fmt::format("{} rows, {} in, {} branches", size.rows, size.in, branches);
+          << fmt::format("{} rows, {} in, {} branches, 4 bits first: {}", size.rows, size.in, branches, small_first);
       CpuKernels kernels(pool, vector_ops(GetParam()), &int8_ops(GetParam()), kKept);
       const std::unique_ptr<Device> memory = make_reference_device();
       layer.tolerance = std::make_shared<Tolerance>();
@@ -360,7 +375,7 @@ TEST_P(CpuInt8Test, WeightsInTheKernelsOrderAreMultipliedAsTheyLie) {
 
 // Blocks are read into the same memory one after the other.
 TEST_P(CpuInt8Test, WeightsInTheKernelsOrderMayMove) {
-  const Linear layer = mixed_layer({80}, 400, 3);
+  const Linear layer = mixed_layer({80, 64}, 400, 3);
   const Tensor x = random_normal({40, 400}, 1);
   const auto expected = values_of(cpu().linear(x, layer));
   Linear copy = layer;

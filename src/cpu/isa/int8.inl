@@ -236,6 +236,41 @@ void pack_lanes(const Int8Lanes& l) {
   }
 }
 
+/// How far ahead codes of 4 bits are fetched: they come from main memory, where they may be mapped from a file.
+constexpr int64_t kPrefetchBytes = 2048;
+
+/// Vectors of one small group.
+template <class Bytes>
+inline void unpack_small_group(const Int8SmallCodes& c, const uint8_t* steps, int64_t begin, int64_t end) {
+  for (int64_t v = 0; v < c.vectors; ++v) {
+    const Bytes bytes(steps + v * kLanes, steps + c.columns + v * kLanes);
+    for (int64_t i = begin; i < end; i += kMixedPair) {
+      const uint8_t* from = c.codes + (i / kMixedPair * c.columns + v * kLanes) * kMixedStep;
+      __builtin_prefetch(from + kPrefetchBytes);
+      const auto pairs = Bytes::load(from);
+      Code* to = static_cast<Code*>(c.panel) + (i * c.vectors + v * kStep) * kLanes;
+      store_step(to, bytes.of_lower(pairs));
+      store_step(to + c.vectors * kLanes * kStep, bytes.of_upper(pairs));
+    }
+  }
+}
+
+/// `Bytes`: what makes bytes of a small group's codes of 4 bits.
+template <class Bytes>
+void unpack(const Int8SmallCodes& c) {
+  const uint8_t* steps = c.steps;
+  for (int64_t begin = 0; begin < c.depth; begin += kMixedSmallGroup, steps += 2 * c.columns)
+    unpack_small_group<Bytes>(c, steps, begin, lesser_of(begin + kMixedSmallGroup, c.depth));
+}
+
+template <class Bytes>
+constexpr auto unpacker() -> void (*)(const Int8SmallCodes&) {
+  if constexpr (kReadsMixed)
+    return unpack<Bytes>;
+  else
+    return nullptr;
+}
+
 // Loops over a tile's sums say that they are to be unrolled: g++ 12 does so by itself too late to keep the sums in
 // registers, and writes and reads them again at both ends of a group, for a tenth of the kernel's time.
 

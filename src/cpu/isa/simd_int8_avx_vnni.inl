@@ -43,6 +43,27 @@ inline Wholes first_codes(Wholes step, int64_t n) {
 }
 inline void store_step(Code* p, Wholes step) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), step); }
 
+/// As in simd_int8_vnni.inl.
+class SmallBytes {
+ public:
+  SmallBytes(const uint8_t* steps, const uint8_t* offsets)
+      : steps_(in_every_byte(steps) & _mm256_set1_epi16(0xff)), offsets_(in_every_byte(offsets)) {}
+
+  static Wholes load(const uint8_t* pairs) { return load_step(pairs); }
+  Wholes of_lower(Wholes pairs) const { return bytes_of(pairs); }
+  Wholes of_upper(Wholes pairs) const { return bytes_of(_mm256_srli_epi16(pairs, 4)); }
+
+ private:
+  static Wholes in_every_byte(const uint8_t* p) {
+    return _mm256_mullo_epi32(_mm256_cvtepu8_epi32(_mm_loadu_si64(p)), _mm256_set1_epi32(0x01010101));
+  }
+  Wholes bytes_of(Wholes codes) const {
+    return _mm256_add_epi8(_mm256_mullo_epi16(codes & _mm256_set1_epi8(15), steps_), offsets_);
+  }
+
+  Wholes steps_, offsets_;
+};
+
 /// Copies n codes.
 inline void widen_row(const int8_t* codes, int64_t n, RowCode* to) {
   __builtin_memcpy(to, codes, static_cast<size_t>(n));

@@ -40,5 +40,7 @@ inline void widen_row(const int8_t* codes, int64_t n, RowCode* to) {
   for (int64_t i = 0; i < n; ++i) to[i] = codes[i];
 }
 
+class SmallBytes;  // weights of files lie in another order
+
 }  // namespace
 }  // namespace inkstone::scalar

@@ -72,6 +72,28 @@ inline void store_codes(Code* p, const Floats (&x)[kCodeVectors]) {
   _mm512_storeu_si512(p, codes ^ _mm512_set1_epi8(static_cast<char>(kOffset)));
 }
 
+/// Makes bytes of codes of 4 bits, step * code + offset, an output to a lane. A product of 16 bits makes two of them.
+class SmallBytes {
+ public:
+  SmallBytes(const uint8_t* steps, const uint8_t* offsets)
+      : steps_(in_every_byte(steps) & _mm512_set1_epi16(0xff)), offsets_(in_every_byte(offsets)) {}
+
+  static Wholes load(const uint8_t* pairs) { return load_step(pairs); }
+  Wholes of_lower(Wholes pairs) const { return bytes_of(pairs); }
+  Wholes of_upper(Wholes pairs) const { return bytes_of(_mm512_srli_epi16(pairs, 4)); }
+
+ private:
+  static Wholes in_every_byte(const uint8_t* p) {
+    return _mm512_mullo_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+                              _mm512_set1_epi32(0x01010101));
+  }
+  Wholes bytes_of(Wholes codes) const {
+    return _mm512_add_epi8(_mm512_mullo_epi16(codes & _mm512_set1_epi8(15), steps_), offsets_);
+  }
+
+  Wholes steps_, offsets_;
+};
+
 /// Copies n codes.
 inline void widen_row(const int8_t* codes, int64_t n, RowCode* to) {
   __builtin_memcpy(to, codes, static_cast<size_t>(n));

@@ -22,6 +22,7 @@ const Int8Ops kInt8Ops = {
     .prepare_rows = prepare_rows,
     .mix = mix,
     .pack_lanes = pack_lanes,
+    .unpack = unpacker<SmallBytes>(),
     .multiply_tile = multiply_tile,
     .multiply_add_chains = multiply_add_chains,
     .multiply_adds_per_round = kChains * kLanes * kStep,
