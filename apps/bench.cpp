@@ -103,9 +103,11 @@ void add_bench(CLI::App& app, Run& run) {
   command.add_option("--band-rows", arguments->band_rows, "rows of latents that vae decodes at a time; default all")
       ->type_name("N")
       ->check(whole_number(1, kNoLimit));
-  command.add_option("--format", arguments->options.format, "of the weights: f32 (default), bf16, int8 or int4")
+  command
+      .add_option("--format", arguments->options.format,
+                  "of the weights: f32 (default), bf16, int8, int4; int8_cpu, int4_cpu: of --layout cpu")
       ->type_name("NAME")
-      ->check(one_of({"f32", "bf16", "int8", "int4"}));
+      ->check(one_of({"f32", "bf16", "int8", "int4", "int8_cpu", "int4_cpu"}));
   command.add_flag("--profile", arguments->options.profile, "print a table of the time that each op took in all runs");
   command.add_flag("--json", arguments->as_json, "print JSON");
   add_device_option(command, arguments->device);

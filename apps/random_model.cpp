@@ -52,9 +52,11 @@ void add_random_model(CLI::App& app, Run& run) {
   command.add_option("--preset", options.preset, "whose sizes: qwen-image-2512 (default) or tiny")
       ->type_name("NAME")
       ->check(one_of({"qwen-image-2512", "tiny"}));
-  command.add_option("--format", options.format, "of the weights: f32, f16, bf16 (default), fp8, int8 or int4")
+  command
+      .add_option("--format", options.format,
+                  "of the weights: f32, f16, bf16 (default), fp8, int8, int4; int8_cpu, int4_cpu: layout cpu")
       ->type_name("NAME")
-      ->check(one_of({"f32", "f16", "bf16", "fp8", "int8", "int4"}));
+      ->check(one_of({"f32", "f16", "bf16", "fp8", "int8", "int4", "int8_cpu", "int4_cpu"}));
   command.add_option("--layers", options.layers, "so many blocks instead of all, for a smaller folder")
       ->type_name("N")
       ->check(whole_number(1, kNoLimit));

@@ -291,11 +291,12 @@ INKSTONE_API std::string inspect_json(const std::filesystem::path& path);
 
 struct RandomModelOptions {
   std::string preset = "qwen-image-2512";  ///< whose sizes: this one's, or "tiny"
-  std::string format = "bf16";             ///< of matrices: f32, f16, bf16, fp8, int8, int4; the VAE's are never packed
-  std::optional<int64_t> layers;           ///< at most so many blocks of transformer and text encoder; absent: all
-  int threads = 0;                         ///< as in EngineOptions
-  ProgressFunction progress;               ///< Stage::write, a step for each component
-  std::stop_token stop;                    ///< as in Request
+  std::string format = "bf16";             ///< of matrices: f32, f16, bf16, fp8, int8, int4, and int8_cpu, int4_cpu,
+                                ///< which lie as `quantize` with layout "cpu" has them; the VAE's are never packed
+  std::optional<int64_t> layers;  ///< at most so many blocks of transformer and text encoder; absent: all
+  int threads = 0;                ///< as in EngineOptions
+  ProgressFunction progress;      ///< Stage::write, a step for each component
+  std::stop_token stop;           ///< as in Request
 };
 
 /// Makes a model's folder of random weights, which runs as a real model does and draws nothing sensible. Tokenizer and
@@ -312,7 +313,7 @@ struct BenchOptions {
   int64_t size = 512;  ///< pixels, square, up to kMaxSide
   int64_t layers = 1;  ///< up to kMaxBenchLayers transformer blocks or encoder layers to run in a row; 1 with the vae
   int64_t band_rows = 0;       ///< rows of latents that the VAE decodes at a time; 0: the whole picture
-  std::string format = "f32";  ///< of the weights: f32, bf16, int4, int8
+  std::string format = "f32";  ///< of the weights: f32, bf16, int4, int8, int4_cpu, int8_cpu
   DeviceKind device = DeviceKind::cpu;
   Arithmetic arithmetic = Arithmetic::f32;
   int device_index = 0;

@@ -229,6 +229,8 @@ BenchResult run_bench(const BenchOptions& options) {
                    .isa = options.isa,
                    .threads = options.threads,
                    .profile = options.profile});
+  check_option(!is_for_cpu(format) || !machine.device().own_memory(),
+               "format {}: lies as the cpu's kernels read it; without _cpu it is the same in rows", options.format);
   machine.watch(options.stop);
   Stages stages(options.progress);
   stages.begin(Stage::load);

@@ -21,6 +21,7 @@
 #include "model/transformer.h"
 #include "model/vae.h"
 #include "ops/dry_device.h"
+#include "ops/mixed_codes.h"
 
 namespace inkstone {
 namespace {
@@ -93,13 +94,13 @@ class RandomSizes final : private NoFiles, public WeightLoader {
   Linear linear(const std::vector<SlabName>& slabs, int64_t in, Bias bias) override {
     Linear layer;
     for (const SlabName& slab : slabs) {
-      layer.slabs.push_back({table({}, slab.out, in), {}});
+      layer.slabs.push_back({table(slab.name, slab.out, in), {}});
       if (bias == Bias::present) vector({}, slab.out);
     }
     return layer;
   }
-  Weight table(const std::string&, int64_t rows, int64_t width) override {
-    bytes_ += random_matrix_bytes(format_, rows, width);
+  Weight table(const std::string& name, int64_t rows, int64_t width) override {
+    bytes_ += random_matrix_bytes(format_, name, rows, width);
     return {.out = rows, .in = width};
   }
   Tensor vector(const std::string&, int64_t n) override {
@@ -122,8 +123,12 @@ class RandomSizes final : private NoFiles, public WeightLoader {
 /// Writes what a model asks for, instead of keeping it, to a component's folder.
 class RandomFiles final : public WeightLoader {
  public:
-  RandomFiles(fs::path folder, RandomWeights& random, Device& device, std::stop_token stop)
-      : WeightLoader(no_files_, device), folder_(std::move(folder)), random_(random), stop_(std::move(stop)) {
+  RandomFiles(fs::path folder, RandomFormat format, RandomWeights& random, Device& device, std::stop_token stop)
+      : WeightLoader(no_files_, device),
+        folder_(std::move(folder)),
+        format_(format),
+        random_(random),
+        stop_(std::move(stop)) {
     fs::create_directory(folder_);
   }
 
@@ -170,7 +175,17 @@ class RandomFiles final : public WeightLoader {
     const std::string layer = name.substr(0, name.size() - kWeightSuffix.size());
     add(name, weight.data);
     add(layer + (weight.format == WeightFormat::f8_e4m3 ? ".weight_scale" : ".scales"), weight.scales);  // as ComfyUI
-    add(layer + ".biases", weight.offsets);
+    if (weight.factors) return add_mixed(layer, weight);
+    add(layer + (is_for_cpu(format_) ? ".offsets" : ".biases"), weight.offsets);  // as `quantize`, or as mflux
+  }
+
+  void add_mixed(const std::string& layer, Weight& weight) {
+    const std::string_view order = weight.offsets ? kMixedSmallDescription : kMixedDescription;
+    const Tensor text = host_tensor({static_cast<int64_t>(order.size())}, DType::u8);
+    std::ranges::copy(order, text.data<char>());
+    add(layer + ".order", Tensor(text));
+    add(layer + ".factors", weight.factors);
+    add(layer + ".steps", weight.offsets);
   }
 
   /// Takes a tensor, if there is one, away from the layer that it was made for.
@@ -193,6 +208,7 @@ class RandomFiles final : public WeightLoader {
 
   Checkpoint no_files_;
   fs::path folder_;
+  RandomFormat format_;
   RandomWeights& random_;
   std::stop_token stop_;
   std::map<std::string, Tensor> shard_;
@@ -245,7 +261,7 @@ class RandomModel {
                        RandomFormat format) {
     RandomWeights random(*device_, format, options_.threads > 0 ? options_.threads : usable_processors(),
                          options_.stop);
-    RandomFiles files(folder_ / name, random, *device_, options_.stop);
+    RandomFiles files(folder_ / name, format, random, *device_, options_.stop);
     load(config, files);
     files.write(config_json(config));
     stages_.step_done();

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/option_error.h"
+#include "ops/mixed_order.h"
 
 namespace inkstone {
 namespace {
@@ -13,13 +14,15 @@ constexpr int kGroup = 64;                    // of packed matrices, as mflux pa
 constexpr int64_t kChunk = int64_t{1} << 18;  // numbers of one task
 constexpr double kMeanSquareRoot = 1.53;      // root of the mean square of numbers spread evenly over [1, 2)
 
-constexpr std::array<std::pair<std::string_view, RandomFormat>, 6> kFormats = {{
+constexpr std::array<std::pair<std::string_view, RandomFormat>, 8> kFormats = {{
     {"f32", RandomFormat::f32},
     {"f16", RandomFormat::f16},
     {"bf16", RandomFormat::bf16},
     {"fp8", RandomFormat::fp8},
     {"int4", RandomFormat::int4},
     {"int8", RandomFormat::int8},
+    {"int4_cpu", RandomFormat::int4_cpu},
+    {"int8_cpu", RandomFormat::int8_cpu},
 }};
 
 /// Bits that look random, from a counter (the finaliser of MurmurHash3).
@@ -61,10 +64,27 @@ int exponent_for(int64_t inputs) {
   return static_cast<int>(std::floor(std::log2(1 / (kMeanSquareRoot * std::sqrt(static_cast<double>(inputs))))));
 }
 
-int bits_of(RandomFormat format) { return format == RandomFormat::int4 ? 4 : 8; }
+bool has_4_bits(RandomFormat format) { return format == RandomFormat::int4 || format == RandomFormat::int4_cpu; }
+int bits_of(RandomFormat format) { return has_4_bits(format) ? 4 : 8; }
 bool is_packed(RandomFormat format, int64_t in) {
-  return (format == RandomFormat::int4 || format == RandomFormat::int8) && in % kGroup == 0;
+  return (has_4_bits(format) || format == RandomFormat::int8 || format == RandomFormat::int8_cpu) && in % kGroup == 0;
 }
+
+/// Of a layer that may be multiplied in 8 bits: attention's and the MLPs' of blocks.
+bool is_mixed(RandomFormat format, const std::string& name, int64_t out, int64_t in) {
+  constexpr std::array<std::string_view, 4> kLayers = {".attn.", "_mlp.", ".self_attn.", ".mlp."};
+  return is_for_cpu(format) && MixedOrder::takes_small(out, in) &&
+         std::ranges::any_of(kLayers, [&](std::string_view part) { return name.find(part) != std::string::npos; });
+}
+
+size_t mixed_bytes(bool small, int64_t out, int64_t in) {
+  const auto numbers = static_cast<size_t>(MixedOrder::groups_in(in) * out + in);
+  const int64_t codes = small ? out * in / 2 + 2 * MixedOrder::small_groups_in(in) * out : out * in;
+  return numbers * sizeof(float) + static_cast<size_t>(codes);
+}
+
+/// The same memory.
+Tensor in_bytes(const Tensor& t, const Shape& shape) { return {t.buffer(), t.offset(), shape, DType::u8}; }
 
 DType dense_type(RandomFormat format) {
   switch (format) {
@@ -88,7 +108,8 @@ RandomFormat random_format(std::string_view name) {
   fail_option("format \"{}\": there are {}", name, fmt::join(names, ", "));
 }
 
-size_t random_matrix_bytes(RandomFormat format, int64_t out, int64_t in) {
+size_t random_matrix_bytes(RandomFormat format, const std::string& name, int64_t out, int64_t in) {
+  if (is_mixed(format, name, out, in)) return mixed_bytes(has_4_bits(format), out, in);
   constexpr int64_t kByte = 8;
   const auto scale = static_cast<int64_t>(size_of(DType::bf16));
   const int64_t bytes = format == RandomFormat::fp8 ? out * in + out * scale
@@ -145,7 +166,31 @@ Weight RandomWeights::scaled_fp8(int64_t out, int64_t in) {
   return weight;
 }
 
-Weight RandomWeights::matrix(int64_t out, int64_t in) {
+Weight RandomWeights::mixed(int64_t out, int64_t in) {
+  constexpr uint8_t kGreatestStep = 17, kNoOffset = 0;  // 16 numbers from 0 to 255
+  const bool small = has_4_bits(format_);
+  Weight weight = {.format = small ? WeightFormat::affine4 : WeightFormat::affine8,
+                   .out = out,
+                   .in = in,
+                   .data = place(numbers({out, (small ? in / 2 : in) / 4}, DType::u32, in)),
+                   .group = kMixedGroup};
+  const float scale = std::ldexp(2.0f, exponent_for(in)) / kMixedOffset;
+  const std::vector<float> scales(static_cast<size_t>(MixedOrder::groups_in(in) * out), scale);
+  weight.scales = place(host_tensor(scales).reshape({MixedOrder::groups_in(in), out}));
+  weight.factors = place(host_tensor(std::vector<float>(static_cast<size_t>(in), 1.0f)));
+  weight.data = in_bytes(weight.data, {out, small ? in / 2 : in});
+  if (!small) return weight;
+  const Tensor steps = host_tensor({2 * MixedOrder::small_groups_in(in), out}, DType::u8);
+  const MixedOrder order = {out, in};
+  std::ranges::fill(steps.span<uint8_t>(), kNoOffset);
+  for (int64_t o = 0; o < out; ++o)
+    for (int64_t i = 0; i < in; i += kMixedSmallGroup) steps.data<uint8_t>()[order.step(o, i)] = kGreatestStep;
+  weight.offsets = place(steps);
+  return weight;
+}
+
+Weight RandomWeights::matrix(const std::string& name, int64_t out, int64_t in) {
+  if (is_mixed(format_, name, out, in)) return mixed(out, in);
   if (format_ == RandomFormat::fp8) return scaled_fp8(out, in);
   if (!is_packed(format_, in)) return dense_weight(place(numbers({out, in}, dense_type(format_), in)));
   const int bits = bits_of(format_);
@@ -154,6 +199,7 @@ Weight RandomWeights::matrix(int64_t out, int64_t in) {
   const float size = std::ldexp(2.0f, exponent_for(in));
   Weight weight = {.format = packed, .out = out, .in = in};
   weight.data = place(numbers({out, in * bits / 32}, DType::u32, in));
+  if (format_ == RandomFormat::int8_cpu) weight.data = in_bytes(weight.data, {out, in});  // as `quantize` has them
   weight.scales = filled({out, in / kGroup}, 2 * size / greatest);
   weight.offsets = filled({out, in / kGroup}, -size);
   weight.group = kGroup;
@@ -166,12 +212,12 @@ Linear RandomWeights::linear(const std::vector<SlabName>& slabs, int64_t in, Bia
   Linear layer;
   for (const SlabName& slab : slabs)
     layer.slabs.push_back(
-        {matrix(slab.out, in), bias == Bias::present ? vector(slab.name + ".bias", slab.out) : Tensor()});
+        {matrix(slab.name, slab.out, in), bias == Bias::present ? vector(slab.name + ".bias", slab.out) : Tensor()});
   device_.arrange_weights(layer);
   return layer;
 }
 
-Weight RandomWeights::table(const std::string&, int64_t rows, int64_t width) { return matrix(rows, width); }
+Weight RandomWeights::table(const std::string& name, int64_t rows, int64_t width) { return matrix(name, rows, width); }
 
 Tensor RandomWeights::vector(const std::string&, int64_t n) {
   return place(host_tensor(std::vector<float>(static_cast<size_t>(n), 1.0f)));

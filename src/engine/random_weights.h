@@ -8,14 +8,20 @@
 
 namespace inkstone {
 
-/// How RandomWeights holds matrices. Convolutions have no packed form: they are bf16 beside packed matrices.
-enum class RandomFormat : uint8_t { f32, f16, bf16, fp8, int4, int8 };
+/// How RandomWeights holds matrices. Convolutions have no packed form: they are bf16 beside packed matrices. The last
+/// two lie in the order of the cpu's kernels where the published model's matrices can, by their names.
+enum class RandomFormat : uint8_t { f32, f16, bf16, fp8, int4, int8, int4_cpu, int8_cpu };
 
-/// From "f32", "f16", "bf16", "fp8", "int4", "int8"; Error names these.
+/// From "f32", "f16", "bf16", "fp8", "int4", "int8", "int4_cpu", "int8_cpu"; Error names these.
 RandomFormat random_format(std::string_view name);
 
-/// Bytes of a matrix (out, in) of RandomWeights.
-size_t random_matrix_bytes(RandomFormat format, int64_t out, int64_t in);
+/// Whether some matrices are only for the cpu.
+inline bool is_for_cpu(RandomFormat format) {
+  return format == RandomFormat::int4_cpu || format == RandomFormat::int8_cpu;
+}
+
+/// Bytes of a matrix (out, in) of RandomWeights, as its name has it lie.
+size_t random_matrix_bytes(RandomFormat format, const std::string& name, int64_t out, int64_t in);
 
 /// A WeightLoader of any names and shapes. Numbers are spread evenly over +-[s, 2s], with s so that a layer's outputs
 /// are about as large as its inputs; vectors are ones. Packed matrices have groups of 64 and bf16 scales; where the
@@ -36,7 +42,8 @@ class RandomWeights final : public WeightLoader {
   size_t bytes() const { return bytes_; }
 
  private:
-  Weight matrix(int64_t out, int64_t in);
+  Weight matrix(const std::string& name, int64_t out, int64_t in);
+  Weight mixed(int64_t out, int64_t in);
   Weight scaled_fp8(int64_t out, int64_t in);
   Tensor numbers(const Shape& shape, DType type, int64_t inputs);  ///< on the host
   Tensor filled(const Shape& shape, float value);

@@ -9,7 +9,7 @@ from program import QUICK, ProgramTest, png_size
 
 class RandomModelTest(ProgramTest):
     def test_a_small_model_of_every_format_draws(self):
-        for form in ("f32", "f16", "bf16", "fp8", "int8", "int4"):
+        for form in ("f32", "f16", "bf16", "fp8", "int8", "int4", "int8_cpu", "int4_cpu"):
             with self.subTest(form):
                 output = self.run_program("random-model", "--preset", "tiny", "--format", form, "-o", form)[0]
                 self.assertEqual(output, form + "\n")

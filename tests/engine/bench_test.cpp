@@ -59,7 +59,8 @@ TEST_P(RandomWeightsTest, KeepTheSizeOfWhatPassesThrough) {
   constexpr int64_t kOut = 64, kIn = 1024;
   const auto device = make_dry_device();
   RandomWeights random(*device, random_format(GetParam()), 2);
-  const Linear layer = random.linear({{"layer", kOut}}, kIn, Bias::present);
+  const std::string name = "transformer_blocks.0.attn.to_q";
+  const Linear layer = random.linear({{name, kOut}}, kIn, Bias::present);
   std::vector<float> numbers(static_cast<size_t>(kOut * kIn));
   dequantize_rows(layer.slabs.front().weight, 0, kOut, numbers.data());
   double sum = 0, squares = 0;
@@ -72,9 +73,14 @@ TEST_P(RandomWeightsTest, KeepTheSizeOfWhatPassesThrough) {
   EXPECT_GT(squares / n * kIn, 0.2);  // outputs of rows of ones: a variance of about 1
   EXPECT_LT(squares / n * kIn, 2.0);
   EXPECT_EQ(random.bytes(), bytes_of(layer.slabs.front().weight) + kOut * sizeof(float));
+  EXPECT_EQ(bytes_of(layer.slabs.front().weight), random_matrix_bytes(random_format(GetParam()), name, kOut, kIn));
+  const bool for_cpu = is_for_cpu(random_format(GetParam()));
+  EXPECT_EQ(bool(layer.slabs.front().weight.factors), for_cpu);
+  EXPECT_FALSE(random.linear({{"transformer_blocks.0.img_mod.1", kOut}}, kIn, Bias::absent).slabs[0].weight.factors);
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, RandomWeightsTest, ::testing::Values("f32", "f16", "bf16", "int4", "int8"));
+INSTANTIATE_TEST_SUITE_P(Formats, RandomWeightsTest,
+                         ::testing::Values("f32", "f16", "bf16", "int4", "int8", "int4_cpu", "int8_cpu"));
 
 }  // namespace
 }  // namespace inkstone
