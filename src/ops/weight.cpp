@@ -30,6 +30,11 @@ constexpr auto kDenseFormats = [] {
 
 /// `count` numbers of a tensor of scales or offsets, from number `begin`.
 void widen(const Tensor& from, Expand (*expander)(WeightFormat), int64_t begin, int64_t count, float* out) {
+  if (from.dtype() == DType::bf16) {  // a few at a time, too few for vectors and their rests
+    const auto* numbers = from.data<const bf16_t>() + begin;
+    for (int64_t i = 0; i < count; ++i) out[i] = to_float(numbers[i]);
+    return;
+  }
   const auto format = dense_format(from.dtype());
   check(format.has_value(), "scales of {} where F32, F16 or BF16 is needed", name_of(from.dtype()));
   const uint8_t* numbers = from.data<const uint8_t>() + begin * layout_of(*format).bytes;
