@@ -36,7 +36,7 @@ void draw(const Buffer<T>& to, uint64_t seed, float factor) {
   const Buffer<__nv_bfloat16> normal(to.bytes() / sizeof(T));
   const auto count = static_cast<int64_t>(to.bytes() / sizeof(T));
   fill_normal<<<static_cast<unsigned>((count + kThreads - 1) / kThreads), kThreads>>>(normal.data(), count, kMostDepth,
-                                                                                    seed << 40, 1);
+                                                                                      seed << 40, 1);
   std::vector<__nv_bfloat16> raw(static_cast<size_t>(count));
   must(cudaMemcpy(raw.data(), normal.data(), normal.bytes(), cudaMemcpyDefault), "drawing numbers");
   std::vector<T> scaled;
@@ -88,8 +88,7 @@ struct Part {
     for (int i = 1; i < copies; ++i)
       must(cudaMemcpy(w_codes.data() + weight_count() * i, w_codes.data(), weight_count(), cudaMemcpyDefault),
            "copying codes");
-    cuda::bound_product(bound.data(), {w_codes.data(), w_scales.data()}, bias.data(), s.outs, s.depth,
-                        nullptr);
+    cuda::bound_product(bound.data(), {w_codes.data(), w_scales.data()}, bias.data(), s.outs, s.depth, nullptr);
     const int32_t begin[] = {0, n};
     must(cudaMemcpy(begins.data(), begin, sizeof(begin), cudaMemcpyDefault), "copying");
     must(cudaMemset(zero.data(), 0, zero.bytes()), "clearing");
@@ -255,15 +254,17 @@ void measure(inkstone::Cublas& library, const Shape& shape, DType type, int n, v
   std::printf("\n%s, %s, %d rows and %d, %d -> %d\n", fp8 ? "fp8" : "bf16", shape.name, n, kText, shape.depth,
               shape.outs);
   const double flop = 2.0 * n * shape.depth * shape.outs;
-  print_times(flop, {{"cuBLASLt, picture", [&](int r) { library.multiply(picture.by_library(type, r), nullptr, workspace); }},
-                     {"cuBLASLt and passes, both", by_passes},
-                     {"ours, plain, picture", [&](int r) { fused(r, true, 1); }},
-                     {"ours, picture", [&](int r) { fused(r, false, 1); }},
-                     {"ours, both", [&](int r) { fused(r, false, 2); }}});
+  print_times(flop,
+              {{"cuBLASLt, picture", [&](int r) { library.multiply(picture.by_library(type, r), nullptr, workspace); }},
+               {"cuBLASLt and passes, both", by_passes},
+               {"ours, plain, picture", [&](int r) { fused(r, true, 1); }},
+               {"ours, picture", [&](int r) { fused(r, false, 1); }},
+               {"ours, both", [&](int r) { fused(r, false, 2); }}});
   for (const Buffer<__nv_bfloat16>* b : {&theirs, &ours, &picture.ours, &picture.product, &text.ours, &text.product})
     must(cudaMemset(b->data(), 0xff, b->bytes()), "poisoning");
   for (const Part* p : {&picture, &text}) {
-    for (const Buffer<uint8_t>* b : {&p->codes, &p->our_codes}) must(cudaMemset(b->data(), 0xff, b->bytes()), "poisoning");
+    for (const Buffer<uint8_t>* b : {&p->codes, &p->our_codes})
+      must(cudaMemset(b->data(), 0xff, b->bytes()), "poisoning");
     for (const Buffer<float>* b : {&p->scales, &p->our_scales, &p->finished, &p->our_finished})
       must(cudaMemset(b->data(), 0xff, b->bytes()), "poisoning");
   }
