@@ -81,6 +81,32 @@ Step step_for(const float* numbers, int64_t count, float scale, const Found& fou
   return best;
 }
 
+/// Changes codes so that the errors of some numbers add up to next to nothing.
+void balance(const float* numbers, int64_t count, float scale, const Step& s, float* codes) {
+  const float inverse = 1 / (scale * static_cast<float>(s.step)), offset = static_cast<float>(s.offset - kMixedOffset);
+  float errors[kMixedSpacing], sum = 0;  // in steps
+  for (int64_t i = 0; i < count; ++i) sum += errors[i] = codes[i] - (numbers[i] - scale * offset) * inverse;
+  while (std::abs(sum) > 0.5f) {
+    const float change = sum > 0 ? -1 : 1;
+    int64_t best = -1;
+    for (int64_t i = 0; i < count; ++i) {
+      const bool fits = codes[i] + change >= 0 && codes[i] + change <= kGreatestCode;
+      if (fits && (best < 0 || errors[i] * change < errors[best] * change)) best = i;
+    }
+    if (best < 0) return;
+    codes[best] += change, errors[best] += change, sum += change;
+  }
+}
+
+/// Whether a group's numbers from here on are the sums of those that were mixed: of inputs with a mean, as behind a
+/// GELU, they have all of it.
+bool are_sums(int64_t at, int64_t count) {
+  for (const int64_t of : {16, 8, 4})
+    for (const int64_t block = of * kMixedSpacing; count >= block; count -= block, at -= block)
+      if (at < block) return at == 0;
+  return false;
+}
+
 }  // namespace
 
 void expand_small_codes(const Weight& weight, int64_t row, int64_t begin, int64_t end, float* out) {
@@ -115,6 +141,7 @@ float round_small_group(const float* mixed, int64_t count, const Weight& to, int
   for (int64_t at = 0; at < count; at += kMixedSmallGroup) {
     float codes[kMixedSmallGroup];
     const Step s = step_for(mixed + at, numbers_of(at), scale, found[at / kMixedSmallGroup], codes);
+    if (are_sums(at, count)) balance(mixed + at, kMixedSpacing, scale, s, codes);
     uint8_t* steps = to.offsets.data<uint8_t>() + order.step(output, input + at);
     steps[0] = static_cast<uint8_t>(s.step);
     steps[columns] = static_cast<uint8_t>(s.offset);

@@ -127,6 +127,25 @@ TEST(MixedCodes, Of4BitsAreHardlyWorseThanRows) {
   for (const auto& [out, in] : kSmallSizes) EXPECT_LT(error_of_4_bits(out, in), 1.03 * rows) << out << " " << in;
 }
 
+// What inputs with a mean are multiplied with: without balance the errors of n numbers add up to sqrt(n) of them.
+TEST(MixedCodes, ErrorsOf4BitsHardlyAddUp) {
+  constexpr int64_t kOut = 48, kIn = 400;  // blocks of 256, 128 and, too few to be mixed, 16
+  const Tensor numbers = random_normal({kOut, kIn}, 3), ones = host_tensor(std::vector<float>(kIn, 1));
+  const Tensor read_back = unpacked(in_mixed_order(WeightFormat::affine4, numbers, ones)).data;
+  double squares = 0, squares_of_sums = 0;
+  for (int64_t row = 0; row < kOut; ++row)
+    for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 256}, {256, 384}}) {
+      double sum = 0;
+      for (int64_t i = row * kIn + begin; i < row * kIn + end; ++i) {
+        const double error = read_back.data<const float>()[i] - numbers.data<const float>()[i];
+        sum += error;
+        squares += error * error;
+      }
+      squares_of_sums += sum * sum;
+    }
+  EXPECT_LT(squares_of_sums, 0.15 * squares);
+}
+
 TEST(MixedCodes, Of4BitsFollowSmallNumbers) {
   Weight weight = random_mixed(WeightFormat::affine4, 16, 32, 3, 1);  // too short to be mixed
   std::vector<float> numbers(16 * 32);
