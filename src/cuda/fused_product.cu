@@ -123,7 +123,7 @@ struct ToBf16 : FusedLane<kType> {
   __device__ ToBf16(const FusedJob& job, int part, int first_row, int first_out)
       : FusedLane<kType>(job.parts[part], first_row, first_out) {}
 
-  __device__ void finish(WidestAccumulator& sums, const TileColumns& tile) const {
+  __device__ void finish(WidestAccumulator& sums, const TileColumns& tile, ProductRing&) const {
     const Fours fours = {sums};
     auto* const to = static_cast<__nv_bfloat16*>(this->p.out.data);
     __nv_bfloat16* const rows[2] = {to + this->place(0), to + this->place(1)};
@@ -150,7 +150,7 @@ struct ToCodes : FusedLane<kType> {
   __device__ ToCodes(const FusedJob& job, int part, int first_row, int first_out)
       : FusedLane<kType>(job.parts[part], first_row, first_out), bound{this->p.bound[0], this->p.bound[1]} {}
 
-  __device__ void finish(WidestAccumulator& sums, const TileColumns& tile) const {
+  __device__ void finish(WidestAccumulator& sums, const TileColumns& tile, ProductRing&) const {
     const Fours fours = {sums};
     const bool upper = threadIdx.x % 4 >= 2;
     // Two lanes put their codes of two groups together, so that each has eight neighbours.
@@ -189,13 +189,9 @@ struct ToCodes : FusedLane<kType> {
 
 template <DType kType>
 struct ToResidual : FusedLane<kType> {
-  static constexpr int kAhead = 4;  // groups whose residuals are on their way
-
   const float* gates;          // of all vectors
   int64_t tile_gate, gate[2];  // where those begin of the tile's first row, and of its own
-  const float* from[2];        // residuals of its rows
   float* to[2];
-  float4 residuals[kAhead][2];
 
   __device__ ToResidual(const FusedJob& job, int part, int first_row, int first_out)
       : FusedLane<kType>(job.parts[part], first_row, first_out) {
@@ -204,40 +200,46 @@ struct ToResidual : FusedLane<kType> {
     tile_gate = vector_start(p.gate, min(int64_t{first_row}, p.rows - 1), p.outs);
     for (int half = 0; half < 2; ++half) {
       gate[half] = vector_start(p.gate, this->inside(half), p.outs);
-      from[half] = static_cast<const float*>(p.residual.data) + this->place(half);
       to[half] = static_cast<float*>(p.out.data) + this->place(half);
     }
     if (const int held = this->held_column(); held < p.outs)
       this->columns.vectors[2] = *reinterpret_cast<const float2*>(gates + tile_gate + held);
-#pragma unroll
-    for (int group = 0; group < kAhead; ++group) read(group);
   }
 
-  __device__ void finish(WidestAccumulator& sums, const TileColumns& tile) {
+  __device__ void finish(WidestAccumulator& sums, const TileColumns& tile, ProductRing& ring) const {
+    constexpr int kBoxGroups = kResidualOuts / kGroupColumns;
     const Fours fours = {sums};
 #pragma unroll
-    for (int group = 0; group < kGroups; ++group) {
-      this->scale(fours, tile, group);
-      if (this->has_group(group)) write(fours, tile, group);
-      if (group + kAhead < kGroups) read(group + kAhead);
+    for (int box = 0; box < kResidualBoxes; ++box) {
+      if (box % kStepBoxes == 0) ring.full().wait(ring.phase());
+#pragma unroll
+      for (int i = 0; i < kBoxGroups; ++i) {
+        const int group = box * kBoxGroups + i;
+        this->scale(fours, tile, group);
+        const uint32_t row = ring.box(box % kStepBoxes) + (this->row % kTileRows) * kStepBytes;
+        if (this->has_group(group)) write(fours, tile, group, row, i * kGroupColumns + this->column);
+      }
+      if (box % kStepBoxes < kStepBoxes - 1 && box < kResidualBoxes - 1) continue;
+      __syncwarp();
+      ++ring.used;
+      ring.release_last();
     }
   }
 
-  __device__ void read(int group) {
-    const int at = (this->has_group(group) ? group : 0) * kGroupColumns;
-    residuals[group % kAhead][0] = *reinterpret_cast<const float4*>(from[0] + at);
-    residuals[group % kAhead][1] = *reinterpret_cast<const float4*>(from[1] + at);
-  }
-  __device__ void write(const Fours& fours, const TileColumns& tile, int group) const {
+  /// `row`: where the first of its rows lies in a box of residuals, of which `column` is wanted.
+  __device__ void write(const Fours& fours, const TileColumns& tile, int group, uint32_t row, int column) const {
+    constexpr int kChunkNumbers = 4, kSwizzledRows = 8;
+    const uint32_t chunk = static_cast<uint32_t>(column / kChunkNumbers ^ this->row % kSwizzledRows) * sizeof(float4);
     const int at = this->column + group * kGroupColumns;
     const float4 by = *reinterpret_cast<const float4*>(tile.extra + at);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
+      const float4 residual = load_shared(row + half * kSwizzledRows * kStepBytes + chunk);
       float4 own = by;
       if (gate[half] != tile_gate) own = *reinterpret_cast<const float4*>(gates + gate[half] + this->out + at);
       if (this->has(half))
         *reinterpret_cast<float4*>(to[half] + group * kGroupColumns) =
-            times_plus(fours.get(group, half), own, residuals[group % kAhead][half]);
+            times_plus(fours.get(group, half), own, residual);
     }
   }
 };
@@ -283,7 +285,7 @@ struct ToHeads : FusedLane<kType> {
     }
   }
 
-  __device__ void finish(WidestAccumulator& sums, const TileColumns& tile) const {
+  __device__ void finish(WidestAccumulator& sums, const TileColumns& tile, ProductRing&) const {
     Angles angles;
     read(angles, 0);
     const Fours fours = {sums};
@@ -411,9 +413,9 @@ TiledProducts tiles_of(const FusedProduct* parts, int count) {
     TiledPart& part = t.parts[i];
     part.x = tensor_map({{p.x, p.type}, {p.depth, p.rows, 1, 1}, {t.step_numbers, kGroupRows, 1, 1}});
     part.w = tensor_map({{p.w, p.type}, {p.depth, p.outs, 1, 1}, {t.step_numbers, kTileOuts / 2, 1, 1}});
-    part.has_residual = p.residual.data != nullptr;
-    if (part.has_residual)
-      part.residual = tensor_map({p.residual, {p.outs, p.rows, 1, 1}, {kTileOuts, kTileRows, 1, 1}});
+    t.has_residual = p.residual.data != nullptr;
+    if (t.has_residual)
+      part.residual = tensor_map({p.residual, {p.outs, p.rows, 1, 1}, {kResidualOuts, kTileRows, 1, 1}});
     part.rows = static_cast<int>(p.rows);
     part.row_tiles = static_cast<int>(blocks_for(p.rows, kTileRows));
     part.first_pair = t.pairs;

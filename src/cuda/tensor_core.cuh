@@ -20,6 +20,14 @@ __device__ inline void copy_async_pair(uint32_t to, const void* from, bool prese
 __device__ inline void clear_shared(uint32_t address) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(address), "r"(0) : "memory");
 }
+__device__ inline float4 load_shared(uint32_t address) {
+  float4 v;
+  asm volatile("ld.shared.v4.f32 {%0,%1,%2,%3}, [%4];"
+               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
+}
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;"); }
 /// Until at most kPending groups of copies are not done.
 template <int kPending>

@@ -22,6 +22,8 @@ auto encoder() {
   return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
 }
 
+constexpr size_t kSwizzledRow = 128;  // bytes of a box's row
+
 CUtensorMapDataType map_type(DType type) {
   if (type == DType::f8_e4m3) return CU_TENSOR_MAP_DATA_TYPE_UINT8;
   return type == DType::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
@@ -35,7 +37,7 @@ CUtensorMap tensor_map(const BoxedTensor& tensor) {
   std::array<cuuint64_t, kRank> sizes = {}, strides = {};
   std::array<cuuint32_t, kRank> box = {}, every = {1, 1, 1, 1};
   const DType type = tensor.numbers.type;
-  const bool swizzles = type != DType::f32;
+  const bool swizzles = static_cast<size_t>(tensor.box[0]) * size_of(type) == kSwizzledRow;
   cuuint64_t stride = size_of(tensor.numbers.type);
   for (size_t i = 0; i < kRank; ++i) {
     sizes[i] = static_cast<cuuint64_t>(tensor.sizes[i]);

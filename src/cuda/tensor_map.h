@@ -7,9 +7,9 @@
 
 namespace inkstone::cuda {
 
-/// bf16 or E4M3 numbers of up to four dimensions, the fastest first and without gaps, copied in boxes whose rows of 128
-/// bytes lie as `describe` of wgmma.cuh wants them; or f32 numbers in boxes as they are. What lies outside of the
-/// tensor reads as zeros.
+/// f32, bf16 or E4M3 numbers of up to four dimensions, the fastest first and without gaps, copied in boxes: those with
+/// rows of 128 bytes lie as `describe` of wgmma.cuh wants them, others as they are. What lies outside of the tensor
+/// reads as zeros.
 struct BoxedTensor {
   Numbers numbers;
   std::array<int64_t, 4> sizes = {1, 1, 1, 1};

@@ -13,9 +13,13 @@ namespace inkstone::cuda {
 constexpr int kGroup = 128;  // threads of a warpgroup
 constexpr int kProductThreads = 3 * kGroup;
 constexpr int kTileRows = 128, kTileOuts = 256, kGroupRows = kTileRows / 2;
-constexpr int kStepBytes = 128;  // of each row in a step
-constexpr int kPair = 2;         // blocks of a cluster
-constexpr int kPairGroup = 8;    // pairs of tiles below each other that are taken before those beside them
+constexpr int kStepBytes = 128;                            // of each row in a step
+constexpr int kPair = 2;                                   // blocks of a cluster
+constexpr int kResidualOuts = kStepBytes / 4;              // of a box of residuals, which are f32
+constexpr int kResidualBoxes = kTileOuts / kResidualOuts;  // of a tile
+constexpr int kStepBoxes = 3;                              // that fill a stage
+constexpr int kResidualSteps = (kResidualBoxes + kStepBoxes - 1) / kStepBoxes;
+constexpr int kPairGroup = 8;  // pairs of tiles below each other that are taken before those beside them
 
 /// One of the products of a launch, as tiles.
 struct TiledPart {
@@ -23,13 +27,13 @@ struct TiledPart {
   int rows = 0;
   int row_tiles = 0;
   int first_pair = 0;  // of tiles
-  bool has_residual = false;
 };
 
 struct TiledProducts {
   TiledPart parts[kMaxFused];
   int count = 0;
   int column_tiles = 0, steps = 0, step_numbers = 0, pairs = 0;
+  bool has_residual = false;  // of every part
 };
 
 /// What a lane holds of a tile's columns while it multiplies: two of each vector.
@@ -48,12 +52,14 @@ constexpr int kProductBytes = 4 * (kTileRows + kTileOuts) * kStepBytes + 2 * siz
 struct ProductRing {
   static constexpr int kStages = 4, kBarriers = 2 * kStages;
   static constexpr uint32_t kRowsBytes = kTileRows * kStepBytes, kRoom = kRowsBytes + kTileOuts * kStepBytes;
-  static constexpr uint32_t kBytes = kStages * kRoom;
+  static constexpr uint32_t kBytes = kStages * kRoom, kBoxBytes = kTileRows * kStepBytes;
   uint32_t base, barriers;
   unsigned used = 0;
 
   __device__ uint32_t x() const { return base + used % kStages * kRoom; }
   __device__ uint32_t w() const { return x() + kRowsBytes; }
+  /// Of residuals.
+  __device__ uint32_t box(int i) const { return x() + static_cast<uint32_t>(i) * kBoxBytes; }
   __device__ int phase() const { return static_cast<int>(used / kStages % 2); }
   __device__ Barrier full() const { return {barriers + used % kStages * 8}; }
   __device__ Barrier free(unsigned behind = 0) const { return {barriers + (kStages + (used - behind) % kStages) * 8}; }
@@ -94,13 +100,26 @@ struct ProductTile {
   }
 };
 
+/// A tile's residuals, in the stages behind those of its products.
+__device__ inline void copy_residuals(const TiledPart& part, const ProductTile& tile, ProductRing& ring) {
+  for (int first = 0; first < kResidualBoxes; first += kStepBoxes, ++ring.used) {
+    const int boxes = min(kStepBoxes, kResidualBoxes - first);
+    ring.free().wait(1 - ring.phase());
+    ring.full().arrive_expecting(static_cast<uint32_t>(boxes) * ProductRing::kBoxBytes);
+    for (int i = 0; i < boxes; ++i)
+      copy_box(ring.box(i), part.residual, ring.full(), tile.out + (first + i) * kResidualOuts, tile.row);
+  }
+}
+
 __device__ inline void copy_tiles(const TiledProducts& t, ProductRing ring, int rank) {
   constexpr uint16_t kBoth = 3;
   constexpr int kHalfOuts = kTileOuts / 2;
   for (int pair = blockIdx.x / kPair; pair < t.pairs; pair += gridDim.x / kPair) {
     const ProductTile tile(t, pair, rank);
     const TiledPart& part = t.parts[tile.part];
-    if (part.has_residual) fetch_box(part.residual, tile.out, tile.row, 0, 0);
+    if (t.has_residual)
+      for (int box = 0; box < kResidualBoxes; ++box)
+        fetch_box(part.residual, tile.out + box * kResidualOuts, tile.row, 0, 0);
     for (int step = 0; step < t.steps; ++step, ++ring.used) {
       const int k = step * t.step_numbers;
       const Barrier full = ring.full();
@@ -118,6 +137,7 @@ __device__ inline void copy_tiles(const TiledProducts& t, ProductRing ring, int 
         copy_box(ring.w() + kHalfOuts * kStepBytes, part.w, full, k, tile.out + kHalfOuts);
       }
     }
+    if (t.has_residual) copy_residuals(part, tile, ring);
   }
 }
 
@@ -181,8 +201,8 @@ __device__ inline void share_columns(TileColumns& to, const LaneColumns& held, i
 #endif
 
 /// What a lane does to its tile is a Lane(job, part, row, out): it begins to load what it will want, some of it as
-/// `columns`, while its sums are still to come; finish(sums, columns of the tile) gets those of the 64 rows and 256
-/// outputs that begin there.
+/// `columns`, while its sums are still to come; finish(sums, columns of the tile, ring) gets those of the 64 rows and
+/// 256 outputs that begin there.
 template <DType kType, class Lane, class Job>
 __device__ void multiply_tiles(const TiledProducts& t, const Job& job) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -207,14 +227,14 @@ __device__ void multiply_tiles(const TiledProducts& t, const Job& job) {
       const ProductTile tile(t, pair, rank);
       const int row = tile.row + group * kGroupRows;
       if (row >= t.parts[tile.part].rows) {
-        skip_tile(ring, t.steps);
+        skip_tile(ring, t.steps + (t.has_residual ? kResidualSteps : 0));
         continue;
       }
       Lane lane(job, tile.part, row, tile.out);
       WidestAccumulator sums;
       multiply_tile<kType>(sums, ring, t.steps);
       share_columns(columns, lane.columns, group);
-      lane.finish(sums, columns);
+      lane.finish(sums, columns, ring);
     }
   }
   meet_cluster();  // the other block may still fill this one's memory, or arrive at its barriers
