@@ -72,7 +72,7 @@ bool launch(CudaContext& context, const std::vector<Operands>& parts, const cuda
 
 bool is_like(const Linear& a, const Linear& b) { return a.in() == b.in() && a.out() == b.out(); }
 
-/// Whether its weights are one matrix of bf16 numbers, or can be expanded to one as fast as to several.
+/// Whether nothing stands beside its weights: side branches are products of their own.
 bool is_plain(const Linear& layer) {
   return std::ranges::all_of(layer.slabs, [](const Slab& slab) { return slab.branches.empty(); });
 }
