@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/host_memory.h"
+#include "core/mapped_file.h"
 #include "io/json.h"
 
 namespace inkstone {
@@ -106,7 +107,8 @@ Tensor WeightLoader::hold(const Tensor& dense) const {
       .reshape(dense.shape());
 }
 
-/// A matrix as f32 or bf16 in memory of its own.
+/// A matrix as f32 or bf16 in memory of its own. Its pages of the file leave resident memory: a component's would else
+/// lie beside all copies until the last is made.
 Tensor WeightLoader::converted(const Weight& weight, DType type) const {
   const Shape shape = {weight.out, weight.in};
   check_room(shape, type);
@@ -120,6 +122,7 @@ Tensor WeightLoader::converted(const Weight& weight, DType type) const {
     dequantize_rows(weight, begin, end, wide.data<float>());
     if (type == DType::bf16) std::ranges::transform(wide.span<const float>(), piece.data<bf16_t>(), to_bf16);
   }
+  for (const Tensor& part : {weight.data, weight.scales, weight.offsets, weight.factors}) release_pages(part);
   return all;
 }
 

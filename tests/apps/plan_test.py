@@ -103,6 +103,12 @@ class PlanTest(ProgramTest):
                 if arguments in (rounded, text_too):  # of which it keeps as much as there is room for
                     self.assertGreater(needed, 0.97 * bound)
 
+    def test_counts_no_pages_of_weights_that_were_converted(self):
+        # Decoding takes most of what is converted, so that a bound of 0.7 leaves room for little else.
+        arguments = ["--dtype", "f32", "--size", "256x256"]
+        bound = int(0.7 * self.plan(*arguments)["needed_bytes"])
+        self.assertLessEqual(self.expect_measured(*arguments, "--memory", str(bound)), bound)
+
     def test_counts_weights_that_lie_as_the_kernels_read_them(self):
         self.run_program("quantize", str(MODEL), "--format", "int8", "--layout", "cpu", "--output", "model", "--quiet")
         self.forget_cached(self.folder / "model")
