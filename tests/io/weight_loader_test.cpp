@@ -155,6 +155,15 @@ TEST_F(WeightLoaderTest, IncompletePackedLayersAreRefused) {
   }
 }
 
+TEST_F(WeightLoaderTest, OtherModesOfMlxAreRefusedByName) {
+  auto tensors = packed_layer(0, 4);
+  tensors.erase("x.biases");
+  tensors["x.scales"] = host_tensor({2, 2}, DType::u8);
+  const Checkpoint c = checkpoint(tensors);
+  EXPECT_THAT(error_of([&] { WeightLoader(c, device_).linear("x", 2, 64); }),
+              HasSubstr("\"x.weight\": has U8 scales and no biases, as MLX's modes mxfp4, mxfp8 and nvfp4"));
+}
+
 TEST_F(WeightLoaderTest, MisshapenPackedLayersAreRefused) {
   const auto error_with = [&](const std::string& name, const Tensor& tensor) {
     auto tensors = packed_layer(0, 4);
