@@ -100,6 +100,21 @@ const Part& part_of(std::string_view name) {
   return *std::find_if(kParts.begin(), kParts.end(), [&](const Part& part) { return part.name == name; });
 }
 
+/// Where no model is given the shipped one lends what is missing. Beside a part of another size the rest of it would
+/// draw nothing, or noise.
+void check_goes_with(const Checkpoint& given, const Checkpoint& shipped) {
+  const Component component = given.component;
+  const std::string name(telling_tensor(component));
+  const int axis = component == Component::text_encoder ? 1 : 0;  // a table's width, another matrix' outputs
+  const auto mine = given.shape_of(name), its = shipped.shape_of(name);
+  if (!mine || !its || std::min(mine->rank(), its->rank()) <= axis) return;  // the config's reader will tell
+  check((*mine)[axis] == (*its)[axis],
+        "{}: is of width {}, the shipped model's {} of {}, so that its other parts do not go with this one; give a "
+        "model, "
+        "or transformer, text_encoder and vae",
+        given.path.string(), (*mine)[axis], name_of(component), (*its)[axis]);
+}
+
 /// A component in the place of a model's borrows that one's config.json if it has none: of the shipped model too, where
 /// the other components are.
 Checkpoint open_component(const EngineOptions& options, Component component) {
@@ -108,7 +123,9 @@ Checkpoint open_component(const EngineOptions& options, Component component) {
   check(checkpoint.find(telling_tensor(component)) != nullptr, "{}: holds no {}: none of its {} tensors is {}",
         checkpoint.path.string(), part.name, checkpoint.tensors.size(), telling_tensor(component));
   const fs::path model = model_path(options);
-  if (is_replaced(part, options) && !model.empty()) checkpoint.lender = model / part.name;
+  if (!is_replaced(part, options) || model.empty()) return checkpoint;
+  if (options.model.empty()) check_goes_with(checkpoint, open_checkpoint(model / part.name, component));
+  checkpoint.lender = model / part.name;
   return checkpoint;
 }
 
@@ -118,9 +135,8 @@ fs::path tokenizer_source(const EngineOptions& options, const Checkpoint& text_e
   std::error_code ignored;
   if (options.tokenizer.empty() && !fs::exists(model / "tokenizer", ignored)) {
     if (!text_encoder.metadata.is_null()) return text_encoder.files.front();
-    check(fs::is_directory(model, ignored),
-          "{}: holds no tokenizer; give a folder with tokenizer.json or merges.txt as the tokenizer",
-          text_encoder.path.string());
+    fail("{}: holds no tokenizer; give a folder with tokenizer.json or merges.txt as the tokenizer",
+         (fs::is_directory(model, ignored) ? model / "tokenizer" : text_encoder.path).string());
   }
   return component_path(options, part_of("tokenizer"));
 }

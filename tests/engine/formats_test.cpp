@@ -229,6 +229,24 @@ TEST_F(FormatsTest, AComponentAloneBorrowsFromTheShippedModel) {
   EXPECT_EQ(values(latents({.transformer = at("alone.safetensors")})), values(expected));
 }
 
+TEST_F(FormatsTest, TheShippedModelsPartsStandBesideNoneOfAnotherSize) {
+  const fs::path other = kData / "random_mlx";
+  EngineOptions two = {.text_encoder = kTiny / "text_encoder", .tokenizer = kTiny / "tokenizer"};
+  two.transformer = other / "transformer";
+  EXPECT_THAT(open_error(two), AllOf(HasSubstr("random_mlx/transformer: is of width"), HasSubstr("the shipped model's"),
+                                     HasSubstr("give a model, or transformer, text_encoder and vae")));
+  two = {.text_encoder = other / "text_encoder", .tokenizer = kTiny / "tokenizer"};
+  EXPECT_THAT(open_error(two), HasSubstr("random_mlx/text_encoder: is of width"));
+  two.model = other;
+  two.transformer = write_transformer(other);
+  EXPECT_NO_THROW(Engine::open(two)) << "a model that is given says that it goes with them";
+}
+
+TEST_F(FormatsTest, AFolderWithoutTokenizerSaysHowToGiveOne) {
+  EXPECT_THAT(open_error({.model = kData / "random_mlx"}),
+              HasSubstr("random_mlx/tokenizer: holds no tokenizer; give a folder with tokenizer.json or merges.txt"));
+}
+
 TEST_F(FormatsTest, OneFileIsAModel) {
   const fs::path mlx = kData / "random_mlx";
   const EngineOptions parts = {.text_encoder = mlx / "text_encoder", .tokenizer = kTiny / "tokenizer"};
