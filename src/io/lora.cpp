@@ -123,16 +123,22 @@ double number_of(const StoredTensor& tensor) {
   return *value;
 }
 
-void check_matrix(const StoredTensor& tensor) {
-  const Tensor& t = tensor.data;
-  check(t.shape().rank() == 2 && t.count() > 0 && dense_format(t.dtype()), "{}: is {} {}, a matrix of {} is needed",
-        describe(tensor, tensor.name), name_of(t.dtype()), t.shape(), dense_types());
+/// Some trainers write a linear layer's matrix as a convolution's of one pixel, (out, in, 1, 1).
+bool is_one_pixel(const Shape& shape) { return shape.rank() == 4 && shape[2] == 1 && shape[3] == 1; }
+
+void make_matrix(StoredTensor& tensor) {
+  Tensor& t = tensor.data;
+  if (is_one_pixel(t.shape())) t = t.reshape({t.dim(0), t.dim(1)});
+  const std::string where = describe(tensor, tensor.name);
+  check(t.shape().rank() == 2 && dense_format(t.dtype()), "{}: is {} {}, a matrix of {} is needed", where,
+        name_of(t.dtype()), t.shape(), dense_types());
+  check(t.count() > 0, "{}: has shape {}, which holds no number; a rank of at least 1 is needed", where, t.shape());
 }
 
-void check_pair(const LoraLayer& layer, const std::filesystem::path& path) {
+void finish_pair(LoraLayer& layer, const std::filesystem::path& path) {
   if (layer.down.data && layer.up.data) {
-    check_matrix(layer.down);
-    check_matrix(layer.up);
+    make_matrix(layer.down);
+    make_matrix(layer.up);
     check(layer.up.data.dim(1) == layer.rank(), "{}: has shape {}, but {} {} has rank {}",
           describe(layer.up, layer.up.name), layer.up.data.shape(), shown(layer.down.name), layer.down.data.shape(),
           layer.rank());
@@ -219,7 +225,7 @@ void finish_layers(Lora& lora, const PeftAlphas& alphas) {
       entry = lora.layers.erase(entry);
       continue;
     }
-    check_pair(layer, lora.path);
+    finish_pair(layer, lora.path);
     alphas.apply(name, layer);
     ++entry;
   }

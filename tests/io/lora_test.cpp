@@ -74,6 +74,17 @@ TEST_F(LoraTest, EverySpellingFindsItsLayers) {
     }
 }
 
+TEST_F(LoraTest, MatricesMayHaveTheShapeOfConvolutionsOfOnePixel) {
+  Tensors tensors = pair("img_in", 2);
+  for (auto& [name, tensor] : tensors) tensor = tensor.reshape({tensor.dim(0), tensor.dim(1), 1, 1});
+  Checkpoint files = transformer();
+  attach_lora(files, lora(tensors), 1, Unmatched::refuse);
+  EXPECT_EQ(files.branches.at("img_in").at(0).down.data.shape(), Shape({2, 2}));
+  EXPECT_EQ(values(files.branches.at("img_in").at(0).up.data), values(counting({3, 2})));
+  tensors["transformer.img_in.lora_A.weight"] = counting({2, 2, 3, 3});
+  EXPECT_THAT(error(tensors), AllOf(HasSubstr("[2, 2, 3, 3]"), HasSubstr("a matrix of")));
+}
+
 TEST_F(LoraTest, SeveralStandBesideALayer) {
   Checkpoint files = transformer();
   attach_lora(files, lora(pair("img_in", 1)), 2, Unmatched::refuse);
@@ -171,6 +182,8 @@ TEST_F(LoraTest, BrokenPairsAreNamed) {
                                     HasSubstr("lora_B or lora_up")));
   tensors["transformer.img_in.lora_B.weight"] = counting({6});
   EXPECT_THAT(error(tensors), AllOf(HasSubstr("lora_B.weight"), HasSubstr("F32 [6]"), HasSubstr("a matrix of")));
+  tensors["transformer.img_in.lora_B.weight"] = host_tensor({3, 0}, DType::f32);
+  EXPECT_THAT(error(tensors), AllOf(HasSubstr("lora_B.weight"), HasSubstr("[3, 0]"), HasSubstr("at least 1")));
   tensors["transformer.img_in.lora_B.weight"] = host_tensor({3, 2}, DType::i32);
   EXPECT_THAT(error(tensors), AllOf(HasSubstr("lora_B.weight"), HasSubstr("I32 [3, 2]"), HasSubstr("a matrix of")));
 }
