@@ -5,7 +5,7 @@
 // two in the mean square, 2.7 % of numbers of all sizes. A product of two such numbers is off by sqrt(2) times that.
 #include <gmock/gmock.h>
 
-#include "ops/fp8_under_test.h"
+#include "ops/rounded_on_cuda.h"
 
 namespace inkstone {
 namespace {
@@ -37,10 +37,6 @@ class CudaFp8Test : public Fp8Test {
   }
 };
 
-struct LinearSize {
-  int64_t rows, in;
-  std::vector<int64_t> outs;
-};
 const LinearSize kSizes[] = {{1, 16, {16}},     {2, 32, {16, 48}},     {9, 192, {50, 45, 1}}, {17, 768, {192}},
                              {130, 256, {416}}, {65, 3072, {100, 60}}, {1100, 64, {80}},      {33, 12288, {32}}};
 
@@ -96,22 +92,7 @@ TEST_F(CudaFp8Test, RowsAndOutputsHaveScalesOfTheirOwn) {
 }
 
 TEST_F(CudaFp8Test, EveryEpilogueOnSeveralPartsAndSequences) {
-  const Linear txt = tolerant(WeightFormat::f32, {70, 42}, 64, 3), img = tolerant(WeightFormat::bf16, {112}, 96, 4);
-  const Sequences txt_rows(std::vector<int64_t>{5, 0, 1, 20}), img_rows(std::vector<int64_t>{100, 30, 1, 2});
-  const auto gates = [](const Sequences& sequences) {
-    return SequenceRows{random_normal({12, 112}, 8), random_indices(sequences.count(), 9, 9), 2, &sequences};
-  };
-  const Tensor txt_x = random_normal({26, 64}, 1), img_x = random_normal({133, 96}, 2);
-  for (const Activation activation : {Activation::none, Activation::silu, Activation::gelu_tanh})
-    for (const bool gated : {false, true})
-      for (const bool added : {false, true}) {
-        Epilogue a = {.activation = activation}, b = {.activation = activation};
-        if (gated) a.gate = gates(txt_rows), b.gate = gates(img_rows);
-        if (added) a.residual = random_normal({26, 112}, 5), b.residual = random_normal({133, 112}, 6);
-        expect_as_rounded(
-            {{txt_x, &txt, a}, {img_x, &img, b}},
-            fmt::format("activation {}, gate {}, residual {}", static_cast<int>(activation), gated, added));
-      }
+  for_every_epilogue([&](const auto& parts, const std::string& what) { expect_as_rounded(parts, what); });
 }
 
 TEST_F(CudaFp8Test, GateAndResidualOfLongSequencesArePartOfTheProduct) {

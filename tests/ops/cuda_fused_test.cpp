@@ -2,7 +2,7 @@
 // outputs and depths that fill no tile, one or two parts, and several sequences.
 #include <gmock/gmock.h>
 
-#include "ops/fp8_under_test.h"
+#include "ops/rounded_on_cuda.h"
 
 namespace inkstone {
 namespace {

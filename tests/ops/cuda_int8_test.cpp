@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 
 #include "cpu/int8_factors.h"
-#include "ops/fp8_under_test.h"
 #include "ops/mixed_codes.h"
+#include "ops/rounded_on_cuda.h"
 
 namespace inkstone {
 namespace {
@@ -65,10 +65,6 @@ class CudaInt8Test : public RoundedOnCudaTest {
   }
 };
 
-struct LinearSize {
-  int64_t rows, in;
-  std::vector<int64_t> outs;
-};
 const LinearSize kSizes[] = {{1, 16, {16}},      {2, 32, {16, 48}}, {9, 192, {64, 32, 16}},
                              {17, 768, {192}},   {130, 256, {416}}, {65, 3072, {112, 64}},
                              {1100, 64, {80}},   {33, 12288, {32}}, {128, 384, {96, 96, 96}},
@@ -155,22 +151,7 @@ TEST_F(CudaInt8Test, RoundingCostsWhatItMust) {
 }
 
 TEST_F(CudaInt8Test, EveryEpilogueOnSeveralPartsAndSequences) {
-  const Linear txt = tolerant(WeightFormat::f32, {112}, 64, 3), img = tolerant(WeightFormat::bf16, {112}, 96, 4);
-  const Sequences txt_rows(std::vector<int64_t>{5, 0, 1, 20}), img_rows(std::vector<int64_t>{100, 30, 1, 2});
-  const auto gates = [](const Sequences& sequences) {
-    return SequenceRows{random_normal({12, 112}, 8), random_indices(sequences.count(), 9, 9), 2, &sequences};
-  };
-  const Tensor txt_x = random_normal({26, 64}, 1), img_x = random_normal({133, 96}, 2);
-  for (const Activation activation : {Activation::none, Activation::silu, Activation::gelu_tanh})
-    for (const bool gated : {false, true})
-      for (const bool added : {false, true}) {
-        Epilogue a = {.activation = activation}, b = {.activation = activation};
-        if (gated) a.gate = gates(txt_rows), b.gate = gates(img_rows);
-        if (added) a.residual = random_normal({26, 112}, 5), b.residual = random_normal({133, 112}, 6);
-        expect_as_rounded(
-            {{txt_x, &txt, a}, {img_x, &img, b}},
-            fmt::format("activation {}, gate {}, residual {}", static_cast<int>(activation), gated, added));
-      }
+  for_every_epilogue([&](const auto& parts, const std::string& what) { expect_as_rounded(parts, what); });
 }
 
 TEST_F(CudaInt8Test, LayersOfOtherSizesAndOthersThanTolerantStayInBf16) {

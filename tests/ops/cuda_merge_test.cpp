@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "model/block_source.h"
-#include "ops/fp8_under_test.h"
+#include "ops/rounded_on_cuda.h"
 
 namespace inkstone {
 namespace {

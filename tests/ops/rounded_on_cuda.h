@@ -1,4 +1,4 @@
-// The cuda device with 8-bit products next to the definitions of the ops, and E4M3 as plain loops.
+// The cuda device with 8-bit products next to the definitions of the ops, E4M3 as plain loops, and layers to try.
 #pragma once
 #include <deque>
 
@@ -76,6 +76,31 @@ inline Linear tolerant(WeightFormat format, const std::vector<int64_t>& outs, in
   return layer;
 }
 
+struct LinearSize {
+  int64_t rows, in;
+  std::vector<int64_t> outs;
+};
+
+/// check(parts, what) for two streams of several sequences with every activation, with and without gates and residuals.
+inline void for_every_epilogue(const auto& check) {
+  const Linear txt = tolerant(WeightFormat::f32, {64, 48}, 64, 3), img = tolerant(WeightFormat::bf16, {112}, 96, 4);
+  const Sequences txt_rows(std::vector<int64_t>{5, 0, 1, 20}), img_rows(std::vector<int64_t>{100, 30, 1, 2});
+  const auto gates = [](const Sequences& sequences) {
+    return SequenceRows{random_normal({12, 112}, 8), random_indices(sequences.count(), 9, 9), 2, &sequences};
+  };
+  const Tensor txt_x = random_normal({26, 64}, 1), img_x = random_normal({133, 96}, 2);
+  for (const Activation activation : {Activation::none, Activation::silu, Activation::gelu_tanh})
+    for (const bool gated : {false, true})
+      for (const bool added : {false, true}) {
+        Epilogue a = {.activation = activation}, b = {.activation = activation};
+        if (gated) a.gate = gates(txt_rows), b.gate = gates(img_rows);
+        if (added) a.residual = random_normal({26, 112}, 5), b.residual = random_normal({133, 112}, 6);
+        check(std::vector<LinearPart>{{txt_x, &txt, a}, {img_x, &img, b}},
+              fmt::format("activation {}, gate {}, residual {}", static_cast<int>(activation), gated, added));
+      }
+}
+
+/// A cuda device that rounds to 8 bits.
 class RoundedOnCudaTest : public testing::Test {
  protected:
   void open(CudaArithmetic arithmetic) {
