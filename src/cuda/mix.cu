@@ -5,10 +5,8 @@
 namespace inkstone::cuda {
 namespace {
 
-constexpr int kMostMixed = 16;  // numbers of a block that are mixed with each other
-constexpr int kGreatestCode = 127;
-constexpr float kLeastDivisor = 0x1p-100f;  // groups of zeros have one
-constexpr int kGroups = kThreads / kWarp;   // of a block of threads
+constexpr int kMostMixed = 16;             // numbers of a block that are mixed with each other
+constexpr int kGroups = kThreads / kWarp;  // of a block of threads
 
 /// The inputs of group `group` that a row of `d` has.
 __device__ int inputs_of(int64_t group, int64_t d) {
@@ -50,13 +48,13 @@ struct Group {
     uint32_t most = 0;  // as bits, of which NaN's are greater than any number's
     each([&](float& v, int) { most = max(most, __float_as_uint(fabsf(v))); });
     const float greatest = __uint_as_float(__reduce_max_sync(kAllLanes, most));
-    const float inverse = kGreatestCode / (greatest < kLeastDivisor ? kLeastDivisor : greatest);
+    const float inverse = kMixedGreatest / (greatest < kMixedLeastDivisor ? kMixedLeastDivisor : greatest);
     each([&](float& v, int i) { codes.bytes[i] = static_cast<int8_t>(__float2int_rn(v * inverse)); });
     __syncwarp();
     constexpr int kOnes = 0x01010101;
     int sum = 0;
     for (int i = lane; i * kMixedStep < count; i += kWarp) sum = __dp4a(codes.words[i], kOnes, sum);
-    return {greatest / kGreatestCode, __reduce_add_sync(kAllLanes, sum)};
+    return {greatest / kMixedGreatest, __reduce_add_sync(kAllLanes, sum)};
   }
 
  private:

@@ -78,15 +78,8 @@ Weight in_floats(const Piece& piece, Target target) {
 }
 
 Weight in_mixed_codes(const Piece& piece, Target target, const Tensor& factors) {
-  const bool small = target == Target::int4;
-  Weight made = {.format = small ? WeightFormat::affine4 : WeightFormat::affine8,
-                 .out = piece.rows,
-                 .in = piece.in,
-                 .data = host_tensor({piece.rows, small ? piece.in / 2 : piece.in}, DType::u8),
-                 .scales = host_tensor({MixedOrder::groups_in(piece.in), piece.rows}, DType::f32),
-                 .group = kMixedGroup,
-                 .factors = factors};
-  if (small) made.offsets = host_tensor({2 * MixedOrder::small_groups_in(piece.in), piece.rows}, DType::u8);
+  const WeightFormat format = target == Target::int4 ? WeightFormat::affine4 : WeightFormat::affine8;
+  Weight made = empty_mixed(format, piece.rows, piece.in, factors);
   quantize_mixed(piece.numbers.data(), made);
   return made;
 }

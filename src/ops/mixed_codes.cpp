@@ -8,8 +8,6 @@
 namespace inkstone {
 namespace {
 
-constexpr int kGreatestCode = 127;
-
 /// Numbers kMixedSpacing apart, `count` of them.
 void mix_block(float* numbers, int64_t count) {
   const float share = 1 / std::sqrt(static_cast<float>(count));
@@ -28,13 +26,13 @@ float round_group(const float* mixed, int64_t count, const MixedOrder& order, in
                   uint8_t* codes) {
   float greatest = 0;
   for (int64_t i = 0; i < count; ++i) greatest = std::max(greatest, std::abs(mixed[i]));
-  const float inverse = kGreatestCode / std::max(kMixedLeastDivisor, greatest);
+  const float inverse = kMixedGreatest / std::max(kMixedLeastDivisor, greatest);
   uint8_t* to = codes + order.code(output, input);
   const int64_t step = order.columns(MixedOrder::strip_of(output)) * kMixedStep;
   for (int64_t i = 0; i < count; ++i)
     to[i / kMixedStep * step + i % kMixedStep] =
         static_cast<uint8_t>(static_cast<int64_t>(std::nearbyint(mixed[i] * inverse)) + kMixedOffset);
-  return greatest / kGreatestCode;
+  return greatest / kMixedGreatest;
 }
 
 }  // namespace
@@ -63,6 +61,19 @@ void expand_mixed_row(const Weight& weight, int64_t row, int64_t begin, int64_t 
   const float* factors = weight.factors.data<const float>() + begin;
   for (int64_t at = begin; at < end; at += kMixedGroup) mix_group(out + at - begin, std::min(kMixedGroup, end - at));
   for (int64_t i = 0; i < end - begin; ++i) out[i] *= factors[i];
+}
+
+Weight empty_mixed(WeightFormat format, int64_t out, int64_t in, const Tensor& factors) {
+  const bool small = format == WeightFormat::affine4;
+  Weight made = {.format = format,
+                 .out = out,
+                 .in = in,
+                 .data = host_tensor({out, small ? in / 2 : in}, DType::u8),
+                 .scales = host_tensor({MixedOrder::groups_in(in), out}, DType::f32),
+                 .group = kMixedGroup,
+                 .factors = factors};
+  if (small) made.offsets = host_tensor({2 * MixedOrder::small_groups_in(in), out}, DType::u8);
+  return made;
 }
 
 void quantize_mixed(const float* numbers, const Weight& to) {

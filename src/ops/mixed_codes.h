@@ -24,6 +24,10 @@ void expand_mixed_row(const Weight& weight, int64_t row, int64_t begin, int64_t 
 /// The same before they are taken apart and multiplied by the factors: codes times scales.
 void expand_mixed_codes(const Weight& weight, int64_t row, int64_t begin, int64_t end, float* out);
 
+/// Host memory for a weight (out, in) in affine8 or affine4, whose inputs `factors` even out; codes and scales are not
+/// written yet.
+Weight empty_mixed(WeightFormat format, int64_t out, int64_t in, const Tensor& factors);
+
 /// Rounds numbers (out, in), none beyond 1e37, to a weight's codes, scales and, with 4 bits, steps and offsets; its
 /// factors are there.
 void quantize_mixed(const float* numbers, const Weight& to);

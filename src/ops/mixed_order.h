@@ -15,6 +15,8 @@ constexpr int64_t kMixedGroup = 384;
 /// size.
 constexpr int64_t kMixedSpacing = 16;
 
+constexpr int kMixedGreatest = 127;               // code
+constexpr float kMixedLeastDivisor = 0x1p-100f;   // groups of zeros have one
 constexpr int kMixedOffset = 128;                 // of a code, so that it is a byte without a sign
 constexpr int64_t kMixedStep = 4;                 // inputs side by side
 constexpr int64_t kMixedStrip = 48;               // outputs side by side; the last strip may have 16 or 32

@@ -5,8 +5,6 @@
 
 namespace inkstone {
 
-constexpr float kMixedLeastDivisor = 0x1p-100f;  // groups of zeros have one
-
 /// As expand_mixed_codes().
 void expand_small_codes(const Weight& weight, int64_t row, int64_t begin, int64_t end, float* out);
 

@@ -27,16 +27,7 @@ inline Weight in_rows(WeightFormat format, const Tensor& numbers, int64_t group)
 
 /// The same in the order of the cpu's kernels, of inputs that `factors` even out.
 inline Weight in_mixed_order(WeightFormat format, const Tensor& numbers, const Tensor& factors) {
-  const int64_t out = numbers.dim(0), in = numbers.dim(1);
-  const bool small = format == WeightFormat::affine4;
-  Weight made = {.format = format,
-                 .out = out,
-                 .in = in,
-                 .data = host_tensor({out, small ? in / 2 : in}, DType::u8),
-                 .scales = host_tensor({MixedOrder::groups_in(in), out}, DType::f32),
-                 .group = kMixedGroup,
-                 .factors = factors};
-  if (small) made.offsets = host_tensor({2 * MixedOrder::small_groups_in(in), out}, DType::u8);
+  Weight made = empty_mixed(format, numbers.dim(0), numbers.dim(1), factors);
   quantize_mixed(numbers.data<const float>(), made);
   return made;
 }

@@ -88,7 +88,9 @@ inline Floats greatest_lane(Floats v) {
 
 /// What turns numbers of at most this magnitude into codes. A least divisor keeps groups of zeros from 0 / 0; below it
 /// numbers become zeros.
-inline Floats inverse_scale(Floats greatest) { return splat(kInt8Greatest) / greater(splat(0x1p-100f), greatest); }
+inline Floats inverse_scale(Floats greatest) {
+  return splat(kInt8Greatest) / greater(splat(kMixedLeastDivisor), greatest);
+}
 
 /// Up to kLanes groups of numbers that are rounded together: a lane for each.
 struct Groups {
