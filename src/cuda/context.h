@@ -77,7 +77,7 @@ class CudaContext {
   const int32_t* table(const std::vector<int32_t>& values);
 
   bool narrow() const { return arithmetic_ != CudaArithmetic::f32; }
-  /// Products of layers that tolerate rounding have 8-bit operands.
+  /// Products of layers that tolerate rounding have operands in E4M3.
   bool rounds() const { return arithmetic_ == CudaArithmetic::fp8; }
   CudaArithmetic arithmetic() const { return arithmetic_; }
   /// What products read.

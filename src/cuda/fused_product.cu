@@ -94,7 +94,7 @@ struct FusedLane {
   }
 };
 
-constexpr float kSqrt2OverPi = 0.7978845608028654f, kGeluCube = 0.044715f * kSqrt2OverPi;
+constexpr float kGeluCube = kGeluCubic * kSqrt2OverPi;
 
 /// The tanh form, as exact as what it is rounded to.
 __device__ float gelu_fast(float x) {
@@ -277,7 +277,7 @@ struct ToHeads : FusedLane<kType> {
   __device__ ToHeads(const FusedJob& job, int part, int first_row, int first_out)
       : FusedLane<kType>(job.parts[part], first_row, first_out), joined(job.joined) {
     const JoinPart& join = this->p.join;
-    for (int half = 0; half < 2; ++half) to_row[half] = joined_row(join, this->inside(half));
+    for (int half = 0; half < 2; ++half) to_row[half] = static_cast<int>(joined_row(join, this->inside(half)));
     turns = HeadTreatment(joined, join, this->out / kFusedHeadWidth).turns || next_head().turns;
     if (const int held = this->held_column(); held < this->p.outs) {
       const float* norm = HeadTreatment(joined, join, held / kFusedHeadWidth).norm;
@@ -314,11 +314,6 @@ struct ToHeads : FusedLane<kType> {
   }
 
   __device__ HeadTreatment next_head() const { return {joined, this->p.join, this->out / kFusedHeadWidth + 1}; }
-  __device__ static int joined_row(const JoinPart& part, int row) {
-    int32_t s = 0;
-    while (s + 1 < part.sequences.count && row >= part.sequences.begin[s + 1]) ++s;
-    return row + part.shift[s];
-  }
   __device__ void read(Angles& angles, int half) const {
     if (!turns) return;
     const float* from = this->p.join.cos_sin + int64_t{this->inside(half)} * kFusedHeadWidth + this->column;

@@ -18,13 +18,6 @@ __device__ float2 read(const Numbers& x, int64_t start, const Pair& p, int32_t w
   return make_float2(load(x, start + p.first), p.second < width ? load(x, start + p.second) : 0.0f);
 }
 
-/// Where a row goes.
-__device__ int64_t joined_row(const JoinPart& part, int64_t row) {
-  int32_t s = 0;
-  while (s + 1 < part.sequences.count && row >= part.sequences.begin[s + 1]) ++s;
-  return row + part.shift[s];
-}
-
 /// What is done to one head. Lanes take the pairs lane, lane + 32, ...
 struct Treatment {
   const float* norm;     // (c)

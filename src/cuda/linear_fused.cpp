@@ -1,5 +1,6 @@
 // Linear layers of all streams in one launch, with what follows them inside.
 #include <algorithm>
+#include <utility>
 
 #include "cuda/cuda_kernels.h"
 #include "cuda/fp8_layer.h"
@@ -118,8 +119,7 @@ bool CudaKernels::wait_for_join(std::span<Tensor> out, std::span<const LinearPar
   for (Tensor& t : out) t = retyped(t, DType::bf16);
   waiting_ = {{out.begin(), out.end()}, {parts.begin(), parts.end()}};
   context_.defer([this] {
-    Waiting now = std::move(waiting_);
-    waiting_ = {};
+    Waiting now = std::exchange(waiting_, {});
     linear_apart(now.out, now.parts);
   });
   return true;
@@ -132,9 +132,7 @@ CudaKernels::Waiting CudaKernels::take_waiting(std::span<const QkvPart> parts) {
                          });
   if (!are_those) return {};
   context_.forget_deferred();
-  Waiting taken = std::move(waiting_);
-  waiting_ = {};
-  return taken;
+  return std::exchange(waiting_, {});
 }
 
 void CudaKernels::join(Waiting waiting, const std::vector<cuda::JoinPart>& parts, const cuda::Joined& joined) {

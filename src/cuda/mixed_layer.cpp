@@ -22,22 +22,22 @@ Tensor numbers_of(CudaContext& context, const Slab& slab) {
   return all;
 }
 
-/// Powers of two that even out the layer's inputs: see cpu/int8_factors.h, which finds them alike.
-Tensor factors_of(CudaContext& context, const Linear& layer) {
-  const Tensor shares = context.empty({layer.in()}, DType::f32);
+/// Powers of two that even out the inputs of matrices (out, in): see cpu/int8_factors.h, which finds them alike.
+Tensor factors_of(CudaContext& context, const std::vector<Tensor>& matrices) {
+  const int64_t in = matrices.front().dim(1);
+  const Tensor shares = context.empty({in}, DType::f32);
   check_cuda(cudaMemsetAsync(shares.data<void>(), 0, shares.bytes(), context.stream()), "rounding weights");
-  for (const Slab& slab : layer.slabs) {
-    const Tensor room = context.empty({slab.weight.out}, DType::f32);
-    cuda::add_shares(shares.data<float>(), room.data<float>(), numbers(numbers_of(context, slab)), slab.weight.out,
-                     layer.in(), context.stream());
+  for (const Tensor& matrix : matrices) {
+    const Tensor room = context.empty({matrix.dim(0)}, DType::f32);
+    cuda::add_shares(shares.data<float>(), room.data<float>(), numbers(matrix), matrix.dim(0), in, context.stream());
   }
   const Tensor factors = context.empty(shares.shape(), DType::f32);
-  cuda::mixed_factors(factors.data<float>(), shares.data<const float>(), layer.in(), context.stream());
+  cuda::mixed_factors(factors.data<float>(), shares.data<const float>(), in, context.stream());
   return factors;
 }
 
-Weight mixed(CudaContext& context, const Slab& slab, const Tensor& factors) {
-  const int64_t out = slab.weight.out, in = slab.weight.in;
+Weight mixed(CudaContext& context, const Tensor& matrix, const Tensor& factors) {
+  const int64_t out = matrix.dim(0), in = matrix.dim(1);
   const Weight made = {.format = WeightFormat::affine8,
                        .out = out,
                        .in = in,
@@ -45,9 +45,23 @@ Weight mixed(CudaContext& context, const Slab& slab, const Tensor& factors) {
                        .scales = context.empty({MixedOrder::groups_in(in), out}, DType::f32),
                        .group = kMixedGroup,
                        .factors = factors};
-  cuda::round_mixed_weights({made.data.data<uint8_t>(), made.scales.data<float>()}, numbers(numbers_of(context, slab)),
+  cuda::round_mixed_weights({made.data.data<uint8_t>(), made.scales.data<float>()}, numbers(matrix),
                             factors.data<const float>(), out, in, context.stream());
   return made;
+}
+
+/// The slabs' weights; those that are mixed codes already stay where they are.
+std::vector<Weight> mixed_slabs(CudaContext& context, const Linear& layer) {
+  std::vector<Weight> weights;
+  if (std::ranges::all_of(layer.slabs, is_mixed)) {
+    for (const Slab& slab : layer.slabs) weights.push_back(slab.weight);
+    return weights;
+  }
+  std::vector<Tensor> matrices;
+  for (const Slab& slab : layer.slabs) matrices.push_back(numbers_of(context, slab));
+  const Tensor factors = factors_of(context, matrices);
+  for (const Tensor& matrix : matrices) weights.push_back(mixed(context, matrix, factors));
+  return weights;
 }
 
 }  // namespace
@@ -72,9 +86,7 @@ const MixedLayer& mixed_layer(CudaContext& context, const Linear& layer) {
   if (form == nullptr) {
     auto made = std::make_unique<MixedLayer>();
     made->bias = joined_bias(context, layer, DType::f32);
-    const bool ready = std::ranges::all_of(layer.slabs, is_mixed);
-    const Tensor factors = ready ? Tensor() : factors_of(context, layer);
-    for (const Slab& slab : layer.slabs) made->weights.push_back(ready ? slab.weight : mixed(context, slab, factors));
+    made->weights = mixed_slabs(context, layer);
     check_launch("rounding weights");
     form = std::move(made);
   }

@@ -65,15 +65,15 @@ inline bool fours(const Output& x, int64_t d) { return fours(x.data, x.type, d);
 
 __device__ inline float silu(float x) { return x / (1.0f + expf(-x)); }
 
+constexpr float kSqrt2OverPi = 0.7978845608028654f, kGeluCubic = 0.044715f;  // of GELU's tanh form
+
 __device__ inline float gelu_tanh(float x) {
-  constexpr float kSqrt2OverPi = 0.7978845608028654f;
-  return 0.5f * x * (1.0f + tanhf(kSqrt2OverPi * (x + 0.044715f * x * x * x)));
+  return 0.5f * x * (1.0f + tanhf(kSqrt2OverPi * (x + kGeluCubic * x * x * x)));
 }
 
 /// The same as x * sigmoid(2u), by instructions that are far more exact than a result of few bits.
 __device__ inline float gelu_by_exp(float x) {
-  constexpr float kSqrt2OverPi = 0.7978845608028654f;
-  return __fdividef(x, 1.0f + __expf(-2.0f * kSqrt2OverPi * (x + 0.044715f * x * x * x)));
+  return __fdividef(x, 1.0f + __expf(-2.0f * kSqrt2OverPi * (x + kGeluCubic * x * x * x)));
 }
 
 __device__ inline float activate(float x, Activation activation) {
@@ -86,11 +86,21 @@ __device__ inline float4 activate(const float4& x, Activation a) {
   return make_float4(activate(x.x, a), activate(x.y, a), activate(x.z, a), activate(x.w, a));
 }
 
+/// The sequence that owns a row.
+__device__ inline int32_t sequence_of(const SequenceStarts& sequences, int64_t row) {
+  int32_t s = 0;
+  while (s + 1 < sequences.count && row >= sequences.begin[s + 1]) ++s;  // of one sequence nothing is read
+  return s;
+}
+
 /// Where the vector of a row begins in its table.
 __device__ inline int64_t vector_start(const RowVectors& v, int64_t row, int64_t d) {
-  int32_t s = 0;
-  while (s + 1 < v.sequences.count && row >= v.sequences.begin[s + 1]) ++s;  // of one sequence nothing is read
-  return (v.row[s] + v.slot) * d;
+  return (v.row[sequence_of(v.sequences, row)] + v.slot) * d;
+}
+
+/// Where a row goes in a join.
+__device__ inline int64_t joined_row(const JoinPart& part, int64_t row) {
+  return row + part.shift[sequence_of(part.sequences, row)];
 }
 
 /// The sum over the `kGroup` neighbouring threads that share a row: those of a warp or of a part of it, or the whole
