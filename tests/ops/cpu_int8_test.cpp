@@ -20,16 +20,6 @@ constexpr size_t kKept = size_t{4} << 20;  // bytes of rounded weights, where a 
 class CpuInt8Test : public CpuInt8Fixture {};
 INKSTONE_FOR_EVERY_ISA(CpuInt8Test);
 
-Linear tolerant(WeightFormat format, const std::vector<int64_t>& outs, int64_t in, uint64_t seed) {
-  Linear layer;
-  for (const int64_t out : outs) {
-    const uint64_t s = seed + 10 * layer.slabs.size();
-    layer.slabs.push_back({random_weight(format, out, in, s), random_normal({out}, s + 5)});
-  }
-  layer.tolerance = std::make_shared<Tolerance>();
-  return layer;
-}
-
 Linear strict(Linear layer) {
   layer.tolerance = nullptr;
   return layer;

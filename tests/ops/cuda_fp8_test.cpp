@@ -69,15 +69,7 @@ TEST_F(CudaFp8Test, SideBranchesStayBesideWeightsThatAreInEightBitsAlready) {
   for (const Slab& slab : placed(layer).slabs) EXPECT_FALSE(slab.branches.empty());
 }
 
-TEST_F(CudaFp8Test, RoundingCostsWhatItMust) {
-  for (const WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::affine4, WeightFormat::q4_k}) {
-    const Linear layer = tolerant(format, {160}, 768, 3);
-    const Tensor x = random_normal({40, 768}, 1);
-    const double error = relative_l2(on_device({{x, &layer}})[0], reference().linear(x, layer));
-    EXPECT_GT(error, kLeastError) << layout_of(format).name;
-    EXPECT_LT(error, kMostError) << layout_of(format).name;
-  }
-}
+TEST_F(CudaFp8Test, RoundingCostsWhatItMust) { expect_error_between(kLeastError, kMostError); }
 
 TEST_F(CudaFp8Test, RowsAndOutputsHaveScalesOfTheirOwn) {
   Linear layer = tolerant(WeightFormat::f32, {64, 16}, 256, 3);
@@ -171,34 +163,14 @@ TEST_F(CudaFp8Test, WeightsAreKeptAsCodesWithAScaleForEachOutput) {
 }
 
 TEST_F(CudaFp8Test, LayersOfOtherSizesAndOthersThanTolerantStayInBf16) {
-  for (const auto& [in, out] : {std::pair<int64_t, int64_t>{72, 32}, {64, 40}, {12304, 16}}) {
-    const Linear layer = tolerant(WeightFormat::f32, {out}, in, 3);
-    const Tensor x = random_normal({20, in}, 1);
-    EXPECT_LT(relative_l2(on_device({{x, &layer}})[0], reference().linear(x, layer)), 2 * kNarrowRounding) << in;
-  }
-  Linear strict = tolerant(WeightFormat::f32, {64}, 64, 3);
-  strict.tolerance = nullptr;
-  const Tensor x = random_normal({20, 64}, 1);
-  EXPECT_LT(relative_l2(on_device({{x, &strict}})[0], reference().linear(x, strict)), 2 * kNarrowRounding);
+  expect_in_bf16({{72, 32}, {64, 40}, {12304, 16}});
 }
 
 TEST_F(CudaFp8Test, NaNStaysInItsRowAndZerosGiveTheBias) {
-  const Linear layer = tolerant(WeightFormat::f32, {64}, 48, 3);
-  Tensor x = random_normal({20, 48}, 1);
-  x.data<float>()[7 * 48 + 3] = NAN;
-  std::fill_n(x.data<float>() + 9 * 48, 48, 0.0f);
-  const Tensor y = on_device({{x, &layer}})[0];
-  for (int64_t row = 0; row < 20; ++row)
-    for (const float v : values_of(y.rows(row, row + 1))) EXPECT_EQ(std::isnan(v), row == 7) << row;
-  for (int64_t o = 0; o < 64; ++o)
-    EXPECT_EQ(y.data<float>()[9 * 64 + o], to_float(to_bf16(layer.slabs[0].bias.data<float>()[o])));
+  expect_nan_in_its_row([](float bias) { return to_float(to_bf16(bias)); });
 }
 
-TEST_F(CudaFp8Test, GivesTheSameNumbersTwice) {
-  const Linear layer = tolerant(WeightFormat::bf16, {192}, 768, 3);
-  const Tensor x = random_normal({700, 768}, 1);
-  EXPECT_EQ(values_of(on_device({{x, &layer}})[0]), values_of(on_device({{x, &layer}})[0]));
-}
+TEST_F(CudaFp8Test, GivesTheSameNumbersTwice) { expect_same_numbers_twice(); }
 
 }  // namespace
 }  // namespace inkstone

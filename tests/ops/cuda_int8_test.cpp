@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 
 #include "cpu/int8_factors.h"
-#include "ops/mixed_codes.h"
 #include "ops/rounded_on_cuda.h"
+#include "ops/rounded_weights.h"
 
 namespace inkstone {
 namespace {
@@ -15,17 +15,9 @@ constexpr double kMostError = 0.014;   // codes up to 127 of normal numbers: 0.7
 
 /// Rows as the device rounds them for a layer with these factors.
 Tensor as_mixed(const Tensor& x, const Tensor& factors) {
-  const int64_t n = x.dim(0), d = x.dim(1);
-  const Weight rows = {.format = WeightFormat::affine8,
-                       .out = n,
-                       .in = d,
-                       .data = host_tensor({n, d}, DType::u8),
-                       .scales = host_tensor({MixedOrder::groups_in(d), n}, DType::f32),
-                       .group = kMixedGroup,
-                       .factors = host_tensor({d}, DType::f32)};
-  std::ranges::transform(factors.span<const float>(), rows.factors.data<float>(), [](float f) { return 1 / f; });
-  quantize_mixed(x.data<const float>(), rows);
-  return dense(rows);
+  const Tensor of_weight = host_tensor(factors.shape(), DType::f32);
+  std::ranges::transform(factors.span<const float>(), of_weight.data<float>(), [](float f) { return 1 / f; });
+  return dense(in_mixed_order(WeightFormat::affine8, x, of_weight));
 }
 
 class CudaInt8Test : public RoundedOnCudaTest {
@@ -88,10 +80,7 @@ TEST_F(CudaInt8Test, WeightsAreTheCodesThatPlainLoopsGive) {
       const Linear there = placed(layer);
       for (size_t s = 0; s < layer.slabs.size(); ++s) {
         const Weight made = downloaded(there.slabs[s].weight);
-        Weight expected = made;
-        expected.data = host_tensor(made.data.shape(), DType::u8);
-        expected.scales = host_tensor(made.scales.shape(), DType::f32);
-        quantize_mixed(dense(layer.slabs[s].weight).data<const float>(), expected);
+        const Weight expected = in_mixed_order(made.format, dense(layer.slabs[s].weight), made.factors);
         EXPECT_TRUE(std::ranges::equal(made.data.span<const uint8_t>(), expected.data.span<const uint8_t>())) << in;
         EXPECT_EQ(values_of(made.scales), values_of(expected.scales)) << in;
       }
@@ -140,49 +129,23 @@ TEST_F(CudaInt8Test, SideBranchesAreTakenInBeforeWeightsAreRounded) {
   }
 }
 
-TEST_F(CudaInt8Test, RoundingCostsWhatItMust) {
-  for (const WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::affine4, WeightFormat::q4_k}) {
-    const Linear layer = tolerant(format, {160}, 768, 3);
-    const Tensor x = random_normal({40, 768}, 1);
-    const double error = relative_l2(on_device({{x, &layer}})[0], reference().linear(x, layer));
-    EXPECT_GT(error, kLeastError) << layout_of(format).name;
-    EXPECT_LT(error, kMostError) << layout_of(format).name;
-  }
-}
+TEST_F(CudaInt8Test, RoundingCostsWhatItMust) { expect_error_between(kLeastError, kMostError); }
 
 TEST_F(CudaInt8Test, EveryEpilogueOnSeveralPartsAndSequences) {
   for_every_epilogue([&](const auto& parts, const std::string& what) { expect_as_rounded(parts, what); });
 }
 
 TEST_F(CudaInt8Test, LayersOfOtherSizesAndOthersThanTolerantStayInBf16) {
-  for (const auto& [in, out] : {std::pair<int64_t, int64_t>{72, 32}, {64, 40}}) {
-    const Linear layer = tolerant(WeightFormat::f32, {out}, in, 3);
-    const Tensor x = random_normal({20, in}, 1);
-    EXPECT_FALSE(placed(layer).slabs[0].weight.factors);
-    EXPECT_LT(relative_l2(on_device({{x, &layer}})[0], reference().linear(x, layer)), 2 * kNarrowRounding) << in;
-  }
-  Linear strict = tolerant(WeightFormat::f32, {64}, 64, 3);
-  strict.tolerance = nullptr;
-  const Tensor x = random_normal({20, 64}, 1);
-  EXPECT_LT(relative_l2(on_device({{x, &strict}})[0], reference().linear(x, strict)), 2 * kNarrowRounding);
+  expect_in_bf16({{72, 32}, {64, 40}});
+  for (const auto& [in, out] : {std::pair<int64_t, int64_t>{72, 32}, {64, 40}})
+    EXPECT_FALSE(placed(tolerant(WeightFormat::f32, {out}, in, 3)).slabs[0].weight.factors) << in;
 }
 
 TEST_F(CudaInt8Test, NaNStaysInItsRowAndZerosGiveTheBias) {
-  const Linear layer = tolerant(WeightFormat::f32, {64}, 48, 3);
-  Tensor x = random_normal({20, 48}, 1);
-  x.data<float>()[7 * 48 + 3] = NAN;
-  std::fill_n(x.data<float>() + 9 * 48, 48, 0.0f);
-  const Tensor y = on_device({{x, &layer}})[0];
-  for (int64_t row = 0; row < 20; ++row)
-    for (const float v : values_of(y.rows(row, row + 1))) EXPECT_EQ(std::isnan(v), row == 7) << row;
-  for (int64_t o = 0; o < 64; ++o) EXPECT_EQ(y.data<float>()[9 * 64 + o], layer.slabs[0].bias.data<float>()[o]);
+  expect_nan_in_its_row([](float bias) { return bias; });
 }
 
-TEST_F(CudaInt8Test, GivesTheSameNumbersTwice) {
-  const Linear layer = tolerant(WeightFormat::bf16, {192}, 768, 3);
-  const Tensor x = random_normal({700, 768}, 1);
-  EXPECT_EQ(values_of(on_device({{x, &layer}})[0]), values_of(on_device({{x, &layer}})[0]));
-}
+TEST_F(CudaInt8Test, GivesTheSameNumbersTwice) { expect_same_numbers_twice(); }
 
 }  // namespace
 }  // namespace inkstone

@@ -161,4 +161,15 @@ inline std::vector<float> values_of(const Tensor& f32) {
   return {span.begin(), span.end()};
 }
 
+/// Slabs of these many outputs with biases.
+inline Linear tolerant(WeightFormat format, const std::vector<int64_t>& outs, int64_t in, uint64_t seed) {
+  Linear layer;
+  for (const int64_t out : outs) {
+    const uint64_t s = seed + 10 * layer.slabs.size();
+    layer.slabs.push_back({random_weight(format, out, in, s), random_normal({out}, s + 5)});
+  }
+  layer.tolerance = std::make_shared<Tolerance>();
+  return layer;
+}
+
 }  // namespace inkstone

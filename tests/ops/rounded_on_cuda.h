@@ -1,4 +1,5 @@
-// The cuda device with 8-bit products next to the definitions of the ops, E4M3 as plain loops, and layers to try.
+// The cuda device with 8-bit products next to the definitions of the ops, E4M3 as plain loops, and what both
+// arithmetics promise.
 #pragma once
 #include <deque>
 
@@ -65,17 +66,6 @@ inline Linear as_rounded(const Linear& layer) {
   return rounded;
 }
 
-/// Slabs of these many outputs with biases.
-inline Linear tolerant(WeightFormat format, const std::vector<int64_t>& outs, int64_t in, uint64_t seed) {
-  Linear layer;
-  for (const int64_t out : outs) {
-    const uint64_t s = seed + 10 * layer.slabs.size();
-    layer.slabs.push_back({random_weight(format, out, in, s), random_normal({out}, s + 5)});
-  }
-  layer.tolerance = std::make_shared<Tolerance>();
-  return layer;
-}
-
 struct LinearSize {
   int64_t rows, in;
   std::vector<int64_t> outs;
@@ -137,6 +127,49 @@ class RoundedOnCudaTest : public testing::Test {
     std::vector<Tensor> results = device_ops().linear(there);
     for (Tensor& t : results) t = download(t);
     return results;
+  }
+
+  /// Of formats that are rounded in different ways.
+  void expect_error_between(double least, double most) {
+    for (const WeightFormat format :
+         {WeightFormat::f32, WeightFormat::bf16, WeightFormat::affine4, WeightFormat::q4_k}) {
+      const Linear layer = tolerant(format, {160}, 768, 3);
+      const Tensor x = random_normal({40, 768}, 1);
+      const double error = relative_l2(on_device({{x, &layer}})[0], reference().linear(x, layer));
+      EXPECT_GT(error, least) << layout_of(format).name;
+      EXPECT_LT(error, most) << layout_of(format).name;
+    }
+  }
+
+  /// Layers of these inputs and outputs, and one that does not tolerate rounding.
+  void expect_in_bf16(const std::vector<std::pair<int64_t, int64_t>>& sizes) {
+    const auto expect = [&](const Linear& layer) {
+      const Tensor x = random_normal({20, layer.in()}, 1);
+      EXPECT_LT(relative_l2(on_device({{x, &layer}})[0], reference().linear(x, layer)), 2 * kNarrowRounding)
+          << layer.in();
+    };
+    for (const auto& [in, out] : sizes) expect(tolerant(WeightFormat::f32, {out}, in, 3));
+    Linear strict = tolerant(WeightFormat::f32, {64}, 64, 3);
+    strict.tolerance = nullptr;
+    expect(strict);
+  }
+
+  /// A row with NaN, and one of zeros, whose results are `kept` of the biases.
+  void expect_nan_in_its_row(float (*kept)(float bias)) {
+    const Linear layer = tolerant(WeightFormat::f32, {64}, 48, 3);
+    Tensor x = random_normal({20, 48}, 1);
+    x.data<float>()[7 * 48 + 3] = NAN;
+    std::fill_n(x.data<float>() + 9 * 48, 48, 0.0f);
+    const Tensor y = on_device({{x, &layer}})[0];
+    for (int64_t row = 0; row < 20; ++row)
+      for (const float v : values_of(y.rows(row, row + 1))) EXPECT_EQ(std::isnan(v), row == 7) << row;
+    for (int64_t o = 0; o < 64; ++o) EXPECT_EQ(y.data<float>()[9 * 64 + o], kept(layer.slabs[0].bias.data<float>()[o]));
+  }
+
+  void expect_same_numbers_twice() {
+    const Linear layer = tolerant(WeightFormat::bf16, {192}, 768, 3);
+    const Tensor x = random_normal({700, 768}, 1);
+    EXPECT_EQ(values_of(on_device({{x, &layer}})[0]), values_of(on_device({{x, &layer}})[0]));
   }
 
  private:
