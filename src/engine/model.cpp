@@ -110,8 +110,7 @@ void check_goes_with(const Checkpoint& given, const Checkpoint& shipped) {
   if (!mine || !its || std::min(mine->rank(), its->rank()) <= axis) return;  // the config's reader will tell
   check((*mine)[axis] == (*its)[axis],
         "{}: is of width {}, the shipped model's {} of {}, so that its other parts do not go with this one; give a "
-        "model, "
-        "or transformer, text_encoder and vae",
+        "model, or transformer, text_encoder and vae",
         given.path.string(), (*mine)[axis], name_of(component), (*its)[axis]);
 }
 

@@ -167,8 +167,7 @@ std::optional<PackedWeight> packed(const TensorMap& tensors, const std::string& 
   check(scales != nullptr, "{}: is packed, but {} is missing", where, names[1]);
   check(offsets != nullptr || scales->data.dtype() != DType::u8,
         "{}: has U8 scales and no biases, as MLX's modes mxfp4, mxfp8 and nvfp4, which this program does not read; "
-        "affine "
-        "groups of 4 and 8 bits work",
+        "affine groups of 4 and 8 bits work",
         where);
   check(offsets != nullptr, "{}: is packed, but {} is missing", where, names[2]);
   check_scale_type(*scales, names[1]);
