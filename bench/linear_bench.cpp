@@ -27,17 +27,24 @@ Weight weight_of(WeightFormat kind, const Sizes& s, uint64_t seed) {
   return dense_weight(kind == WeightFormat::bf16 ? as_bf16(dense) : dense);
 }
 
-void linear(benchmark::State& state, WeightFormat kind, const Sizes& s, Activation activation) {
-  const auto device = make_cpu_device();
+void linear(benchmark::State& state, WeightFormat kind, const Sizes& s, Activation activation,
+            std::optional<HalfKind> half = std::nullopt) {
+  CpuOptions options;
+  if (half) options.half = chosen_half(vector_ops().isa, *half);
+  const auto device = make_cpu_device(options);
   Ops ops(*device);
   const Tensor bias = repeated_normal({s.out}, 1);
-  const Linear img = {{{weight_of(kind, s, 2), bias}}}, txt = {{{weight_of(kind, s, 3), bias}}};
+  const auto tolerance = std::make_shared<Tolerance>();
+  const Linear img = {{{weight_of(kind, s, 2), bias}}, tolerance}, txt = {{{weight_of(kind, s, 3), bias}}, tolerance};
   const Epilogue epilogue = {.activation = activation};
   std::vector<LinearPart> parts = {{repeated_normal({s.img_rows, s.in}, 4), &img, epilogue}};
   if (s.txt_rows > 0) parts.push_back({repeated_normal({s.txt_rows, s.in}, 5), &txt, epilogue});
-  const double peak = measure_f32_peak(usable_processors());
+  const auto measure_peak = [&](int threads) {
+    return half ? measure_half_peak(*options.half->ops, threads) : measure_f32_peak(threads);
+  };
+  const double peak = measure_peak(usable_processors());
   for (auto _ : state) benchmark::DoNotOptimize(ops.linear(parts));
-  report(state, s.flop(), peak);
+  report(state, s.flop(), peak, measure_peak);
 }
 
 void onednn(benchmark::State& state, const Sizes& s) {
@@ -65,16 +72,22 @@ void onednn(benchmark::State& state, const Sizes& s) {
   report(state, s.flop(), peak);
 }
 
-#define INKSTONE_LINEAR(name, activation, ...)                                                      \
-  BENCHMARK_CAPTURE(onednn, name, Sizes __VA_ARGS__)->UseRealTime()->Unit(benchmark::kMillisecond); \
-  BENCHMARK_CAPTURE(linear, name##_f32, WeightFormat::f32, Sizes __VA_ARGS__, activation)           \
-      ->UseRealTime()                                                                               \
-      ->Unit(benchmark::kMillisecond);                                                              \
-  BENCHMARK_CAPTURE(linear, name##_bf16, WeightFormat::bf16, Sizes __VA_ARGS__, activation)         \
-      ->UseRealTime()                                                                               \
-      ->Unit(benchmark::kMillisecond);                                                              \
-  BENCHMARK_CAPTURE(linear, name##_affine4, WeightFormat::affine4, Sizes __VA_ARGS__, activation)   \
-      ->UseRealTime()                                                                               \
+#define INKSTONE_LINEAR(name, activation, ...)                                                                      \
+  BENCHMARK_CAPTURE(onednn, name, Sizes __VA_ARGS__)->UseRealTime()->Unit(benchmark::kMillisecond);                 \
+  BENCHMARK_CAPTURE(linear, name##_f32, WeightFormat::f32, Sizes __VA_ARGS__, activation)                           \
+      ->UseRealTime()                                                                                               \
+      ->Unit(benchmark::kMillisecond);                                                                              \
+  BENCHMARK_CAPTURE(linear, name##_bf16, WeightFormat::bf16, Sizes __VA_ARGS__, activation)                         \
+      ->UseRealTime()                                                                                               \
+      ->Unit(benchmark::kMillisecond);                                                                              \
+  BENCHMARK_CAPTURE(linear, name##_bf16_by_fp16, WeightFormat::bf16, Sizes __VA_ARGS__, activation, HalfKind::fp16) \
+      ->UseRealTime()                                                                                               \
+      ->Unit(benchmark::kMillisecond);                                                                              \
+  BENCHMARK_CAPTURE(linear, name##_bf16_by_bf16, WeightFormat::bf16, Sizes __VA_ARGS__, activation, HalfKind::bf16) \
+      ->UseRealTime()                                                                                               \
+      ->Unit(benchmark::kMillisecond);                                                                              \
+  BENCHMARK_CAPTURE(linear, name##_affine4, WeightFormat::affine4, Sizes __VA_ARGS__, activation)                   \
+      ->UseRealTime()                                                                                               \
       ->Unit(benchmark::kMillisecond)
 
 INKSTONE_LINEAR(qkv_512, Activation::none, {1024, 64, 3072, 9216});

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <benchmark/benchmark.h>
 #include <chrono>
+#include <functional>
 #include <thread>
 #include <vector>
 
@@ -31,7 +32,7 @@ inline double median(std::vector<double> values) {
 
 /// Reports operations a second and their share of the peak, taken as the better of before and after.
 inline void report(benchmark::State& state, double flop, double peak_before,
-                   double (*measure_peak)(int threads) = measure_f32_peak) {
+                   const std::function<double(int threads)>& measure_peak = measure_f32_peak) {
   const double peak = std::max(peak_before, measure_peak(usable_processors()));
   state.counters["FLOP/s"] = benchmark::Counter(flop, benchmark::Counter::kIsIterationInvariantRate);
   state.counters["of_peak"] = benchmark::Counter(flop / peak, benchmark::Counter::kIsIterationInvariantRate);

@@ -11,6 +11,18 @@ size_t limit_of(const CpuOptions& options) {
   return options.memory_limit == 0 ? available_memory() : options.memory_limit;
 }
 
+/// What was taken, and what it was taken for.
+std::string text_of(const HalfChoice& half) {
+  std::string text =
+      half.ops == nullptr ? ", f32 instead of 16-bit products" : fmt::format(", 16-bit products in {}", name_of(half));
+  if (half.f32_rate == 0) return text;
+  const auto rate = [](double multiply_adds) {
+    return multiply_adds == 0 ? "none" : fmt::format("{:.0f}", 2 * multiply_adds / 1e9);
+  };
+  return text + fmt::format(" (a core's GFLOP/s: f32 {}, fp16 {}, bf16 {})", rate(half.f32_rate), rate(half.fp16_rate),
+                            rate(half.bf16_rate));
+}
+
 class CpuDevice final : public Device {
  public:
   CpuDevice(int threads, const CpuOptions& options)
@@ -18,12 +30,14 @@ class CpuDevice final : public Device {
         pool_(threads),
         vector_(options.isa ? vector_ops(*options.isa) : vector_ops()),
         int8_(options.int8 ? &int8_ops(vector_.isa) : nullptr),
-        kernels_(pool_, vector_, int8_, options.keep_rounded) {}
+        half_(options.half),
+        kernels_(pool_, vector_, int8_, options.keep_rounded, half_ ? half_->ops : nullptr) {}
 
   std::string name() const override { return "cpu"; }
   std::string describe() const override {
-    return fmt::format("cpu: {} threads, {}{}", pool_.threads(), name_of(vector_.isa),
-                       int8_ == nullptr ? "" : fmt::format(", 8-bit products with {}", int8_->name));
+    return fmt::format("cpu: {} threads, {}{}{}", pool_.threads(), name_of(vector_.isa),
+                       int8_ == nullptr ? "" : fmt::format(", 8-bit products with {}", int8_->name),
+                       half_ ? text_of(*half_) : "");
   }
   DType activation_type() const override { return DType::f32; }
   Kernels& kernels() override { return kernels_; }
@@ -52,6 +66,7 @@ class CpuDevice final : public Device {
   ThreadPool pool_;
   const VectorOps& vector_;
   const Int8Ops* int8_;
+  std::optional<HalfChoice> half_;
   CpuKernels kernels_;
 };
 

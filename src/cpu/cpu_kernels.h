@@ -1,4 +1,5 @@
-// The CPU's kernels: f32 arithmetic, 8-bit where that was asked for, work cut into tasks for the device's own threads.
+// The CPU's kernels: f32 arithmetic, 8 or 16 bits where that was asked for, work cut into tasks for the device's own
+// threads.
 #pragma once
 #include <deque>
 #include <optional>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "core/thread_pool.h"
+#include "cpu/half_rows.h"
 #include "cpu/int8_product.h"
 #include "cpu/vector_ops.h"
 #include "cpu/worker_scratch.h"
@@ -18,10 +20,10 @@ namespace inkstone {
 class CpuKernels final : public Kernels {
  public:
   /// `pool` must outlive the kernels; `vector` chooses the instruction set, `int8` asks for tolerant layers in 8 bits,
-  /// whose rounded weights are kept as far as `keep_bytes` go.
+  /// whose rounded weights are kept as far as `keep_bytes` go, or `half` for tolerant linear layers in 16 bits.
   explicit CpuKernels(ThreadPool& pool, const VectorOps& vector = vector_ops(), const Int8Ops* int8 = nullptr,
-                      size_t keep_bytes = 0)
-      : pool_(pool), vector_(vector), int8_(int8), scratch_(pool.threads()) {
+                      size_t keep_bytes = 0, const HalfOps* half = nullptr)
+      : pool_(pool), vector_(vector), int8_(int8), half_(half), scratch_(pool.threads()) {
     if (int8 != nullptr) layers_.emplace(pool, Int8Functions{vector, *int8}, keep_bytes);
   }
 
@@ -67,6 +69,7 @@ class CpuKernels final : public Kernels {
   /// All of conv2d() but the norm behind it.
   void convolve(const Tensor& out, const Tensor& x, const Conv2d& conv, const Tensor& residual);
   bool uses_int8(const Linear* layer) const;
+  bool uses_half(const Linear* layer) const { return half_ != nullptr && layer->tolerance != nullptr; }
   /// A product for each slab of a tolerant layer. They read what is added to `memory` and `low`.
   std::vector<Int8Product> int8_products(const LinearPart& part, Tensor& out, std::vector<Tensor>& memory,
                                          LowRank& low);
@@ -86,10 +89,13 @@ class CpuKernels final : public Kernels {
   static Int8Rows as_int8(Tensor& tensor);
   /// Activations in 8 bits, in `memory` that it makes.
   Int8Rows rounded(const Tensor& x, const Int8Factors& factors, Tensor& memory);
+  /// The same in 16 bits.
+  HalfRows in_halves(const Tensor& x, Tensor& memory);
 
   ThreadPool& pool_;
   const VectorOps& vector_;
   const Int8Ops* int8_;
+  const HalfOps* half_;
   WorkerScratch scratch_;
   std::optional<Int8Layers> layers_;  // with int8_
 };

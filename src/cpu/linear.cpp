@@ -3,40 +3,51 @@
 #include <deque>
 #include <iterator>
 
+#include "core/rounding.h"
 #include "cpu/cpu_kernels.h"
 #include "cpu/matrix_product.h"
 
 namespace inkstone {
 namespace {
 
-constexpr int64_t kLineNumbers = 16;  // of a cache line
-constexpr int64_t kBadStride = 512;   // rows this far apart drive each other out of the first cache
+constexpr int64_t kLinePlaces = 16;  // of a cache line
+constexpr int64_t kBadStride = 512;  // rows this far apart drive each other out of the first cache
 
 /// Rows that lie in memory.
 class DenseRows final : public LeftMatrix {
  public:
-  explicit DenseRows(const Tensor& x) : x_(x.data<const float>()), width_(x.dim(1)) {}
+  explicit DenseRows(const Tensor& x) : rows_({x.data<float>(), x.dim(1)}), width_(x.dim(1)) {}
+  DenseRows(const HalfRows& rows, int64_t width) : rows_(rows), width_(width), inputs_(kHalvesOfAPlace) {}
 
   int64_t run() const override { return width_; }
 
   RowView in_place(const LeftRange& range) const override {
-    if (width_ % kBadStride == 0) return {};
-    return {x_ + range.row * width_ + range.begin, width_};
+    if (rows_.stride % kBadStride == 0) return {};
+    return {at(range.row, range.begin), rows_.stride};
   }
 
   void copy(const LeftRange& range, float* to) const override {
-    for (int64_t row = range.row; row < range.row + range.rows; ++row, to += range.depth())
-      std::memcpy(to, x_ + row * width_ + range.begin, static_cast<size_t>(range.depth()) * sizeof(float));
+    const int64_t places = divide_up(range.depth(), inputs_);
+    for (int64_t row = range.row; row < range.row + range.rows; ++row, to += places)
+      std::memcpy(to, at(row, range.begin), static_cast<size_t>(places) * sizeof(float));
   }
 
+  const float* scales() const override { return rows_.scales; }
+
   void prefetch(const LeftRange& range) const override {
-    for (int64_t row = range.row; row < range.row + range.rows; ++row)
-      for (int64_t i = range.begin; i < range.end; i += kLineNumbers) __builtin_prefetch(x_ + row * width_ + i);
+    const int64_t places = divide_up(range.depth(), inputs_);
+    for (int64_t row = range.row; row < range.row + range.rows; ++row) {
+      const float* from = at(row, range.begin);
+      for (int64_t i = 0; i < places; i += kLinePlaces) __builtin_prefetch(from + i);
+    }
   }
 
  private:
-  const float* x_;
+  const float* at(int64_t row, int64_t input) const { return rows_.places + row * rows_.stride + input / inputs_; }
+
+  HalfRows rows_;
   int64_t width_;
+  int64_t inputs_ = 1;  // of a place
 };
 
 }  // namespace
@@ -63,6 +74,7 @@ size_t CpuKernels::step_bytes(std::span<const LinearPart> parts) const {
     const int64_t rows = part.x.dim(0);
     const bool rounds = uses_int8(part.layer);
     if (rounds && part.x.dtype() != DType::i8) bytes += int8_bytes(rows, part.x.dim(1));
+    if (uses_half(part.layer)) bytes += half_bytes(rows, part.x.dim(1));
     if (rounds && uses_int8(part.epilogue.feeds))
       tile = std::max(tile, rounded_tile_bytes(*int8_, rows, part.layer->out()));
     for (const Slab& slab : part.layer->slabs)
@@ -107,9 +119,12 @@ void CpuKernels::linear(std::span<Tensor> out, std::span<const LinearPart> parts
       continue;
     }
     const LeftMatrix* x = &rows.emplace_back(part.x);
+    const LeftMatrix* left = x;
+    if (uses_half(part.layer)) left = &rows.emplace_back(in_halves(part.x, memory.emplace_back()), part.x.dim(1));
     std::vector<MatrixProduct> products = products_of(part, out[p]);
     for (size_t s = 0; s < products.size(); ++s) {
-      products[s].left = x;
+      products[s].left = left;
+      if (left != x) products[s].ops = &half_->panel;
       for (const SideBranch& branch : part.layer->slabs[s].branches) {
         memory.push_back(add_low_rank(*x, part.x.dim(0), branch, low));
         products[s].added.push_back({&rows.emplace_back(memory.back()), &branch.up});

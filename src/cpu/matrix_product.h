@@ -22,7 +22,7 @@ struct LeftRange {
   int64_t depth() const { return end - begin; }
 };
 
-/// Rows in memory, `stride` numbers apart.
+/// Rows in memory, `stride` places apart. A place is a number, or two of 16 bits: see PanelOps.
 struct RowView {
   const float* data = nullptr;
   int64_t stride = 0;
@@ -39,8 +39,11 @@ class LeftMatrix {
   /// The range where it is; null if its rows do not lie at equal distances.
   virtual RowView in_place(const LeftRange& range) const = 0;
 
-  /// The range, row after row without gaps.
+  /// The range, row after row without gaps, in places.
   virtual void copy(const LeftRange& range, float* to) const = 0;
+
+  /// What products of each row are multiplied with; null: 1.
+  virtual const float* scales() const { return nullptr; }
 
   /// Called some time before a range is wanted.
   virtual void prefetch(const LeftRange& range) const = 0;
@@ -60,6 +63,7 @@ struct ResultRows {
 struct Factors {
   const LeftMatrix* left = nullptr;
   const Weight* weight = nullptr;
+  const PanelOps* ops = nullptr;  ///< how both lie; null: as f32
 };
 
 /// y = residual + gate * act(left wᵀ + the added products + bias), for some numbers of a result.
@@ -67,6 +71,7 @@ struct MatrixProduct {
   const LeftMatrix* left = nullptr;  ///< (rows, in)
   int64_t rows = 0;
   const Weight* weight = nullptr;
+  const PanelOps* ops = nullptr;    ///< as in Factors
   std::vector<Factors> added = {};  ///< of any depth; weights with as many outputs
   const float* bias = nullptr;      ///< (out) or null
   const Epilogue* epilogue = nullptr;

@@ -52,4 +52,10 @@ double measure_int8_peak_of(Isa isa, int threads) {
   });
 }
 
+double measure_half_peak(const HalfOps& ops, int threads) {
+  return measure(threads, ops.multiply_adds_per_round, [&](int64_t rounds, int worker) {
+    return ops.multiply_add_chains(rounds, static_cast<float>(worker));
+  });
+}
+
 }  // namespace inkstone

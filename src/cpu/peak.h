@@ -1,5 +1,6 @@
 // What this machine's processors can do at most, to measure kernels against.
 #pragma once
+#include "cpu/half_ops.h"
 #include "cpu/vector_ops.h"
 
 namespace inkstone {
@@ -14,5 +15,7 @@ double measure_int8_peak(int threads);
 /// The same for one instruction set.
 double measure_f32_peak_of(Isa isa, int threads);
 double measure_int8_peak_of(Isa isa, int threads);
+/// The same for a kind of 16-bit products.
+double measure_half_peak(const HalfOps& ops, int threads);
 
 }  // namespace inkstone

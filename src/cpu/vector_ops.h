@@ -57,8 +57,19 @@ struct ProductTile {
   int64_t y_stride = 0;
   int64_t rows = 0;
   int64_t columns = 0;
-  int64_t depth = 0;
-  bool accumulate = false;  ///< y += instead of y =
+  int64_t depth = 0;                    ///< in places
+  bool accumulate = false;              ///< y += instead of y =
+  const float* row_scales = nullptr;    ///< (rows) and
+  const float* panel_scales = nullptr;  ///< (columns), whole vectors: what y is multiplied with, if there are such
+};
+
+/// How rows meet packed weights. Tiles are those of the instruction set.
+struct PanelOps {
+  int64_t inputs;  ///< in a place of 4 bytes: an f32, or two numbers of 16 bits
+
+  /// n weights of an output as places, and what products with them are to be multiplied with; null: f32 as they are
+  void (*round_weights)(const float* w, int64_t n, float* places, float* scale);
+  void (*multiply_tile)(const ProductTile& tile);
 };
 
 /// Row functions read and write n numbers; `out` may be the same row as an input. No pointer needs alignment.
@@ -99,11 +110,11 @@ struct VectorOps {
   int64_t panel_vectors;  ///< at most in a panel of queries
   void (*attend)(const AttentionPanel& panel, const KeyBlock& block);
 
-  /// Up to `lanes` rows of weights (outputs, depth) as a column of vectors: number k of output i goes to
-  /// panel[k * panel_stride + i]. Lanes without an output are zeros.
+  /// Up to `lanes` rows of weights (outputs, depth) as a column of vectors: place k of output i goes to
+  /// panel[k * panel_stride + i]. Lanes without an output are zeros. Moves bits only.
   void (*pack_lanes)(const float* w, int64_t stride, int64_t outputs, int64_t depth, float* panel,
                      int64_t panel_stride);
-  void (*multiply_tile)(const ProductTile& tile);
+  PanelOps panel;  ///< of f32
 
   /// Independent chains of multiply-adds in registers, for measuring what the processor can do.
   float (*multiply_add_chains)(int64_t rounds, float start);

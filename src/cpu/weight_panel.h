@@ -1,5 +1,6 @@
-// Weights of any format as the f32 that the kernels read.
+// Weights of any format as the numbers that the kernels read.
 #pragma once
+#include "core/rounding.h"
 #include "cpu/vector_ops.h"
 #include "ops/weight.h"
 
@@ -19,15 +20,24 @@ struct PanelRange {
 /// Outputs of a strip: as many as a tile of a product has columns.
 inline int64_t strip_width(const VectorOps& vector) { return vector.panel_vectors * vector.lanes; }
 
-/// Room that pack_panel needs beside the panel, in numbers.
-inline int64_t expanded_numbers(const VectorOps& vector, int64_t depth) { return vector.lanes * depth; }
+/// Where a range is packed.
+struct PanelMemory {
+  float* rows = nullptr;  ///< room for row_numbers()
+  float* panel = nullptr;
+  float* scales = nullptr;  ///< (outputs), rounded up to whole vectors
+};
+
+/// Room for rows in the making, in numbers.
+inline int64_t row_numbers(const VectorOps& vector, const PanelOps& ops, int64_t depth) {
+  return vector.lanes * divide_up(depth, ops.inputs) + (ops.round_weights == nullptr ? 0 : depth);
+}
 
 /// Called some time before inputs of a row are read.
 void prefetch_row(const Weight& weight, int64_t row, int64_t begin, int64_t end);
 
-/// Packs a range as strips of strip_width() outputs, one behind the other, each (depth, outputs): outputs lie side by
-/// side, those of the last strip rounded up to whole vectors. `expanded` is room for rows in the making. What
-/// follows in these rows is fetched, for whoever multiplies with this range first and packs the next one then.
-void pack_panel(const VectorOps& vector, const Weight& weight, const PanelRange& range, float* expanded, float* panel);
+/// Packs a range as strips of strip_width() outputs, one behind the other, each (places, outputs): outputs lie side by
+/// side, those of the last strip rounded up to whole vectors. `ops` are of that instruction set.
+void pack_panel(const VectorOps& vector, const PanelOps& ops, const Weight& weight, const PanelRange& range,
+                const PanelMemory& to);
 
 }  // namespace inkstone

@@ -12,9 +12,10 @@ enum class Products : uint8_t { f32, int8 };
 
 class CpuUnderTest {
  public:
-  explicit CpuUnderTest(Isa isa, int threads = 2, Products products = Products::f32)
+  /// `half`: what tolerant linear layers multiply instead; null: as `products` say.
+  explicit CpuUnderTest(Isa isa, int threads = 2, Products products = Products::f32, const HalfOps* half = nullptr)
       : pool_(threads),
-        kernels_(pool_, vector_ops(isa), products == Products::int8 ? &int8_ops(isa) : nullptr),
+        kernels_(pool_, vector_ops(isa), products == Products::int8 ? &int8_ops(isa) : nullptr, 0, half),
         cpu(*device_, kernels_),
         reference(*device_) {}
 

@@ -108,7 +108,7 @@ struct Inside {
   }
   static void multiply_tile(const ProductTile& tile) {
     stop();
-    vector_ops(Isa::scalar).multiply_tile(tile);
+    vector_ops(Isa::scalar).panel.multiply_tile(tile);
   }
   static void multiply_int8_tile(const Int8Tile& tile) {
     stop();
@@ -123,7 +123,7 @@ class StopWithinATaskTest : public testing::Test {
     Inside::source = {};
     Inside::calls = 0;
     vector_.attend = Inside::attend;
-    vector_.multiply_tile = Inside::multiply_tile;
+    vector_.panel.multiply_tile = Inside::multiply_tile;
     int8_.multiply_tile = Inside::multiply_int8_tile;
     pool_.watch(Inside::source.get_token());
   }

@@ -67,5 +67,11 @@ inline void store_some(float* p, Floats v, int64_t n) {
     store_first(p, v, n);
 }
 
+/// The same memory, of which the compiler forgets what it holds: g++ 12 would keep a second copy on the stack.
+inline float* forget(float* memory) {
+  asm volatile("" : "+r"(memory) : : "memory");
+  return memory;
+}
+
 }  // namespace
 }  // namespace inkstone::INKSTONE_ISA

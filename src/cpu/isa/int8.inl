@@ -306,12 +306,6 @@ template <int vectors>
   }
 }
 
-/// The same memory, of which the compiler forgets what it holds: g++ 12 would keep a second copy on the stack.
-inline float* forget(float* memory) {
-  asm volatile("" : "+r"(memory) : : "memory");
-  return memory;
-}
-
 template <int vectors>
 void multiply_tile_with(const Int8Tile& t) {
   constexpr int64_t kWidth = vectors * kLanes;

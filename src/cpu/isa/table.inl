@@ -30,7 +30,7 @@ const VectorOps kVectorOps = {
     .panel_vectors = kPanelVectors,
     .attend = attend,
     .pack_lanes = pack_lanes,
-    .multiply_tile = multiply_tile,
+    .panel = {.inputs = 1, .multiply_tile = multiply_tile},
     .multiply_add_chains = multiply_add_chains,
     .multiply_adds_per_round = kMultiplyAddsPerRound,
 };
