@@ -19,8 +19,8 @@ constexpr double kPercent = 100;
 
 constexpr const char* kFooter =
     R"(Runs parts of Qwen-Image-2512 in full size on random weights at least five times and gives the median. The share of the
-peak is of the f32 (with --arithmetic int8: 8-bit) rate that the processor reached in the same run, or on a GPU of the
-rate of one large product (with --arithmetic fp8: and of rounding what it multiplies).
+peak is of the f32 (with --arithmetic int8 or half: 8- or 16-bit) rate that the processor reached in the same run, or on
+a GPU of the rate of one large product (with --arithmetic fp8: and of rounding what it multiplies).
 
 Examples:
   inkstone bench block --size 512
@@ -41,16 +41,25 @@ BenchKind kind_named(const std::string& name) {
 }
 
 void print_json(const Arguments& a, const BenchResult& result) {
-  const nlohmann::ordered_json json = {{"bench", a.kind},
-                                       {"size", a.options.size},
-                                       {"format", a.options.format},
-                                       {"arithmetic", a.arithmetic.value_or("f32")},
-                                       {"device", a.device.value_or("cpu")},
-                                       {"median_s", result.median_s},
-                                       {"gflops", result.gflops},
-                                       {"peak_fraction", result.peak_fraction},
-                                       {"peak_bytes", result.peak_bytes}};
+  nlohmann::ordered_json json = {{"bench", a.kind},
+                                 {"size", a.options.size},
+                                 {"format", a.options.format},
+                                 {"arithmetic", a.arithmetic.value_or("f32")},
+                                 {"device", a.device.value_or("cpu")},
+                                 {"median_s", result.median_s},
+                                 {"gflops", result.gflops},
+                                 {"peak_fraction", result.peak_fraction},
+                                 {"peak_bytes", result.peak_bytes}};
+  if (!result.half_kind.empty()) json["half_kind"] = result.half_kind;
   fmt::print("{}\n", json.dump());
+}
+
+/// With what is lossy about it; nothing for f32.
+std::string arithmetic_text(const std::string& name, const std::string& half_kind) {
+  if (name == "f32") return "";
+  if (half_kind == "f32") return fmt::format("{} arithmetic (f32, which is faster here), ", name);
+  const bool tells_kind = !half_kind.empty() && half_kind != name;
+  return fmt::format("{} arithmetic ({}lossy), ", name, tells_kind ? half_kind + ", " : "");
 }
 
 void run_bench_command(const Arguments& a) {
@@ -78,8 +87,8 @@ void run_bench_command(const Arguments& a) {
   if (a.as_json) return print_json(a, result);
   fmt::print("{} at {}x{} pixels, {} weights, {}{}: {}, {:.1f} GFLOP/s, {:.0f} % of the machine's peak, at most {}\n",
              a.kind, options.size, options.size, options.format,
-             options.arithmetic == Arithmetic::f32 ? "" : fmt::format("{} arithmetic (lossy), ", *a.arithmetic),
-             a.device.value_or("cpu"), seconds_text(result.median_s), result.gflops, kPercent * result.peak_fraction,
+             arithmetic_text(a.arithmetic.value_or("f32"), result.half_kind), a.device.value_or("cpu"),
+             seconds_text(result.median_s), result.gflops, kPercent * result.peak_fraction,
              bytes_text(result.peak_bytes));
   fmt::print("{}", result.profile);
 }

@@ -36,8 +36,7 @@ void run_encode(const Arguments& a) {
   run_interruptibly([&](const std::stop_token& stop) {
     Engine engine = Engine::open(options);
     if (options.arithmetic != Arithmetic::f32)
-      spdlog::info("arithmetic {} multiply in 8 bits; embeddings differ a little from those of f32",
-                   lossy_parts(options.arithmetic, Components::text));
+      spdlog::info("{}", arithmetic_line(options.arithmetic, engine.half_kind(), Components::text));
     for (const std::string& line : engine.describe()) spdlog::debug("{}", line);
     embeddings = with_progress(shows_progress(verbosity), [&](const ProgressFunction& progress) {
       return engine.encode({*a.prompt, a.max_sequence_length, progress, stop});

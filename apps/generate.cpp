@@ -220,8 +220,7 @@ void run_generate(const Arguments& a) {
     request.stop = stop;
     Engine engine = Engine::open(options);
     if (options.arithmetic != Arithmetic::f32)
-      spdlog::info("arithmetic {} multiply in 8 bits; pictures differ a little from those of f32",
-                   lossy_parts(options.arithmetic, Components::all));
+      spdlog::info("{}", arithmetic_line(options.arithmetic, engine.half_kind(), Components::all));
     for (const std::string& line : engine.describe()) spdlog::debug("{}", line);
     if (shows_plan(verbosity)) spdlog::info("{}", plan_line(engine.plan(request)));
     Result result = with_progress(shows_progress(verbosity), [&](const ProgressFunction& progress) {

@@ -1,5 +1,6 @@
 #include "model_arguments.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fmt/format.h>
@@ -64,10 +65,11 @@ CLI::Option* add_arithmetic_option(CLI::App& command, std::optional<std::string>
   const bool all = components == Components::all;
   return command
       .add_option("--arithmetic", arithmetic,
-                  all ? "f32 (default), or lossy, in 8 bits: int8, int8_all (cpu: and text encoder), fp8 (cuda)"
-                      : "f32 (default), or lossy products in 8 bits: int8_all (cpu)")
+                  all ? "f32 (default); lossy: half (cpu: fp16 or bf16), int8, int8_all (cpu), fp8 (cuda)"
+                      : "f32 (default); lossy, on the cpu: half (16 bits: fp16 or bf16), int8_all (8 bits)")
       ->type_name("NAME")
-      ->check(all ? one_of({"f32", "int8", "int8_all", "fp8"}) : one_of({"f32", "int8_all"}))
+      ->check(all ? one_of({"f32", "half", "fp16", "bf16", "int8", "int8_all", "fp8"})
+                  : one_of({"f32", "half", "fp16", "bf16", "int8_all"}))
       ->group(kRunGroup);
 }
 
@@ -134,18 +136,30 @@ void add_model_options(CLI::App& command, ModelArguments& arguments, Components 
 }
 
 Arithmetic arithmetic_named(const std::string& name) {
-  if (name == "fp8") return Arithmetic::fp8;
-  if (name == "int8_all") return Arithmetic::int8_all;
-  return name == "int8" ? Arithmetic::int8 : Arithmetic::f32;
+  constexpr std::pair<const char*, Arithmetic> kNames[] = {
+      {"half", Arithmetic::half}, {"fp16", Arithmetic::fp16},         {"bf16", Arithmetic::bf16},
+      {"int8", Arithmetic::int8}, {"int8_all", Arithmetic::int8_all}, {"fp8", Arithmetic::fp8}};
+  const auto* found = std::ranges::find(kNames, name, [](const auto& pair) { return std::string_view(pair.first); });
+  return found == std::end(kNames) ? Arithmetic::f32 : found->second;
 }
 
-std::string lossy_parts(Arithmetic arithmetic, Components components) {
+std::string arithmetic_line(Arithmetic arithmetic, const std::string& half_kind, Components components) {
   if (arithmetic == Arithmetic::f32) return "";
-  if (components == Components::text) return "int8_all, lossy: the text encoder's layers";
-  if (arithmetic == Arithmetic::fp8) return "fp8, lossy: the transformer's blocks";
+  if (half_kind == "f32") return "arithmetic half: f32, as no products of 16 bits are faster on this processor";
+  const bool text = components == Components::text;
+  const std::string differ = fmt::format("{} differ a little from those of f32", text ? "embeddings" : "pictures");
+  if (is_half(arithmetic))
+    return fmt::format("arithmetic {}, lossy: the text encoder's layers{} multiply in 16 bits; {}",
+                       arithmetic == Arithmetic::half ? fmt::format("half ({})", half_kind) : half_kind,
+                       text ? "" : " and the transformer's blocks", differ);
+  const auto in_8_bits = [&](const char* parts) {
+    return fmt::format("arithmetic {} multiply in 8 bits; {}", parts, differ);
+  };
+  if (text) return in_8_bits("int8_all, lossy: the text encoder's layers");
+  if (arithmetic == Arithmetic::fp8) return in_8_bits("fp8, lossy: the transformer's blocks");
   if (arithmetic == Arithmetic::int8)
-    return "int8, lossy: the transformer's blocks and, on a CPU, the VAE's convolutions";
-  return "int8_all, lossy: the text encoder's layers, the transformer's blocks and the VAE's convolutions";
+    return in_8_bits("int8, lossy: the transformer's blocks and, on a CPU, the VAE's convolutions");
+  return in_8_bits("int8_all, lossy: the text encoder's layers, the transformer's blocks and the VAE's convolutions");
 }
 
 InstructionSet isa_named(const std::string& name) {

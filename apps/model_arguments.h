@@ -37,8 +37,8 @@ CLI::Option* add_threads_option(CLI::App& command, std::optional<int>& threads);
 void apply(const ModelArguments& arguments, EngineOptions& options);
 
 Arithmetic arithmetic_named(const std::string& name);
-/// What is lossy about an arithmetic, for the first line of output; empty for f32.
-std::string lossy_parts(Arithmetic arithmetic, Components components);
+/// What is lossy about an arithmetic, for the first line of output; empty for f32. `half_kind`: as Engine has it.
+std::string arithmetic_line(Arithmetic arithmetic, const std::string& half_kind, Components components);
 InstructionSet isa_named(const std::string& name);  ///< UsageError for any other name
 DeviceKind device_named(const std::string& name);
 Verbosity verbosity_of(const ModelArguments& arguments);

@@ -1,4 +1,4 @@
-// What each format of weights and the arithmetic in 8 bits cost one full-size block of the transformer at 512x512:
+// What formats of weights and arithmetics in 8 and 16 bits cost one full-size block of the transformer at 512x512:
 // relative error of what the block adds to its streams, beside normal weights in f32.
 //
 // `outliers`: the same block after one channel in kSpacing was made kFactor times larger on its way into linear layers,
@@ -116,12 +116,15 @@ BlockWeights converted(const BlockWeights& from, Held held) {
   return to;
 }
 
-void rounding(benchmark::State& state, Held held, bool int8, Isa isa) {
-  if (!supports(isa)) return state.SkipWithError("this processor lacks it");
+void rounding(benchmark::State& state, Held held, bool int8, Isa isa, std::optional<HalfKind> half = std::nullopt) {
+  if (!supports(isa) || (half && half_ops(isa, *half) == nullptr))
+    return state.SkipWithError("this processor lacks it");
   for (auto _ : state)
     for (const float outliers : {1.0f, kFactor}) {
       Block block(outliers);
-      const auto exact_device = make_cpu_device(), device = make_cpu_device({.isa = isa, .int8 = int8});
+      CpuOptions options = {.isa = isa, .int8 = int8};
+      if (half) options.half = chosen_half(isa, *half);
+      const auto exact_device = make_cpu_device(), device = make_cpu_device(options);
       Ops exact_ops(*exact_device), ops(*device);
       const std::vector<float> exact = block.change(exact_ops, block.weights());
       state.counters[outliers == 1 ? "error" : "outliers"] =
@@ -129,8 +132,10 @@ void rounding(benchmark::State& state, Held held, bool int8, Isa isa) {
     }
 }
 
-#define INKSTONE_ROUNDING(name, held, int8, isa) \
-  BENCHMARK_CAPTURE(rounding, name, Held::held, int8, Isa::isa)->Iterations(1)->Unit(benchmark::kSecond)
+#define INKSTONE_ROUNDING(name, held, int8, isa, ...)                                      \
+  BENCHMARK_CAPTURE(rounding, name, Held::held, int8, Isa::isa __VA_OPT__(, ) __VA_ARGS__) \
+      ->Iterations(1)                                                                      \
+      ->Unit(benchmark::kSecond)
 
 INKSTONE_ROUNDING(bf16, bf16, false, avx512);
 INKSTONE_ROUNDING(int8, rows8, false, avx512);
@@ -147,6 +152,12 @@ INKSTONE_ROUNDING(int8_cpu_by_int8, cpu8, true, avx512);
 INKSTONE_ROUNDING(int4_cpu_by_int8, cpu4, true, avx512);
 INKSTONE_ROUNDING(int4_cpu_by_int8_avx_vnni, cpu4, true, avx_vnni);
 INKSTONE_ROUNDING(int8_by_int8_not_evened_out, cpu8_uneven, true, avx512);
+INKSTONE_ROUNDING(f32_by_fp16, f32, false, avx512, HalfKind::fp16);
+INKSTONE_ROUNDING(f32_by_bf16, f32, false, avx512, HalfKind::bf16);
+INKSTONE_ROUNDING(bf16_by_fp16, bf16, false, avx512, HalfKind::fp16);
+INKSTONE_ROUNDING(bf16_by_bf16, bf16, false, avx512, HalfKind::bf16);
+INKSTONE_ROUNDING(int8_by_fp16, rows8, false, avx512, HalfKind::fp16);
+INKSTONE_ROUNDING(int4_by_fp16, rows4, false, avx512, HalfKind::fp16);
 
 }  // namespace
 }  // namespace inkstone

@@ -36,15 +36,22 @@ enum class HeldAs : uint8_t {
 };
 
 /// What the linear layers of the transformer's blocks multiply. All but f32 are faster, and lossy: activations and
-/// weights are rounded to 8 bits, whatever the weights are held in; with int8 also what attention reads.
+/// weights are rounded to 8 or 16 bits, whatever the weights are held in; with int8 also what attention reads.
 enum class Arithmetic : uint8_t {
   f32,       ///< what HeldAs says of the device
   int8,      ///< mixed in groups of 384; on the cpu all else is f32 (and the VAE in 8 bits), on cuda bf16 with f32 sums
   fp8,       ///< E4M3, of cuda devices from compute capability 9.0 on; all else is bf16 with f32 sums
   int8_all,  ///< of the cpu device: int8, and so are the text encoder's linear layers
+  half,      ///< of the cpu device, the text encoder too: fp16 or bf16, whichever is faster here, or f32 if neither is
+  fp16,      ///< the same in that kind of 16 bits, if the processor has such products; all sums are f32
+  bf16,
 };
 constexpr bool is_int8(Arithmetic arithmetic) {
   return arithmetic == Arithmetic::int8 || arithmetic == Arithmetic::int8_all;
+}
+
+constexpr bool is_half(Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::half || arithmetic == Arithmetic::fp16 || arithmetic == Arithmetic::bf16;
 }
 
 /// Of the cpu device. Asking for one that the processor lacks is an Error.
@@ -226,6 +233,10 @@ class INKSTONE_API Engine {
   /// One line each: device, threads, components, formats.
   std::vector<std::string> describe() const;
 
+  /// What Arithmetic::half is here: "fp16", "bf16" or "f32", measured when the engine was opened; of fp16 and bf16
+  /// that. Empty with any other.
+  std::string half_kind() const;
+
  private:
   struct State;
   explicit Engine(std::unique_ptr<State> state);
@@ -332,6 +343,7 @@ struct BenchResult {
       0;                  ///< of what the device reached in the same run: with that arithmetic, or in a large product
   size_t peak_bytes = 0;  ///< of the device's memory pool plus the weights
   std::string profile;    ///< a table per op over all runs, if asked for
+  std::string half_kind;  ///< as of Engine
 };
 INKSTONE_API BenchResult run_bench(const BenchOptions& options);
 

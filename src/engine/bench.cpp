@@ -90,7 +90,7 @@ class EncoderWork final : public Work {
     config_.layers = options.layers;
     config_.vocabulary = kTextTokens;  // looking up rows costs nothing, a whole table costs time to make
     weights_ = load_text_encoder(config_, random);
-    if (options.arithmetic == Arithmetic::int8_all) tolerate_rounding(weights_);
+    if (options.arithmetic == Arithmetic::int8_all || is_half(options.arithmetic)) tolerate_rounding(weights_);
     std::vector<int32_t> ids(kTextTokens + kTemplateTokens);
     for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i) % static_cast<int32_t>(kTextTokens);
     ids_ = ops.upload(host_tensor(ids));
@@ -200,6 +200,7 @@ double flop_of(Work& work) {
 /// What the device can reach: the rate of the cores, or where a device has its own memory one large product's.
 double measure_peak(Machine& machine, const BenchOptions& options, int threads) {
   if (!machine.device().own_memory()) {
+    if (const auto& half = machine.half(); half && half->ops != nullptr) return measure_half_peak(*half->ops, threads);
     const auto measure = is_int8(options.arithmetic) ? measure_int8_peak_of : measure_f32_peak_of;
     return measure(isa_of(options.isa), threads);
   }
@@ -215,6 +216,8 @@ double measure_peak(Machine& machine, const BenchOptions& options, int threads) 
 BenchResult run_bench(const BenchOptions& options) {
   check_option(options.kind != BenchKind::vae || options.layers == 1, "layers {}: the vae is measured whole",
                options.layers);
+  check_option(options.kind != BenchKind::vae || !is_half(options.arithmetic),
+               "arithmetic: the vae has none in 16 bits; block and encoder have");
   check_option(options.layers >= 1 && options.layers <= kMaxBenchLayers, "layers {}: 1 to {} work", options.layers,
                kMaxBenchLayers);
   check_option(options.size >= 1 && options.size <= kMaxSide, "size {}: 1 to {} work", options.size, kMaxSide);
@@ -243,6 +246,7 @@ BenchResult run_bench(const BenchOptions& options) {
   machine.take_profile();  // what was measured so far is not the work's
   BenchResult result = {.median_s = median_seconds(*work, machine, runs, [&] { stages.step_done(); })};
   result.profile = machine.take_profile();
+  if (machine.half()) result.half_kind = name_of(*machine.half());
   result.peak_bytes = machine.device().memory().peak;
   if (!machine.device().own_memory()) result.peak_bytes += random.bytes();
   // Other work may have disturbed one of them.

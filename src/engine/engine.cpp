@@ -60,6 +60,7 @@ Embeddings Engine::encode(const EncodeRequest& request) {
   return embeddings;
 }
 
+std::string Engine::half_kind() const { return state_->session.half_kind(); }
 std::vector<std::string> Engine::describe() const { return state_->session.describe(); }
 
 }  // namespace inkstone

@@ -22,12 +22,22 @@ constexpr double kTolerance = 2e-5;
 /// The same with operands and results rounded to bf16, each by up to 2^-8.
 constexpr double kNarrowTolerance = 1e-2;
 
-std::unique_ptr<Device> make_cpu(const EngineOptions& options, std::shared_ptr<HostMemory> pool) {
+std::optional<HalfChoice> half_of(const EngineOptions& options) {
+  const Isa isa = isa_of(options.isa);
+  if (options.arithmetic == Arithmetic::fp16) return chosen_half(isa, HalfKind::fp16);
+  if (options.arithmetic == Arithmetic::bf16) return chosen_half(isa, HalfKind::bf16);
+  if (options.arithmetic == Arithmetic::half) return fastest_half(isa);
+  return std::nullopt;
+}
+
+std::unique_ptr<Device> make_cpu(const EngineOptions& options, std::shared_ptr<HostMemory> pool,
+                                 const std::optional<HalfChoice>& half) {
   const bool is_bounded = options.memory_limit != 0;
   auto device = make_cpu_device({.threads = options.threads,
                                  .memory_limit = options.memory_limit,
                                  .isa = isa_of(options.isa),
                                  .int8 = is_int8(options.arithmetic),
+                                 .half = half,
                                  .keep_rounded = is_bounded ? options.memory_limit : available_memory() / 2,
                                  .pool = std::move(pool)});
   if (is_bounded) device->keep_at_most(0);  // until a plan says how much there is room for
@@ -41,7 +51,8 @@ CudaArithmetic cuda_arithmetic(const EngineOptions& options) {
 }
 
 std::unique_ptr<Device> make_device(DeviceKind kind, const EngineOptions& options,
-                                    std::shared_ptr<HostMemory> pool = nullptr) {
+                                    std::shared_ptr<HostMemory> pool = nullptr,
+                                    const std::optional<HalfChoice>& half = std::nullopt) {
   switch (resolved(kind)) {
     case DeviceKind::reference:
       return make_reference_device();
@@ -50,7 +61,7 @@ std::unique_ptr<Device> make_device(DeviceKind kind, const EngineOptions& option
                                .arithmetic = cuda_arithmetic(options),
                                .memory_limit = options.memory_limit});
     default:
-      return make_cpu(options, std::move(pool));
+      return make_cpu(options, std::move(pool), half);
   }
 }
 
@@ -63,6 +74,9 @@ struct LossyArithmetic {
 };
 constexpr LossyArithmetic kLossy[] = {{Arithmetic::int8, "int8", true, true, "cpu and cuda have"},
                                       {Arithmetic::int8_all, "int8_all", true, false, "cpu has"},
+                                      {Arithmetic::half, "half", true, false, "cpu has"},
+                                      {Arithmetic::fp16, "fp16", true, false, "cpu has"},
+                                      {Arithmetic::bf16, "bf16", true, false, "cpu has"},
                                       {Arithmetic::fp8, "fp8", false, true, "cuda has"}};
 
 void check_arithmetic(const EngineOptions& options) {
@@ -72,9 +86,11 @@ void check_arithmetic(const EngineOptions& options) {
   check_option(found != DeviceKind::reference, "arithmetic {}: the reference device has none, {}", wanted->name,
                wanted->owners);
   check_option(found != DeviceKind::cpu || wanted->on_cpu,
-               "arithmetic {}: the cpu device has none, {}; cpu has int8 and int8_all", wanted->name, wanted->owners);
-  check_option(found != DeviceKind::cuda || wanted->on_cuda,
-               "arithmetic {}: the cuda device has none, {}; cuda has int8 and fp8", wanted->name, wanted->owners);
+               "arithmetic {}: the cpu device has none, {}; cpu has half, int8 and int8_all", wanted->name,
+               wanted->owners);
+  check_option(found != DeviceKind::cuda || wanted->on_cuda, "arithmetic {}: the cuda device has none, {}; cuda {}",
+               wanted->name, wanted->owners,
+               is_half(options.arithmetic) ? "multiplies bf16 without being asked to" : "has int8 and fp8");
   check_option(!options.compare,
                "arithmetic {}: it rounds, so no op would agree with another device; f32 can be compared", wanted->name);
 }
@@ -118,7 +134,8 @@ Isa isa_of(InstructionSet set) {
 struct Machine::Parts {
   Parts(const EngineOptions& options, const Decorate& decorate) {
     check_arithmetic(options);
-    device = make_device(options.device, options, memory);
+    half = half_of(options);
+    device = make_device(options.device, options, memory, half);
     Kernels* kernels = &device->kernels();
     if (options.compare) {
       check_option(!device->own_memory(),
@@ -139,6 +156,7 @@ struct Machine::Parts {
   }
 
   std::shared_ptr<HostMemory> memory = std::make_shared<HostMemory>();
+  std::optional<HalfChoice> half;
   std::unique_ptr<Device> device, other;
   std::optional<HostBridge> bridge;
   std::optional<Comparer> comparer;
@@ -159,6 +177,7 @@ Machine::~Machine() = default;
 
 Device& Machine::device() { return *parts_->device; }
 HostMemory& Machine::memory() { return *parts_->memory; }
+const std::optional<HalfChoice>& Machine::half() const { return parts_->half; }
 Ops& Machine::ops() { return *parts_->ops; }
 void Machine::watch(std::stop_token stop) {
   parts_->device->watch(stop);

@@ -8,6 +8,7 @@
 #include "inkstone/inkstone.h"
 
 #include "core/host_memory.h"
+#include "cpu/half_choice.h"
 #include "cpu/vector_ops.h"
 #include "ops/ops.h"
 
@@ -30,6 +31,8 @@ class Machine {
   Device& device();
   /// Where the device's activations lie, unless it is the reference.
   HostMemory& memory();
+  /// What the options' arithmetic of 16 bits is here, if they ask for such.
+  const std::optional<HalfChoice>& half() const;
   /// Ops that throw Cancelled soon after a stop request of the token last given to watch().
   Ops& ops();
   void watch(std::stop_token stop);

@@ -67,6 +67,8 @@ Session::Session(const EngineOptions& options, const Decorate& decorate)
     }
 }
 
+std::string Session::half_kind() const { return machine_.half() ? name_of(*machine_.half()) : ""; }
+
 std::vector<std::string> Session::describe() {
   std::vector<std::string> lines = {machine_.device().describe()};
   for (const Checkpoint* files : model_.files()) {
@@ -107,13 +109,19 @@ void Session::check_finite(const Tensor& embeddings) {
        *found);
 }
 
+/// What the text encoder multiplies if not f32, for keys of what it gave.
+std::string Session::rounding_of_text() const {
+  const auto& half = machine_.half();
+  if (half && half->ops != nullptr) return fmt::format(", multiplied in {}", name_of(*half));
+  return options_.arithmetic == Arithmetic::int8_all ? ", multiplied in 8 bits" : "";
+}
+
 /// All that embeddings depend on.
 std::string Session::store_key(const PromptTokens& tokens) {
   if (text_encoder_print_.empty()) text_encoder_print_ = text_encoder_fingerprint(model_);
   return fmt::format("inkstone {}\n{}, weights held as {}{}\n{}without the first {} of {}", version(),
-                     machine_.device().name(), held_ ? name_of(*held_) : "stored",
-                     rounds_text() ? ", multiplied in 8 bits" : "", text_encoder_print_, tokens.dropped,
-                     fmt::join(tokens.ids, " "));
+                     machine_.device().name(), held_ ? name_of(*held_) : "stored", rounding_of_text(),
+                     text_encoder_print_, tokens.dropped, fmt::join(tokens.ids, " "));
 }
 
 Tensor Session::find(const PromptTokens& tokens) {

@@ -60,6 +60,10 @@ class Session {
   Machine& machine() { return machine_; }
   HeldType held() const { return held_; }
   std::vector<std::string> describe();
+  /// As of Engine.
+  std::string half_kind() const;
+  /// Whether the text encoder's layers may be rounded too.
+  bool rounds_text() const { return options_.arithmetic == Arithmetic::int8_all || is_half(options_.arithmetic); }
 
   /// From here on work, binding of weights included, throws Cancelled soon after a stop request of `stop`.
   void watch(const std::stop_token& stop);
@@ -106,13 +110,13 @@ class Session {
   /// Embeddings of a prompt that this or, with a prompt cache, another session has encoded; else empty.
   Tensor find(const PromptTokens& tokens);
   void keep(const PromptTokens& tokens, const Tensor& embeddings);
+  std::string rounding_of_text() const;
   std::string store_key(const PromptTokens& tokens);
   Tensor encode(const TextEncoderWeights& weights, const PromptTokens& tokens, const std::function<void()>& layer_done);
   void check_finite(const Tensor& embeddings);
   WeightLoader loader(const Checkpoint& files, WeightPlace& place, const std::stop_token& stop) {
     return {files, place, held_, stop};
   }
-  bool rounds_text() const { return options_.arithmetic == Arithmetic::int8_all; }
   void bind_text_encoder(TextEncoderWeights& weights, std::optional<Caching> streaming);
   TransformerWeights bind_on_host(const BlockPlacement& placement);
 

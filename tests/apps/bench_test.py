@@ -26,6 +26,13 @@ class BenchTest(ProgramTest):
         output, _ = self.run_program("bench", "vae", "--size", "32", "--threads", "1", "--arithmetic", "int8")
         self.assertIn("lossy", output)
 
+    def test_names_the_16_bits_that_it_took(self):
+        output, _ = self.run_program("bench", "encoder", "--format", "int8", "--arithmetic", "half", "--json")
+        result = json.loads(output)
+        self.assertEqual(result["arithmetic"], "half")
+        self.assertIn(result["half_kind"], ["fp16", "bf16", "f32"])
+        self.assertIn("vae", self.error_of("bench", "vae", "--arithmetic", "half"))
+
     def test_faults(self):
         self.assertIn("33", self.error_of("bench", "block", "--size", "33"))
 

@@ -107,6 +107,14 @@ class EncodeTest(ProgramTest):
         self.assertNotIn("lossy", exact[2])
         self.assertNotEqual(exact[1], rounded[1])
 
+    def test_16_bit_arithmetic_names_its_kind_first(self):
+        exact, rounded = self.encode("a red star"), self.encode("a red star", "--arithmetic", "half")
+        first = rounded[2].splitlines()[0]
+        self.assertRegex(first, r"arithmetic half( \((fp16|bf16)\), lossy.*text encoder|: f32)")
+        self.assertEqual(exact[1] == rounded[1], "lossy" not in first)
+        plain = self.encode("a red star", "--arithmetic", "half", "--isa", "scalar")
+        self.assertNotIn("lossy", plain[2])
+
     def test_needs_no_transformer_and_no_vae(self):
         expected = self.encode("a red star")[1]
         (self.folder / "m").mkdir()

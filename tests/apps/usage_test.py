@@ -86,6 +86,8 @@ WRONG = [
     (["quantize", "x", "--output", "y", "--keep", "img_in"], ["--keep", "'img_in'", "PATTERN=FORMAT"]),
     (["quantize", "x", "--output", "y", "--keep", "img_in=int5"], ["--keep", "'img_in=int5'", "int4", "stored"]),
     (["bench"], ["KIND", "bench --help"]),
+    (["bench", "block", "--arithmetic", "int4"], ["--arithmetic", "'int4'", "f32, half, fp16, bf16, int8, int8_all, fp8"]),
+    (["encode", "--arithmetic", "int8"], ["--arithmetic", "'int8'", "f32, half, fp16, bf16, int8_all"]),
     (["bench", "stairs"], ["'stairs'", "block", "encoder", "vae"]),
     (["bench", "vae", "--layers", "3"], ["--layers 3", "vae", "block or encoder"]),
     (["bench", "vae", "--format", "f8"], ["--format", "'f8'", "bf16"]),

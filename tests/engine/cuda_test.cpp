@@ -51,17 +51,24 @@ TEST_F(CudaTest, AutomaticTakesTheGpuIfThereIsOne) {
   EXPECT_THAT(engine.describe().front(), StartsWith(why_no_cuda().empty() ? "cuda:0: " : "cpu: "));
 }
 
-TEST_F(CudaTest, EveryDeviceHasItsOwnArithmeticIn8Bits) {
+TEST_F(CudaTest, EveryDeviceHasItsOwnArithmetic) {
   const auto error = [](DeviceKind device, Arithmetic arithmetic) {
     return open_error({.model = kTiny, .device = device, .arithmetic = arithmetic});
   };
   EXPECT_EQ(error(DeviceKind::cpu, Arithmetic::fp8),
-            "arithmetic fp8: the cpu device has none, cuda has; cpu has int8 and int8_all");
+            "arithmetic fp8: the cpu device has none, cuda has; cpu has half, int8 and int8_all");
   EXPECT_EQ(error(DeviceKind::cuda, Arithmetic::int8_all),
             "arithmetic int8_all: the cuda device has none, cpu has; cuda has int8 and fp8");
   EXPECT_EQ(error(DeviceKind::reference, Arithmetic::int8),
             "arithmetic int8: the reference device has none, cpu and cuda have");
   EXPECT_EQ(error(DeviceKind::reference, Arithmetic::fp8), "arithmetic fp8: the reference device has none, cuda has");
+  EXPECT_EQ(error(DeviceKind::reference, Arithmetic::half), "arithmetic half: the reference device has none, cpu has");
+  for (const auto& [arithmetic, name] :
+       {std::pair{Arithmetic::half, "half"}, {Arithmetic::fp16, "fp16"}, {Arithmetic::bf16, "bf16"}})
+    EXPECT_EQ(
+        error(DeviceKind::cuda, arithmetic),
+        fmt::format("arithmetic {}: the cuda device has none, cpu has; cuda multiplies bf16 without being asked to",
+                    name));
 }
 
 class OnCudaTest : public CudaTest {

@@ -77,6 +77,34 @@ TEST_F(EncodeTest, IsRoundedOnlyWhereThatWasAskedForByItsOwnName) {
   EXPECT_LT(error, kMost);
 }
 
+// A layer's rounding costs 0.12 % in FP16 and 0.23 % in bf16.
+TEST_F(EncodeTest, IsRoundedTo16BitsOfTheKindThatWasAskedForOrIsFastest) {
+  const auto in = [&](Arithmetic arithmetic, InstructionSet isa = InstructionSet::best) {
+    return encode({.model = kTiny, .arithmetic = arithmetic, .isa = isa, .purpose = Purpose::encode}).values;
+  };
+  const EngineOptions half = {.model = kTiny, .arithmetic = Arithmetic::half, .purpose = Purpose::encode};
+  const std::string fastest = Engine::open(half).half_kind();
+  const std::vector<float> exact = in(Arithmetic::f32), rounded = in(Arithmetic::half);
+  EXPECT_EQ(rounded == exact, fastest == "f32") << fastest;
+  EXPECT_EQ(Engine::open({.model = kTiny}).half_kind(), "");
+  for (const auto& [kind, arithmetic, most] :
+       {std::tuple{HalfKind::fp16, Arithmetic::fp16, 0.004}, {HalfKind::bf16, Arithmetic::bf16, 0.008}}) {
+    if (half_ops(vector_ops().isa, kind) == nullptr) continue;
+    const std::vector<float> values = in(arithmetic);
+    const double error = relative_error(values, exact);
+    EXPECT_GT(error, 1e-5) << name_of(kind);
+    EXPECT_LT(error, most) << name_of(kind);
+    if (fastest == name_of(kind)) {
+      EXPECT_EQ(values, rounded);
+    }
+    EXPECT_EQ(open_error({.model = kTiny, .arithmetic = arithmetic, .isa = InstructionSet::scalar}),
+              fmt::format("arithmetic {}: this processor has no such products with scalar; half takes the fastest that "
+                          "it has",
+                          name_of(kind)));
+  }
+  EXPECT_EQ(in(Arithmetic::half, InstructionSet::scalar), in(Arithmetic::f32, InstructionSet::scalar));
+}
+
 TEST_F(EncodeTest, StreamedLayersAreNotTakenForEachOtherInEightBits) {
   const EngineOptions options = {.model = kTiny, .arithmetic = Arithmetic::int8_all};
   const auto encoded = [&](bool streamed) {

@@ -68,9 +68,11 @@ TEST_F(PromptStoreTest, AnotherArithmeticOfTheTextEncoderIsAnotherPrompt) {
   draw(other);
   other.arithmetic = Arithmetic::int8;  // in which it stays as it is
   EXPECT_FALSE(draw(other).encoded);
-  other.arithmetic = Arithmetic::int8_all;
-  EXPECT_TRUE(draw(other).encoded);
-  EXPECT_FALSE(draw(other).encoded);
+  for (const Arithmetic arithmetic : {Arithmetic::int8_all, Arithmetic::half}) {
+    other.arithmetic = arithmetic;
+    EXPECT_EQ(draw(other).encoded, Engine::open(other).half_kind() != "f32");
+    EXPECT_FALSE(draw(other).encoded);
+  }
   EXPECT_FALSE(draw(options()).encoded);
 }
 
