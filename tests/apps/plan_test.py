@@ -84,7 +84,7 @@ class PlanTest(ProgramTest):
     def test_counts_loras_and_what_rounding_to_eight_bits_keeps(self):
         lora_of_every_layer(self.folder / "lora.safetensors", 64)
         lora, rounded, size = ["--lora", "lora.safetensors"], ["--arithmetic", "int8"], ["--size", "256x256"]
-        text_too = ["--arithmetic", "int8_all"]
+        text_too, half = ["--arithmetic", "int8_all"], ["--arithmetic", "half"]
 
         def denoising(*arguments):
             stage = self.plan(*size, *arguments)["stages"][1]
@@ -93,7 +93,7 @@ class PlanTest(ProgramTest):
         self.assertGreater(denoising(*lora), 1.05 * denoising())
         self.assertGreater(denoising(*lora, *rounded), 1.05 * denoising(*rounded))
         self.assertLess(denoising(*rounded), 0.95 * denoising(), "what is kept in 8 bits is not mapped beside it")
-        for arguments in (lora, rounded, lora + rounded, text_too):
+        for arguments in (lora, rounded, lora + rounded, text_too, half):
             with self.subTest(arguments=arguments):
                 self.expect_measured(*size, *arguments)
                 self.expect_measured(*size, *arguments, "--count", "4")
