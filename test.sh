@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every test, after installing and building what is missing, with warnings as errors: an optimised build with g++, with
 # the benchmarks, so that they keep compiling; and one with clang, address and undefined-behaviour sanitizers and the
-# fuzz targets. Options go to ctest.
+# fuzz targets. Options go to ctest. The last line says whether src/cuda was compiled.
 # INKSTONE_FUZZ_SECONDS: how long each fuzz target runs; default 60.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -17,4 +17,7 @@ build sanitize all
 say "testing both builds"
 mkdir -p build-tests
 printf 'subdirs("%s" "%s")\n' "$PWD/build" "$PWD/build-sanitize" >build-tests/CTestTestfile.cmake
-ctest --test-dir build-tests -j "$(nproc)" --output-on-failure --no-tests=error "$@"
+failed=0
+ctest --test-dir build-tests -j "$(nproc)" --output-on-failure --no-tests=error "$@" || failed=$?
+say "$(sed -n 's/^INKSTONE_CUDA_STATUS:INTERNAL=//p' build/CMakeCache.txt)"
+exit "$failed"
