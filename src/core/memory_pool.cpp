@@ -5,6 +5,9 @@
 #include <map>
 #include <mutex>
 
+#include "core/error.h"
+#include "core/quantity.h"
+
 namespace inkstone {
 namespace {
 
@@ -110,11 +113,18 @@ struct MemoryPool::State {
     make_room(0);
   }
 
+  std::string shortage(size_t bytes) const {
+    const auto text = [](size_t n) { return quantity(static_cast<double>(n), "B"); };
+    return fmt::format("out of memory on {}: {} are wanted, {} of {} are in use", source->name(), text(bytes),
+                       text(in_use), text(limit));
+  }
+
   std::mutex mutex;
   const std::unique_ptr<BlockSource> source;
   size_t limit;
   size_t in_use = 0, most = 0, most_ever = 0, most_held = 0;
   size_t kept = 0;  // in returned blocks
+  size_t blocks_taken = 0;
   bool was_short = false;
   std::multimap<size_t, Returned> returned;
   uint64_t clock = 0;
@@ -146,7 +156,7 @@ std::shared_ptr<Buffer> MemoryPool::allocate(size_t bytes) {
   size_t size = s.source->block_size(bytes);
   if (void* const reserved = s.reuse_reserved(size))
     return std::make_shared<PooledBuffer<State>>(state_, reserved, size, bytes);
-  check(bytes <= s.room(), "out of memory: {} bytes are wanted, {} of {} are in use", bytes, s.in_use, s.limit);
+  check(bytes <= s.room(), "{}; --memory sets how much may be", s.shortage(bytes));
   void* data = s.reuse(size);
   if (data == nullptr) {
     s.most_ever = std::max(s.most_ever, s.in_use + size);  // so that room can be made for it
@@ -156,7 +166,9 @@ std::shared_ptr<Buffer> MemoryPool::allocate(size_t bytes) {
       s.make_room_within(0, 0);  // the kept blocks may be in the way though the bound allows them
       data = s.source->take(size);
     }
-    check(data != nullptr, "out of memory: the system refuses {} bytes; {} of {} are in use", bytes, s.in_use, s.limit);
+    check(data != nullptr, "{}, and the system refuses more; with a smaller --memory less is held there at a time",
+          s.shortage(bytes));
+    ++s.blocks_taken;
   }
   s.count_as_used(size);
   return std::make_shared<PooledBuffer<State>>(state_, data, size, bytes);
@@ -193,6 +205,11 @@ size_t MemoryPool::held() const {
 size_t MemoryPool::most_held() const {
   const std::lock_guard lock(state_->mutex);
   return state_->most_held;
+}
+
+size_t MemoryPool::blocks_taken() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->blocks_taken;
 }
 
 bool MemoryPool::was_short() const {

@@ -1,6 +1,7 @@
 // A pool of memory blocks with a bound and a high-water mark, whatever kind of memory it is.
 #pragma once
 #include <memory>
+#include <string>
 
 #include "core/tensor.h"
 
@@ -13,9 +14,11 @@ class BlockSource {
 
   /// What is really taken for a request.
   virtual size_t block_size(size_t bytes) const = 0;
-  /// Uninitialised memory of a block_size(); nullptr if there is none.
+  /// Uninitialised memory of a block_size(); nullptr if there is none. Throws Error if it cannot tell.
   virtual void* take(size_t size) = 0;
   virtual void give_back(void* data, size_t size) = 0;
+  /// Whose memory it is, for messages.
+  virtual std::string name() const { return "the host"; }
 };
 
 /// Hands out buffers and keeps returned ones for reuse, so that the results of a step do not cost the system's time
@@ -24,7 +27,7 @@ class MemoryPool {
  public:
   MemoryPool(std::unique_ptr<BlockSource> source, size_t limit_bytes);
 
-  /// Throws Error naming the bytes wanted, in use and available.
+  /// Throws Error naming whose memory it is, and the bytes wanted, in use and available.
   std::shared_ptr<Buffer> allocate(size_t bytes);
 
   /// What is really taken for a request.
@@ -34,9 +37,10 @@ class MemoryPool {
   size_t current() const;  ///< bytes in use
   size_t peak() const;     ///< most bytes in use since the last reset
   void reset_peak();
-  size_t held() const;       ///< bytes in use and in returned buffers
-  size_t most_held() const;  ///< since the last reset
-  bool was_short() const;    ///< returned buffers, or some of them, were given back only because of the limit
+  size_t held() const;          ///< bytes in use and in returned buffers
+  size_t most_held() const;     ///< since the last reset
+  size_t blocks_taken() const;  ///< from the source, ever
+  bool was_short() const;       ///< returned buffers, or some of them, were given back only because of the limit
 
   void set_limit(size_t bytes);
   /// Gives returned buffers back to where they came from.

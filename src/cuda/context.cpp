@@ -3,13 +3,12 @@
 #include <algorithm>
 
 #include "core/option_error.h"
+#include "core/quantity.h"
 #include "cuda/cuda_error.h"
-#include "ops/quantity.h"
 
 namespace inkstone {
 namespace {
 
-constexpr int kOldest = 8;                      // Ampere: bf16 in the tensor cores
 constexpr size_t kReserve = size_t{512} << 20;  // for what the driver and cuBLAS load later
 constexpr size_t kSmall = size_t{1} << 20;      // up to here in units of kAlignment, from here on of kUnit
 constexpr size_t kAlignment = 512, kUnit = size_t{2} << 20;
@@ -26,8 +25,12 @@ class CudaBlocks final : public BlockSource {
   }
   void* take(size_t size) override {
     void* data = nullptr;
-    cudaSetDevice(index_);
-    if (cudaMalloc(&data, size) == cudaSuccess) return data;
+    check_cuda(cudaSetDevice(index_), "choosing a device");
+    const cudaError_t status = cudaMalloc(&data, size);
+    if (status != cudaErrorMemoryAllocation) {  // a device that is lost refuses everything
+      check_cuda(status, "taking memory");
+      return data;
+    }
     cudaGetLastError();
     return nullptr;
   }
@@ -35,18 +38,16 @@ class CudaBlocks final : public BlockSource {
     cudaSetDevice(index_);
     cudaFree(data);  // waits for the kernels that still use it
   }
+  std::string name() const override { return fmt::format("cuda:{}", index_); }
 
  private:
   int index_;
 };
 
-/// Makes the device the current one, after checking that there is such a one.
+/// Makes the device the current one, after checking that it can be used.
 int select_device(int index) {
-  const std::string reason = why_no_cuda();
-  check_option(reason.empty(), "device cuda: {}", reason);
-  int count = 0;
-  check_cuda(cudaGetDeviceCount(&count), "counting devices");
-  check_option(0 <= index && index < count, "device cuda:{}: there are {} devices, counted from 0", index, count);
+  const std::string reason = why_no_cuda(index);
+  check_option(reason.empty(), "device {}: {}", index == 0 ? "cuda" : fmt::format("cuda:{}", index), reason);
   check_cuda(cudaSetDevice(index), "choosing a device");
   return index;
 }
@@ -54,11 +55,19 @@ int select_device(int index) {
 std::string describe_device(int index) {
   cudaDeviceProp properties = {};
   check_cuda(cudaGetDeviceProperties(&properties, index), "reading the device's properties");
-  check_option(properties.major >= kOldest, "device cuda:{}: {} has compute capability {}.{}, {}.0 is needed", index,
-               properties.name, properties.major, properties.minor, kOldest);
   return fmt::format("cuda:{}: {}, compute capability {}.{}, {} multiprocessors, {}", index, properties.name,
                      properties.major, properties.minor, properties.multiProcessorCount,
                      quantity(static_cast<double>(properties.totalGlobalMem), "B"));
+}
+
+/// Of streams; a lesser number comes first.
+struct Priorities {
+  int least = 0, greatest = 0;
+};
+Priorities priorities() {
+  Priorities found;
+  check_cuda(cudaDeviceGetStreamPriorityRange(&found.least, &found.greatest), "asking for priorities");
+  return found;
 }
 
 size_t default_limit() {
@@ -69,15 +78,22 @@ size_t default_limit() {
 
 }  // namespace
 
-std::string why_no_cuda() {
-  int count = 0;
-  const cudaError_t status = cudaGetDeviceCount(&count);
-  if (status == cudaSuccess && count > 0) return {};
+CudaFindings find_cuda(int index) {
+  CudaFindings found = {.is_built = true, .program = CUDART_VERSION, .index = index};
+  if (cudaDriverGetVersion(&found.driver) != cudaSuccess) found.driver = 0;
+  cudaError_t status = cudaGetDeviceCount(&found.devices);
+  if (status == cudaErrorNoDevice) status = cudaSuccess;  // the count says it
+  if (status == cudaSuccess && 0 <= index && index < found.devices) {
+    cudaDeviceProp properties = {};
+    status = cudaGetDeviceProperties(&properties, index);
+    found.name = properties.name;
+    found.major = properties.major;
+    found.minor = properties.minor;
+    found.library_fault = Cublas::why_missing();
+  }
+  if (status != cudaSuccess) found.fault = cudaGetErrorString(status);
   cudaGetLastError();
-  constexpr int kThousandths = 1000;  // of a version
-  return fmt::format("{}; run on cpu, or install an NVIDIA GPU and its driver for CUDA {} or newer",
-                     status == cudaSuccess ? "no device was found" : cudaGetErrorString(status),
-                     CUDART_VERSION / kThousandths);
+  return found;
 }
 
 CudaContext::CudaContext(const CudaOptions& options)
@@ -86,13 +102,10 @@ CudaContext::CudaContext(const CudaOptions& options)
       description_(describe_device(index_)),
       has_wgmma_(cuda::has_wgmma()),
       memory_(std::make_unique<CudaBlocks>(index_), options.memory_limit > 0 ? options.memory_limit : default_limit()),
+      stream_(priorities().greatest),
+      side_stream_(priorities().least),  // fills what the rest leaves idle
+      copy_stream_(priorities().greatest),
       workspaces_{memory_.allocate(Cublas::kWorkspaceBytes), memory_.allocate(Cublas::kWorkspaceBytes)} {
-  int least = 0, greatest = 0;  // what is aside fills what the rest leaves idle
-  check_cuda(cudaDeviceGetStreamPriorityRange(&least, &greatest), "asking for priorities");
-  for (const auto& [s, priority] : {std::pair(&stream_, greatest), {&side_stream_, least}, {&copy_stream_, greatest}})
-    check_cuda(cudaStreamCreateWithPriority(s, cudaStreamNonBlocking, priority), "making a stream");
-  for (cudaEvent_t* e : {&forked_, &done_aside_})
-    check_cuda(cudaEventCreateWithFlags(e, cudaEventDisableTiming), "making an event");
   check(!rounds() || cublas_.has_row_scales(workspaces_[0]->data),
         "arithmetic fp8: {} has no such products with this cuBLASLt; compute capability 9.0 and CUDA 12.9 do; "
         "arithmetic int8 works on every device",
@@ -101,11 +114,7 @@ CudaContext::CudaContext(const CudaOptions& options)
 
 CudaContext::~CudaContext() {
   cudaSetDevice(index_);
-  for (const cudaStream_t s : {stream_, side_stream_, copy_stream_}) {
-    cudaStreamSynchronize(s);
-    cudaStreamDestroy(s);
-  }
-  for (const cudaEvent_t e : {forked_, done_aside_}) cudaEventDestroy(e);
+  for (const CudaStream* s : {&stream_, &side_stream_, &copy_stream_}) cudaStreamSynchronize(*s);
 }
 
 void CudaContext::use_device() const { check_cuda(cudaSetDevice(index_), "choosing a device"); }
@@ -161,6 +170,16 @@ cudaGraph_t CudaContext::end_capture() {
   cudaGraph_t graph = nullptr;
   const bool whole = cudaStreamEndCapture(stream_, &graph) == cudaSuccess;
   return whole ? graph : nullptr;
+}
+
+void CudaContext::note(std::string text) {
+  const std::lock_guard lock(notes_mutex_);
+  if (std::ranges::find(notes_, text) == notes_.end()) notes_.push_back(std::move(text));
+}
+
+std::vector<std::string> CudaContext::take_notes() {
+  const std::lock_guard lock(notes_mutex_);
+  return std::exchange(notes_, {});
 }
 
 Tensor CudaContext::empty(const Shape& shape, DType type) {

@@ -3,12 +3,14 @@
 #include <array>
 #include <functional>
 #include <list>
+#include <mutex>
 #include <set>
 #include <vector>
 
 #include "core/memory_pool.h"
 #include "cuda/cublas.h"
 #include "cuda/cuda_device.h"
+#include "cuda/handles.h"
 #include "cuda/launch.h"
 
 namespace inkstone {
@@ -66,6 +68,10 @@ class CudaContext {
   /// The record, which is the caller's; null if the driver could not record something.
   cudaGraph_t end_capture();
 
+  /// Something for Device::take_notes(). Thread-safe.
+  void note(std::string text);
+  std::vector<std::string> take_notes();
+
   MemoryPool& memory() { return memory_; }
   const MemoryPool& memory() const { return memory_; }
   Tensor empty(const Shape& shape, DType type);
@@ -103,8 +109,8 @@ class CudaContext {
   std::string description_;
   bool has_wgmma_ = false;
   MemoryPool memory_;
-  cudaStream_t stream_ = nullptr, side_stream_ = nullptr, copy_stream_ = nullptr;
-  cudaEvent_t forked_ = nullptr, done_aside_ = nullptr;
+  CudaStream stream_, side_stream_, copy_stream_;
+  CudaEvent forked_, done_aside_;
   std::function<void()> deferred_;
   bool is_aside_ = false, is_forked_ = false, stays_apart_ = false;
   std::vector<std::shared_ptr<Buffer>> held_;  // by work aside, until the streams meet
@@ -114,6 +120,8 @@ class CudaContext {
   std::array<std::shared_ptr<Buffer>, 2> workspaces_;  // of products, for each stream
   std::list<Table> tables_;                            // the last used first
   std::vector<Tensor>* used_tables_ = nullptr;         // while work is recorded
+  std::mutex notes_mutex_;
+  std::vector<std::string> notes_;
 };
 
 }  // namespace inkstone

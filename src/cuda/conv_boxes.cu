@@ -4,6 +4,7 @@
 // Blocks stay and take tile after tile, so that the next tile's copies run while results are
 // written.
 #include "cuda/conv.cuh"
+#include "cuda/cuda_error.h"
 #include "cuda/tensor_core.cuh"
 #include "cuda/tensor_map.h"
 #include "cuda/wgmma.cuh"
@@ -313,10 +314,12 @@ void launch(BoxConvolution c, cudaStream_t stream) {
                           {kDepth, kOuts, 1, 1}});
   c.out_tiles = static_cast<int>(blocks_for(shape.out, kOuts));
   c.tiles = c.boxes_x * c.boxes_y * static_cast<int>(shape.count) * c.parities * c.out_tiles;
-  cudaFuncSetAttribute(convolve_boxes<kOuts>, cudaFuncAttributeMaxDynamicSharedMemorySize, BoxStages<kOuts>::kBytes);
+  check_cuda(cudaFuncSetAttribute(convolve_boxes<kOuts>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  BoxStages<kOuts>::kBytes),
+             "conv2d");
   int device = 0, processors = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+  check_cuda(cudaGetDevice(&device), "conv2d");
+  check_cuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "conv2d");
   convolve_boxes<kOuts>
       <<<static_cast<unsigned>(std::min(c.tiles, processors)), kBoxThreads, BoxStages<kOuts>::kBytes, stream>>>(c);
 }

@@ -5,6 +5,7 @@
 #include <cublasLt.h>
 #include <dlfcn.h>
 
+#include "core/error.h"
 #include "cuda/cuda_error.h"
 
 namespace inkstone {
@@ -17,8 +18,11 @@ constexpr int kBestAlignment = 256;
 constexpr const char* kLibrary = "libcublasLt.so." INKSTONE_TEXT(CUBLAS_VER_MAJOR);
 constexpr const char* kUsualFolder = "/usr/local/cuda/lib64/";  // where the dynamic linker may not look
 
-void check_cublas(cublasStatus_t status, const char* what) {
-  check(status == CUBLAS_STATUS_SUCCESS, "device cuda: {}: cuBLASLt's status {}", what, static_cast<int>(status));
+/// Null if there is none; dlerror() says why then. It stays loaded: others may use it, and CUDA's libraries cannot be
+/// unloaded safely.
+void* open_library() {
+  void* const opened = dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
+  return opened != nullptr ? opened : dlopen((std::string(kUsualFolder) + kLibrary).c_str(), RTLD_NOW | RTLD_LOCAL);
 }
 
 #if CUBLAS_VER_MAJOR > 12 || (CUBLAS_VER_MAJOR == 12 && CUBLAS_VER_MINOR >= 9)
@@ -41,13 +45,14 @@ int alignment(const void* data) {
 
 struct Cublas::Library {
   Library() {
-    void* opened = dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
-    if (opened == nullptr) opened = dlopen((std::string(kUsualFolder) + kLibrary).c_str(), RTLD_NOW | RTLD_LOCAL);
-    check(opened != nullptr, "device cuda: {} of the CUDA toolkit is needed: {}", kLibrary, dlerror());
+    void* const opened = open_library();
+    check(opened != nullptr, "device cuda: {}", why_missing());
     const auto find = [opened](auto& function, const char* name) {
       function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(opened, name));
       check(function != nullptr, "device cuda: {} has no {}", kLibrary, name);
     };
+    find(status_name, "cublasLtGetStatusName");
+    find(status_text, "cublasLtGetStatusString");
     find(create, "cublasLtCreate");
     find(destroy, "cublasLtDestroy");
     find(matmul, "cublasLtMatmul");
@@ -61,17 +66,24 @@ struct Cublas::Library {
     find(preference_create, "cublasLtMatmulPreferenceCreate");
     find(preference_destroy, "cublasLtMatmulPreferenceDestroy");
     find(preference_set, "cublasLtMatmulPreferenceSetAttribute");
-    check_cublas(create(&handle), "starting");
+    must(create(&handle), "starting");
   }
-  // The library itself stays loaded: others may use it, and CUDA's libraries cannot be unloaded safely.
   ~Library() { destroy(handle); }
+
+  /// Throws Error with the library's words unless a call of it went well.
+  void must(cublasStatus_t status, const char* what) const {
+    check(status == CUBLAS_STATUS_SUCCESS, "device {}: {}: cuBLASLt says {}: {}", current_cuda_device(), what,
+          status_name(status), status_text(status));
+  }
 
   template <class T>
   void set(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute, const T& value) const {
-    check_cublas(desc_set(desc, attribute, &value, sizeof(value)), "describing a product");
+    must(desc_set(desc, attribute, &value, sizeof(value)), "describing a product");
   }
 
   cublasLtHandle_t handle = nullptr;
+  decltype(&cublasLtGetStatusName) status_name;
+  decltype(&cublasLtGetStatusString) status_text;
   decltype(&cublasLtCreate) create;
   decltype(&cublasLtDestroy) destroy;
   decltype(&cublasLtMatmul) matmul;
@@ -90,7 +102,7 @@ struct Cublas::Library {
 /// cuBLASLt is column-major: it is asked for dᵀ = w xᵀ.
 struct Cublas::Plan {
   Plan(const Library& l, const Product& p) : library(l) {
-    check_cublas(l.desc_create(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
+    l.must(l.desc_create(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
     l.set(desc, CUBLASLT_MATMUL_DESC_TRANSA, p.upright ? CUBLAS_OP_N : CUBLAS_OP_T);
     if (p.bias != nullptr || p.gelu) l.set(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue(p));
     if (p.type == DType::f8_e4m3) ask_for_row_scales();
@@ -132,7 +144,7 @@ struct Cublas::Plan {
   cublasLtMatrixLayout_t layout(DType type, int64_t rows, int64_t columns, int64_t stride, int64_t batch,
                                 int64_t step) const {
     cublasLtMatrixLayout_t made = nullptr;
-    check_cublas(library.layout_create(&made, data_type(type), static_cast<uint64_t>(rows),
+    library.must(library.layout_create(&made, data_type(type), static_cast<uint64_t>(rows),
                                        static_cast<uint64_t>(columns), stride),
                  "describing a matrix");
     if (batch > 1) {
@@ -146,7 +158,7 @@ struct Cublas::Plan {
   void choose_algorithm(const Product& p) {
     point(p);
     cublasLtMatmulPreference_t preference = nullptr;
-    check_cublas(library.preference_create(&preference), "choosing a kernel");
+    library.must(library.preference_create(&preference), "choosing a kernel");
     const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
       library.preference_set(preference, attribute, &value, sizeof(value));
     };
@@ -168,8 +180,8 @@ struct Cublas::Plan {
       is_found = find();
     }
     library.preference_destroy(preference);
-    check(is_found, "device cuda: cuBLASLt has no kernel for a product of {} rows, {} inputs and {} outputs", p.rows,
-          p.depth, p.outs);
+    check(is_found, "device {}: cuBLASLt has no kernel for a product of {} rows, {} inputs and {} outputs",
+          current_cuda_device(), p.rows, p.depth, p.outs);
     algorithm = found.algo;
   }
 
@@ -180,6 +192,11 @@ struct Cublas::Plan {
   cublasLtMatrixLayout_t w = nullptr, x = nullptr, d = nullptr;
   cublasLtMatmulAlgo_t algorithm = {};
 };
+
+std::string Cublas::why_missing() {
+  if (open_library() != nullptr) return {};
+  return fmt::format("{} of the CUDA toolkit is needed: {}", kLibrary, dlerror());
+}
 
 Cublas::Cublas() : library_(std::make_unique<Library>()) {}
 Cublas::~Cublas() = default;
@@ -235,10 +252,10 @@ void Cublas::multiply(const Product& p, cudaStream_t stream, void* workspace) {
   const Plan& plan = plan_for(p);
   plan.point(p);
   const float added = p.added != nullptr ? 1.0f : 0.0f;
-  check_cublas(library_->matmul(library_->handle, plan.desc, &p.factor, p.w.data, plan.w, p.x.data, plan.x, &added,
-                                Plan::added_of(p), plan.d, p.d.data, plan.d, &plan.algorithm, workspace,
-                                kWorkspaceBytes, stream),
-               "a product");
+  library_->must(library_->matmul(library_->handle, plan.desc, &p.factor, p.w.data, plan.w, p.x.data, plan.x, &added,
+                                  Plan::added_of(p), plan.d, p.d.data, plan.d, &plan.algorithm, workspace,
+                                  kWorkspaceBytes, stream),
+                 "a product");
 }
 
 }  // namespace inkstone

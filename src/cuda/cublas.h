@@ -3,6 +3,7 @@
 #pragma once
 #include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "cuda/launch.h"
@@ -34,6 +35,9 @@ struct Product {
 
 class Cublas {
  public:
+  /// Why the library cannot be opened; empty if it can.
+  static std::string why_missing();
+
   /// Throws Error if the library is not there.
   Cublas();
   ~Cublas();

@@ -51,7 +51,9 @@ class CudaDevice final : public Device {
   Kernels& kernels() override { return kernels_; }
 
   std::shared_ptr<Buffer> allocate(size_t bytes) override { return context_.memory().allocate(bytes); }
-  MemoryUse memory() const override { return {context_.memory().current(), context_.memory().peak()}; }
+  MemoryUse memory() const override {
+    return {context_.memory().current(), context_.memory().peak(), context_.memory().blocks_taken()};
+  }
   void reset_peak() override { context_.memory().reset_peak(); }
   size_t pool_bytes(size_t bytes) const override { return context_.memory().block_size(bytes); }
   size_t step_bytes(std::span<const LinearPart> parts) const override { return low_rank_bytes(parts); }
@@ -101,6 +103,8 @@ class CudaDevice final : public Device {
   std::unique_ptr<Recording> record(std::span<const Tensor> inputs, const RecordedWork& work) override {
     return record_work(context_, inputs, work);
   }
+
+  std::vector<std::string> take_notes() override { return context_.take_notes(); }
 
   void wait() override { check_cuda(cudaStreamSynchronize(context_.stream()), "computing"); }
 

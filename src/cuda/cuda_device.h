@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "cuda/cuda_findings.h"
 #include "ops/device.h"
 
 namespace inkstone {
@@ -21,8 +22,12 @@ struct CudaOptions {
   size_t memory_limit = 0;  ///< bytes of the device's pool, weights included; 0: what is free now, but for a reserve
 };
 
-/// Why there is no device to use: not built with CUDA, no driver, none found. Empty if there is one.
-std::string why_no_cuda();
+/// Looks for a device and for all that using it takes. Makes no use of it yet.
+CudaFindings find_cuda(int index = 0);
+
+/// Why that device cannot be used: not built with CUDA, no driver or an old one, no such device or an old one, no
+/// cuBLASLt. Empty if it can.
+inline std::string why_no_cuda(int index = 0) { return obstacle_of(find_cuda(index)).text(); }
 
 /// Throws Error if there is no such device, it is too old, also for fp8, or a library is missing.
 std::unique_ptr<Device> make_cuda_device(const CudaOptions& options = {});

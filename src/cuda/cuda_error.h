@@ -1,16 +1,14 @@
-// CUDA's status codes as Errors.
+// CUDA's status codes as Errors. Small enough for .cu files.
 #pragma once
 #include <cuda_runtime_api.h>
-
-#include "core/error.h"
+#include <string>
 
 namespace inkstone {
 
-/// Throws Error "device cuda: `what`: CUDA's words" unless the call went well.
-inline void check_cuda(cudaError_t status, const char* what) {
-  if (status == cudaSuccess) return;
-  cudaGetLastError();  // or the next check would see it again
-  fail("device cuda: {}: {}", what, cudaGetErrorString(status));
-}
+/// "cuda:1": this thread's device; "cuda" where CUDA cannot tell.
+std::string current_cuda_device();
+
+/// Throws Error "device cuda:1: `what`: CUDA's words" unless the call went well.
+void check_cuda(cudaError_t status, const char* what);
 
 }  // namespace inkstone

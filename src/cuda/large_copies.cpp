@@ -36,6 +36,7 @@ bool LargeCopies::prepare() {
   is_refused_ = cudaHostAlloc(&memory, static_cast<size_t>(threads) * 2 * kPiece, cudaHostAllocDefault) != cudaSuccess;
   if (is_refused_) {
     cudaGetLastError();
+    context_.note("the system locks no host memory, so copies to and from the GPU take up to ten times as long");
     return false;
   }
   pinned_ = static_cast<std::byte*>(memory);

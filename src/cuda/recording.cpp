@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "core/error.h"
 #include "cuda/cuda_error.h"
 
 namespace inkstone {
@@ -33,26 +34,29 @@ class Capture {
 class CudaRecording final : public Recording {
  public:
   CudaRecording(CudaContext& context, std::span<const Tensor> inputs) : context_(context), memory_(context.memory()) {
-    for (cudaEvent_t& e : done_) check_cuda(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "making an event");
     for (const Tensor& input : inputs) inputs_.push_back(context.empty(input.shape(), input.dtype()));
   }
   ~CudaRecording() override {
-    cudaStreamSynchronize(context_.stream());
+    try {
+      cudaStreamSynchronize(context_.stream());
+    } catch (const Error&) {  // a device that is lost has nothing to wait for
+    }
     if (launch_ != nullptr) cudaGraphExecDestroy(launch_);
-    for (const cudaEvent_t e : done_) cudaEventDestroy(e);
   }
 
-  bool record(const RecordedWork& work) {
+  /// Throws Error if the work cannot be recorded.
+  void record(const RecordedWork& work) {
     Capture capture(context_, used_);
     result_ = work(inputs_);
     memory_.close();
     const cudaGraph_t graph = capture.take();
-    return graph != nullptr && cudaGraphInstantiate(&launch_, graph, 0) == cudaSuccess;
+    check(graph != nullptr, "the driver cannot record it");
+    check_cuda(cudaGraphInstantiate(&launch_, graph, 0), "recording work");
   }
 
   Tensor replay(std::span<const Tensor> inputs) override {
     // One replay is queued behind the one that runs: a stop request would not be heard behind more.
-    const cudaEvent_t done = done_[replays_++ % done_.size()];
+    const CudaEvent& done = done_[replays_++ % done_.size()];
     check_cuda(cudaEventSynchronize(done), "computing");
     const cudaStream_t stream = context_.stream();
     for (size_t i = 0; i < inputs.size(); ++i)
@@ -70,7 +74,7 @@ class CudaRecording final : public Recording {
   std::vector<Tensor> inputs_, used_;
   Tensor result_;
   cudaGraphExec_t launch_ = nullptr;
-  std::array<cudaEvent_t, 2> done_ = {};
+  std::array<CudaEvent, 2> done_;
   size_t replays_ = 0;
 };
 
@@ -79,8 +83,10 @@ class CudaRecording final : public Recording {
 std::unique_ptr<Recording> record_work(CudaContext& context, std::span<const Tensor> inputs, const RecordedWork& work) {
   try {
     auto recording = std::make_unique<CudaRecording>(context, inputs);
-    if (recording->record(work)) return recording;
-  } catch (const Error&) {  // queued op by op the work may need less memory; if not, it says so itself
+    recording->record(work);
+    return recording;
+  } catch (const Error& e) {  // queued op by op the work may need less memory; if not, it says so itself
+    context.note(fmt::format("steps are queued op by op, which may take longer: {}", e.what()));
   }
   cudaGetLastError();
   return nullptr;

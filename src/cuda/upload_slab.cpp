@@ -5,10 +5,10 @@
 namespace inkstone {
 namespace {
 
+/// Of memory that is locked.
 struct PinnedBuffer final : Buffer {
-  explicit PinnedBuffer(std::shared_ptr<Buffer> memory) : Buffer(memory->data, memory->bytes), host(std::move(memory)) {
-    check_cuda(cudaHostRegister(data, bytes, cudaHostRegisterDefault), "locking host memory");
-  }
+  explicit PinnedBuffer(std::shared_ptr<Buffer> memory)
+      : Buffer(memory->data, memory->bytes), host(std::move(memory)) {}
   ~PinnedBuffer() override { cudaHostUnregister(data); }
 
   std::shared_ptr<Buffer> host;
@@ -52,7 +52,14 @@ class CudaUploadSlab final : public UploadSlab {
 }  // namespace
 
 std::shared_ptr<Buffer> pinned_memory(CudaContext& context, std::shared_ptr<Buffer> host) {
-  context.stream();  // makes its device the current one
+  context.use_device();
+  const cudaError_t status = cudaHostRegister(host->data, host->bytes, cudaHostRegisterDefault);
+  if (status != cudaSuccess) {
+    cudaGetLastError();
+    context.note(fmt::format("host memory is not locked ({}), so blocks are streamed from it several times as slowly",
+                             cudaGetErrorString(status)));
+    return host;
+  }
   return std::make_shared<PinnedBuffer>(std::move(host));
 }
 

@@ -5,7 +5,7 @@
 
 namespace inkstone {
 
-/// Page-locked until the last owner lets go. Throws Error if the system locks no more.
+/// Page-locked until the last owner lets go; with a note the same memory as it is, if the system locks no more.
 std::shared_ptr<Buffer> pinned_memory(CudaContext& context, std::shared_ptr<Buffer> host);
 
 /// A slab that the context's copy stream fills; the context must outlive it.

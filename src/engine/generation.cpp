@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/host_memory.h"
+#include "core/quantity.h"
 #include "engine/finite.h"
 #include "engine/job.h"
 #include "engine/load_ahead.h"
@@ -12,7 +13,6 @@
 #include "engine/stages.h"
 #include "io/safetensors.h"
 #include "model/pipeline.h"
-#include "ops/quantity.h"
 
 namespace inkstone {
 namespace {
@@ -115,6 +115,7 @@ class Generation {
     result_.notes = notes_of(session_, job_);
     if (const std::string agreement = session_.machine().comparison(); !agreement.empty())
       result_.notes.push_back(agreement);
+    std::ranges::move(device.take_notes(), std::back_inserter(result_.notes));
     result_.profile = session_.machine().take_profile();
     result_.peak_bytes = device.memory().peak;
     result_.times = stages_.finish();

@@ -53,7 +53,7 @@ CudaArithmetic cuda_arithmetic(const EngineOptions& options) {
 std::unique_ptr<Device> make_device(DeviceKind kind, const EngineOptions& options,
                                     std::shared_ptr<HostMemory> pool = nullptr,
                                     const std::optional<HalfChoice>& half = std::nullopt) {
-  switch (resolved(kind)) {
+  switch (choose_device(kind, options.device_index).kind) {
     case DeviceKind::reference:
       return make_reference_device();
     case DeviceKind::cuda:
@@ -82,7 +82,7 @@ constexpr LossyArithmetic kLossy[] = {{Arithmetic::int8, "int8", true, true, "cp
 void check_arithmetic(const EngineOptions& options) {
   const LossyArithmetic* wanted = std::ranges::find(kLossy, options.arithmetic, &LossyArithmetic::arithmetic);
   if (wanted == std::end(kLossy)) return;
-  const DeviceKind found = resolved(options.device);
+  const DeviceKind found = choose_device(options.device, options.device_index).kind;
   check_option(found != DeviceKind::reference, "arithmetic {}: the reference device has none, {}", wanted->name,
                wanted->owners);
   check_option(found != DeviceKind::cpu || wanted->on_cpu,
@@ -166,9 +166,15 @@ struct Machine::Parts {
   std::optional<Ops> ops;
 };
 
-DeviceKind resolved(DeviceKind kind) {
-  if (kind != DeviceKind::automatic) return kind;
-  return why_no_cuda().empty() ? DeviceKind::cuda : DeviceKind::cpu;
+DeviceChoice choose_device(DeviceKind wanted, const CudaFindings& found) {
+  if (wanted != DeviceKind::automatic) return {wanted, {}};
+  const std::string reason = obstacle_of(found).reason;
+  if (reason.empty()) return {DeviceKind::cuda, {}};
+  return {DeviceKind::cpu, is_unexpected(found) ? "device auto runs on cpu: " + reason : ""};
+}
+
+DeviceChoice choose_device(DeviceKind wanted, int index) {
+  return choose_device(wanted, wanted == DeviceKind::automatic ? find_cuda(index) : CudaFindings());
 }
 
 Machine::Machine(const EngineOptions& options, const Decorate& decorate)

@@ -10,12 +10,20 @@
 #include "core/host_memory.h"
 #include "cpu/half_choice.h"
 #include "cpu/vector_ops.h"
+#include "cuda/cuda_findings.h"
 #include "ops/ops.h"
 
 namespace inkstone {
 
-/// The kind that `automatic` stands for here.
-DeviceKind resolved(DeviceKind kind);
+/// What runs where a device was asked for.
+struct DeviceChoice {
+  DeviceKind kind = DeviceKind::cpu;
+  std::string note;  ///< why it is not the GPU that is there; else empty
+};
+/// `automatic` is cuda if the device that was looked for can be used, else the cpu.
+DeviceChoice choose_device(DeviceKind wanted, const CudaFindings& found);
+/// On this machine; `index`: of several cuda devices.
+DeviceChoice choose_device(DeviceKind wanted, int index);
 
 /// The best that the processor has, or the one that was asked for.
 Isa isa_of(InstructionSet set);

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 
+#include "core/quantity.h"
 #include "engine/component_totals.h"
 #include "engine/fingerprint.h"
 #include "engine/finite.h"
 #include "engine/uploaded_blocks.h"
-#include "ops/quantity.h"
 
 namespace inkstone {
 namespace {
@@ -57,7 +57,9 @@ Session::Session(const EngineOptions& options, const Decorate& decorate)
       model_(open_model(options)),
       machine_(options, decorate),
       store_(keeps_prompts(options) ? options.prompt_cache : std::filesystem::path(), options.prompt_cache_bytes) {
-  options_.device = resolved(options.device);
+  const DeviceChoice choice = choose_device(options.device, options.device_index);
+  options_.device = choice.kind;
+  if (!choice.note.empty()) model_.notes.push_back(choice.note);
   if (held_ || !machine_.device().own_memory()) return;
   for (const Checkpoint* files : model_.files())
     if (files->has_mixed()) {

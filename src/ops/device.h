@@ -32,6 +32,7 @@ class WeightPlace {
 struct MemoryUse {
   size_t current = 0;
   size_t peak = 0;
+  size_t blocks_taken = 0;  ///< from the system, ever; where that is counted
 };
 
 class Device : public WeightPlace {
@@ -71,7 +72,8 @@ class Device : public WeightPlace {
   virtual void widen(bool /*widens*/) {}
   virtual std::optional<size_t> widened_bytes(const Linear&) const { return std::nullopt; }
 
-  /// The same host memory, from which slabs are filled at the link's full speed; it cannot be swapped out then.
+  /// The same host memory, from which slabs are filled at the link's full speed; it cannot be swapped out then. Where
+  /// the system refuses that, it stays as it is, with a note.
   virtual std::shared_ptr<Buffer> pinned(std::shared_ptr<Buffer> host) { return host; }
   /// Memory to fill beside the work; nothing where the device reads host memory.
   virtual std::unique_ptr<UploadSlab> upload_slab(size_t /*bytes*/) { return nullptr; }
@@ -86,6 +88,9 @@ class Device : public WeightPlace {
   /// From here on kernels throw Cancelled soon after a stop request of `stop`, where single ones may take long. What
   /// such a kernel has written is void.
   virtual void watch(std::stop_token) {}
+
+  /// What the user should know of the work since the last call: where a slower way was taken, and why.
+  virtual std::vector<std::string> take_notes() { return {}; }
 
   /// Waits for all work: for those who measure time.
   virtual void wait() {}

@@ -1,6 +1,6 @@
 #include "ops/trace.h"
 
-#include "ops/quantity.h"
+#include "core/quantity.h"
 
 namespace inkstone {
 namespace {

@@ -83,7 +83,8 @@ TEST(HostMemory, RefusesWhatIsBeyondTheLimit) {
   HostMemory memory(4096);
   const auto buffer = memory.allocate(3072);
   EXPECT_THAT([&] { memory.allocate(2048); },
-              ThrowsMessage<Error>(HasSubstr("2048 bytes are wanted, 3072 of 4096 are in use")));
+              ThrowsMessage<Error>("out of memory on the host: 2.05 kB are wanted, 3.07 kB of 4.10 kB are in use; "
+                                   "--memory sets how much may be"));
   EXPECT_THAT([&] { memory.allocate(std::numeric_limits<size_t>::max()); }, ThrowsMessage<Error>(HasSubstr("memory")));
   EXPECT_EQ(memory.current(), 3072u) << "a refused request counts nothing";
   EXPECT_EQ(memory.peak(), 3072u);

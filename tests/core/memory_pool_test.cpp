@@ -24,6 +24,7 @@ class FewBlocks final : public BlockSource {
     left_ += size;
     ::operator delete(data);
   }
+  std::string name() const override { return "a test"; }
 
  private:
   size_t left_;
@@ -42,8 +43,36 @@ TEST(MemoryPool, GivesKeptBlocksBackToASourceThatRanDry) {
 TEST(MemoryPool, SaysWhenTheSourceIsDry) {
   MemoryPool pool(std::make_unique<FewBlocks>(10 * kKilo), kNoLimit);
   const auto held = pool.allocate(8 * kKilo);
-  EXPECT_THAT([&] { pool.allocate(3 * kKilo); }, ThrowsMessage<Error>(HasSubstr("3072 bytes")));
+  EXPECT_THAT(
+      [&] { pool.allocate(3 * kKilo); },
+      ThrowsMessage<Error>("out of memory on a test: 3.07 kB are wanted, 8.19 kB of 1.10 TB are in use, and the "
+                           "system refuses more; with a smaller --memory less is held there at a time"));
   EXPECT_EQ(pool.current(), 8 * kKilo);
+}
+
+/// Memory of a device that works no more.
+class LostBlocks final : public BlockSource {
+ public:
+  size_t block_size(size_t bytes) const override { return bytes; }
+  void* take(size_t) override { throw Error("the device is lost"); }
+  void give_back(void*, size_t) override {}
+};
+
+TEST(MemoryPool, AFaultOfTheSourceIsNoLackOfMemory) {
+  MemoryPool pool(std::make_unique<LostBlocks>(), kNoLimit);
+  for (int time = 0; time < 2; ++time) {
+    EXPECT_THAT([&] { pool.allocate(kKilo); }, ThrowsMessage<Error>("the device is lost"));
+    EXPECT_EQ(pool.current(), 0);
+  }
+}
+
+TEST(MemoryPool, CountsWhatItTakesFromTheSource) {
+  MemoryPool pool(std::make_unique<FewBlocks>(10 * kKilo), kNoLimit);
+  pool.allocate(4 * kKilo).reset();
+  const auto again = pool.allocate(4 * kKilo);
+  EXPECT_EQ(pool.blocks_taken(), 1);
+  const auto other = pool.allocate(kKilo);
+  EXPECT_EQ(pool.blocks_taken(), 2);
 }
 
 TEST(MemoryPool, KnowsItsLimit) {

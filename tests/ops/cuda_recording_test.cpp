@@ -109,6 +109,10 @@ TEST_F(CudaRecordingTest, WithoutMemoryThereIsNone) {
     return attended(x);
   };
   EXPECT_EQ(ops_->record(in, large), nullptr);
+  const std::vector<std::string> notes = device_->take_notes();
+  ASSERT_EQ(notes.size(), 1);
+  EXPECT_EQ(notes.front().find("steps are queued op by op, which may take longer: out of memory on cuda:0: "), 0)
+      << notes.front();
   EXPECT_EQ(numbers(attended(in)), expected);
 }
 

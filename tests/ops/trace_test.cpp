@@ -3,9 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/quantity.h"
 #include "ops/decorated.h"
 #include "ops/dry_device.h"
-#include "ops/quantity.h"
 #include "reference/reference_device.h"
 
 namespace inkstone {

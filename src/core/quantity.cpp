@@ -1,4 +1,4 @@
-#include "ops/quantity.h"
+#include "core/quantity.h"
 
 #include <array>
 #include <fmt/format.h>
