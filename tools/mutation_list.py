@@ -164,4 +164,24 @@ KERNELS = [
     one('packed codes: padding after a group that ends early', 'src/cpu/isa/expand.inl', 'codes += rest;', 'codes += kBytes;'),
 ]
 
-MUTATIONS = SCHEDULE + NOISE + POSITIONS + PROMPT + TEXT_ENCODER + TRANSFORMER + GUIDANCE + VAE + FORMATS + KERNELS
+# Of the cuda device; they need one to be noticed.
+CUDA = [
+    one('cuda: numbers of a row not centred', 'src/cuda/norm.cu', '(x - m) * (x - m)', '(x - 0 * m) * (x - 0 * m)'),
+    one("cuda: gates of the first sequence for every row", 'src/cuda/rows.cu', 'load4(f.gate.table, vector_start(f.gate, row, d) + j)',
+        'load4(f.gate.table, vector_start(f.gate, 0, d) + j)'),
+    one('cuda: rescale to the norm of the unconditional', 'src/cuda/rows.cu', 'cond_squares += c * c;', 'cond_squares += u * u;'),
+    one('cuda: each query sees one key too many, in f32', 'src/cuda/softmax.cu', 's.first + row % s.queries + 1', 's.first + row % s.queries + 2'),
+    one('cuda: each query sees one key too many, in bf16', 'src/cuda/attention_mma.cu', 'key > first_query + e / 2 * 8', 'key > first_query + 1 + e / 2 * 8'),
+    one('cuda: a sequence sees the first key of the next on Hopper', 'src/cuda/attention_wgmma.cu', 'key >= span.end ||', 'key > span.end ||'),
+    one('cuda: earlier keys keep their scale on Hopper', 'src/cuda/attention_wgmma.cu', 'out[e] *= running.weaken[e % 4 / 2];', 'out[e] *= 1.0f;'),
+    one('cuda: a row of a picture below its last one', 'src/cuda/conv.cu', 'y < c.height * c.upsampling', 'y <= c.height * c.upsampling'),
+    one('cuda: odd columns of doubled pictures begin one too early on Hopper', 'src/cuda/conv_boxes.cu', ': 1 - parity % 2;', ': 1;'),
+    one('cuda: rotation in the other direction', 'src/cuda/join.cu', '(minus ? -factors[1] : factors[1])', '(minus ? factors[1] : -factors[1])'),
+    one('cuda: mixed codes without the last, shorter group', 'src/cuda/int8_product.cu',
+        'if (++of_group == kStagesOfGroup || c == loader.chunks - 1)', 'if (++of_group == kStagesOfGroup)'),
+    one('cuda: mixed codes without the last row of a tile', 'src/cuda/int8_product.cu', 'rows_left_(static_cast<int>(min(product.rows - at.row, int64_t{kRows})))',
+        'rows_left_(static_cast<int>(min(product.rows - at.row, int64_t{kRows})) - 1)'),
+    one('cuda: packed codes with the scale for the offset', 'src/cuda/weights.cu', 'offset = load(matrix.offsets, group)', 'offset = load(matrix.scales, group)'),
+]
+
+MUTATIONS = SCHEDULE + NOISE + POSITIONS + PROMPT + TEXT_ENCODER + TRANSFORMER + GUIDANCE + VAE + FORMATS + KERNELS + CUDA

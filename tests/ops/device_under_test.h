@@ -6,6 +6,7 @@
 #include "cpu/cpu_kernels.h"
 #include "cuda/cuda_device.h"
 #include "ops/host_bridge.h"
+#include "ops/narrow_inputs.h"
 #include "ops/ops.h"
 #include "ops/random_tensors.h"
 #include "reference/reference_device.h"
@@ -22,6 +23,7 @@ struct Subject {
   const char* name;
   std::optional<Isa> isa = std::nullopt;
   CudaArithmetic arithmetic = CudaArithmetic::f32;
+  bool narrow_inputs = false;  ///< activations are rounded to bf16, for the reference too
 
   /// Why this machine cannot run them; empty if it can.
   std::string obstacle() const {
@@ -34,25 +36,35 @@ inline constexpr Subject kSubjects[] = {{"scalar", Isa::scalar},
                                         {"avx2", Isa::avx2},
                                         {"avx512", Isa::avx512},
                                         {"cuda"},
-                                        {"cuda_bf16", std::nullopt, CudaArithmetic::bf16}};
+                                        {"cuda_bf16", std::nullopt, CudaArithmetic::bf16},
+                                        {"cuda_from_bf16", std::nullopt, CudaArithmetic::bf16, true}};
 
 class DeviceUnderTest {
  public:
   /// `threads`: of the cpu.
   explicit DeviceUnderTest(const Subject& subject, int threads = 2)
-      : threads_(threads), kernels_(kernels(subject)), tested(*host_, *kernels_), reference(*host_) {}
+      : threads_(threads),
+        kernels_(kernels(subject)),
+        tested(*host_, subject.narrow_inputs ? static_cast<Kernels&>(rounded_inputs_) : *kernels_),
+        reference(*host_,
+                  subject.narrow_inputs ? static_cast<Kernels&>(rounded_inputs_of_reference_) : host_->kernels()) {
+    if (narrowed_) narrowed_->watch_inputs(rounded_inputs_);
+  }
 
  private:
   std::unique_ptr<Kernels> kernels(const Subject& subject) {
     if (subject.isa) return std::make_unique<CpuKernels>(threads_, vector_ops(*subject.isa));
     cuda_ = make_cuda_device({.arithmetic = subject.arithmetic});
-    return std::make_unique<HostBridge>(*cuda_);
+    if (subject.narrow_inputs) narrowed_.emplace(*cuda_);
+    return std::make_unique<HostBridge>(narrowed_ ? static_cast<Device&>(*narrowed_) : *cuda_);
   }
 
   std::unique_ptr<Device> host_ = make_reference_device();
   std::unique_ptr<Device> cuda_;
+  std::optional<NarrowedUploads> narrowed_;
   ThreadPool threads_;
   std::unique_ptr<Kernels> kernels_;
+  RoundedInputs rounded_inputs_{*kernels_}, rounded_inputs_of_reference_{host_->kernels()};
 
  public:
   Ops tested;
