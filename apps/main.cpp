@@ -10,8 +10,8 @@
 #include <spdlog/spdlog.h>
 #include <system_error>
 
+#include "inkstone/combination_error.h"
 #include "inkstone/inkstone.h"
-#include "inkstone/option_error.h"
 
 #include "commands.h"
 #include "file_fault.h"
@@ -114,6 +114,8 @@ int guarded_run(int argc, char** argv) {
     return success;
   } catch (const UsageError& e) {
     return fail(wrong_usage, e.what());
+  } catch (const CombinationError& e) {
+    return fail(wrong_usage, fmt::format("--{}", e.what()));
   } catch (const OptionError& e) {
     return fail(fault, fmt::format("--{}", e.what()));
   } catch (const Interrupted& e) {

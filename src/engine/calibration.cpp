@@ -2,6 +2,8 @@
 
 #include <fstream>
 
+#include "inkstone/combination_error.h"
+
 #include "core/option_error.h"
 #include "engine/generation.h"
 #include "engine/job.h"
@@ -37,8 +39,9 @@ std::vector<NumberedLine> lines_of(const fs::path& file) {
 
 EngineOptions engine_options(const QuantizeOptions& options) {
   std::error_code ignored;
-  check_option(options.format == "int4" || options.format == "int8",
-               "calibrate: format {} has no scales to search, int4 and int8 have", options.format);
+  if (options.format != "int4" && options.format != "int8")
+    throw CombinationError(
+        fmt::format("calibrate: format {} has no scales to search, int4 and int8 have", options.format));
   check_option(fs::is_directory(options.source, ignored),
                "calibrate: {} is no model's folder, which is needed to draw the prompts", options.source.string());
   return {.model = options.source, .device = DeviceKind::cpu, .threads = options.threads};

@@ -4,6 +4,8 @@
 #include <optional>
 #include <string_view>
 
+#include "inkstone/combination_error.h"
+
 #include "core/host_memory.h"
 #include "core/option_error.h"
 #include "cpu/cpu_device.h"
@@ -79,20 +81,30 @@ constexpr LossyArithmetic kLossy[] = {{Arithmetic::int8, "int8", true, true, "cp
                                       {Arithmetic::bf16, "bf16", true, false, "cpu has"},
                                       {Arithmetic::fp8, "fp8", false, true, "cuda has"}};
 
+/// What an option asks of a device is wrong usage where the device was named, else a lack of this machine.
+template <class... Args>
+void check_device(const EngineOptions& options, bool ok, fmt::format_string<Args...> text, Args&&... args) {
+  if (ok) return;
+  const std::string what = fmt::format(text, std::forward<Args>(args)...);
+  if (options.device == DeviceKind::automatic) throw OptionError(what);
+  throw CombinationError(what);
+}
+
 void check_arithmetic(const EngineOptions& options) {
   const LossyArithmetic* wanted = std::ranges::find(kLossy, options.arithmetic, &LossyArithmetic::arithmetic);
   if (wanted == std::end(kLossy)) return;
   const DeviceKind found = choose_device(options.device, options.device_index).kind;
-  check_option(found != DeviceKind::reference, "arithmetic {}: the reference device has none, {}", wanted->name,
-               wanted->owners);
-  check_option(found != DeviceKind::cpu || wanted->on_cpu,
+  check_device(options, found != DeviceKind::reference, "arithmetic {}: the reference device has none, {}",
+               wanted->name, wanted->owners);
+  check_device(options, found != DeviceKind::cpu || wanted->on_cpu,
                "arithmetic {}: the cpu device has none, {}; cpu has half, int8 and int8_all", wanted->name,
                wanted->owners);
-  check_option(found != DeviceKind::cuda || wanted->on_cuda, "arithmetic {}: the cuda device has none, {}; cuda {}",
-               wanted->name, wanted->owners,
+  check_device(options, found != DeviceKind::cuda || wanted->on_cuda,
+               "arithmetic {}: the cuda device has none, {}; cuda {}", wanted->name, wanted->owners,
                is_half(options.arithmetic) ? "multiplies bf16 without being asked to" : "has int8 and fp8");
-  check_option(!options.compare,
-               "arithmetic {}: it rounds, so no op would agree with another device; f32 can be compared", wanted->name);
+  if (options.compare)
+    throw CombinationError(fmt::format(
+        "arithmetic {}: it rounds, so no op would agree with another device; f32 can be compared", wanted->name));
 }
 
 /// Makes a stop request take effect before the next op, on every device.
@@ -138,7 +150,7 @@ struct Machine::Parts {
     device = make_device(options.device, options, memory, half);
     Kernels* kernels = &device->kernels();
     if (options.compare) {
-      check_option(!device->own_memory(),
+      check_device(options, !device->own_memory(),
                    "compare: ops on device {} cannot be compared; run on cpu and compare with {}", device->name(),
                    device->name());
       other = make_device(*options.compare, options);

@@ -6,6 +6,8 @@
 #include <numeric>
 #include <set>
 
+#include "inkstone/combination_error.h"
+
 #include "core/option_error.h"
 #include "io/json.h"
 #include "model/text_encoder.h"
@@ -176,8 +178,8 @@ TargetRules::TargetRules(const QuantizeOptions& options)
     : group_(options.group.value_or(kUsualGroup)), for_cpu_(options.layout == kForCpu) {
   check_option(for_cpu_ || options.layout == kRows, "layout {}: {} or {} is needed", shown(options.layout), kRows,
                kForCpu);
-  check_option(!for_cpu_ || options.calibrate.empty(), "calibrate: layout {} mixes the inputs that it would weigh",
-               kForCpu);
+  if (for_cpu_ && !options.calibrate.empty())
+    throw CombinationError(fmt::format("calibrate: layout {} mixes the inputs that it would weigh", kForCpu));
   check_option(std::ranges::find(kGroups, group_) != kGroups.end(), "group {}: 32, 64 or 128 is needed", group_);
   const Target all = target_named(options.format, "format");
   check_option(all != Target::stored && all != Target::f32, "format {}: int4, int8, fp8 or bf16 is needed",
@@ -186,8 +188,9 @@ TargetRules::TargetRules(const QuantizeOptions& options)
   if (all != Target::bf16)
     for (const char* pattern : kKeptPatterns) rules_.emplace_back(pattern, Target::stored);
   for (const auto& [pattern, format] : options.keep) rules_.emplace_back(pattern, target_named(format, "keep"));
-  check_option(!options.group || std::ranges::any_of(rules_, [](const auto& rule) { return is_grouped(rule.second); }),
-               "group {}: {} has no groups; they belong to int4 and int8", group_, options.format);
+  if (options.group && std::ranges::none_of(rules_, [](const auto& rule) { return is_grouped(rule.second); }))
+    throw CombinationError(
+        fmt::format("group {}: {} has no groups; they belong to int4 and int8", group_, options.format));
 }
 
 Target TargetRules::target_of(const std::string& name) const {

@@ -166,15 +166,15 @@ class LikeTest(ProgramTest):
 
 
 class FaultTest(ProgramTest):
-    def error(self, *arguments, output="star.png"):
-        return self.error_of("generate", "--prompt", "x", *QUICK, "--output", output, *arguments)
+    def error(self, *arguments, output="star.png", code=1):
+        return self.error_of("generate", "--prompt", "x", *QUICK, "--output", output, *arguments, code=code)
 
     def test_lossy_arithmetic_is_a_devices_own(self):
-        self.assertIn("reference", self.error("--arithmetic", "int8", "--device", "reference"))
-        self.assertIn("arithmetic int8_all: the reference", self.error("--arithmetic", "int8_all", "--device", "reference"))
-        self.assertIn("arithmetic half: the reference", self.error("--arithmetic", "half", "--device", "reference"))
-        self.assertIn("cpu has half, int8", self.error("--arithmetic", "fp8"))
-        self.assertIn("compared", self.error("--arithmetic", "int8", "--compare", "reference"))
+        self.assertIn("reference", self.error("--arithmetic", "int8", "--device", "reference", code=2))
+        self.assertIn("arithmetic int8_all: the reference", self.error("--arithmetic", "int8_all", "--device", "reference", code=2))
+        self.assertIn("arithmetic half: the reference", self.error("--arithmetic", "half", "--device", "reference", code=2))
+        self.assertIn("cpu has half, int8", self.error("--arithmetic", "fp8", code=2))
+        self.assertIn("compared", self.error("--arithmetic", "int8", "--compare", "reference", code=2))
 
     def test_unwritable_output_fails_before_the_work(self):
         (self.folder / "folder.png").mkdir()

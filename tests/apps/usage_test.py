@@ -100,14 +100,20 @@ WRONG = [
 # Values that only the library can refuse, as it knows the model or the machine.
 REFUSED = [
     (["generate", "--prompt", "x", "--size", "100x64"], "--width 100: "),
-    (["generate", "--prompt", "x", "--arithmetic", "fp8", "--device", "cpu"], "--arithmetic fp8: "),
-    (["generate", "--prompt", "x", "--arithmetic", "int8", "--compare", "reference"], "--arithmetic int8: "),
     (["generate", "--prompt", "x", "--negative-prompt", "\udcff"], "--negative-prompt: "),
     (["generate", "--prompt", "x", "--memory", "1M"], "--size 256x256: "),
     (["bench", "block", "--size", "20"], "--size 20: "),
+    (["quantize", MODEL, "--output", "y", "--keep", "other.*=bf16"], "--keep other.*=bf16: "),
+]
+
+# Options that exclude each other whatever the model and the machine, which the library refuses too.
+EXCLUSIVE = [
+    (["generate", "--prompt", "x", "--arithmetic", "fp8", "--device", "cpu"], "--arithmetic fp8: "),
+    (["generate", "--prompt", "x", "--arithmetic", "int8", "--compare", "reference"], "--arithmetic int8: "),
     (["quantize", MODEL, "--output", "y", "--format", "fp8", "--group", "32"], "--group 32: fp8 has no groups; "),
     (["quantize", MODEL, "--output", "y", "--format", "bf16", "--calibrate", "prompts.txt"], "--calibrate: "),
-    (["quantize", MODEL, "--output", "y", "--keep", "other.*=bf16"], "--keep other.*=bf16: "),
+    (["generate", "--prompt", "x", "--arithmetic", "int8_all", "--device", "reference"], "--arithmetic int8_all: "),
+    (["quantize", MODEL, "--output", "y", "--layout", "cpu", "--calibrate", "prompts.txt"], "--calibrate: "),
 ]
 
 
@@ -139,9 +145,11 @@ class UsageTest(ProgramTest):
                     self.assertIn(word, error)
 
     def test_errors_name_options_as_they_are_typed(self):
-        for arguments, beginning in REFUSED:
-            with self.subTest(arguments):
-                self.assertTrue(self.error_of(*arguments).startswith(f"error: {beginning}"), self.error_of(*arguments))
+        for code, refused in ((1, REFUSED), (2, EXCLUSIVE)):
+            for arguments, beginning in refused:
+                with self.subTest(arguments):
+                    error = self.error_of(*arguments, code=code)
+                    self.assertTrue(error.startswith(f"error: {beginning}"), error)
 
     def test_errors_stay_one_line_whatever_is_in_the_value(self):
         self.assertIn("--steps", self.error_of("generate", "--prompt", "x", "--steps", "1\n2\x1b[0m", code=2))
