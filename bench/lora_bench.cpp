@@ -75,7 +75,7 @@ enum class Pairs : uint8_t { beside, in_weights };
 
 /// The same on a GPU: where nothing is taken into the weights, as where there is no room for that, and where all is.
 void lora_on_gpu(benchmark::State& state, RandomFormat format, std::optional<WeightFormat> packed, Pairs pairs) {
-  if (const std::string reason = why_no_cuda(); !reason.empty()) return state.SkipWithError(reason.c_str());
+  if (const std::string reason = why_no_cuda(); !reason.empty()) return give_up(state, reason);
   const auto device =
       make_cuda_device({.arithmetic = format == RandomFormat::f32 ? CudaArithmetic::f32 : CudaArithmetic::bf16});
   Ops ops(*device);

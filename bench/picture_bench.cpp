@@ -16,9 +16,9 @@ constexpr int kWarmCalls = 5;
 
 /// Arguments: pixels of a side, steps, 1 for products in 8 bits.
 void picture(benchmark::State& state) {
-  if (const std::string reason = why_no_cuda(); !reason.empty()) return state.SkipWithError(reason.c_str());
+  if (const std::string reason = why_no_cuda(); !reason.empty()) return give_up(state, reason);
   const char* const folder = std::getenv("INKSTONE_MODEL");
-  if (folder == nullptr) return state.SkipWithError("INKSTONE_MODEL names no model");
+  if (folder == nullptr) return give_up(state, "INKSTONE_MODEL names no model");
   const std::filesystem::path file = std::filesystem::temp_directory_path() / "inkstone-picture-bench.png";
   Engine engine = Engine::open({.model = folder,
                                 .device = DeviceKind::cuda,

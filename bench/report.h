@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <benchmark/benchmark.h>
 #include <chrono>
+#include <cstdlib>
 #include <functional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -15,6 +17,14 @@ namespace inkstone {
 
 /// GCC's OpenMP lets oneDNN's threads turn for some 15 ms after a call, on the processors of whoever comes next.
 constexpr std::chrono::milliseconds kUntilOthersSleep{30};
+
+inline bool any_gave_up = false;  // for main()
+
+/// Ends a benchmark that cannot run here.
+inline void give_up(benchmark::State& state, const std::string& reason) {
+  any_gave_up = true;
+  state.SkipWithError(reason.c_str());
+}
 
 /// For work that takes turns with other work.
 inline double seconds_of(const auto& work) {

@@ -100,7 +100,7 @@ class Blocks {
 void upload(benchmark::State& state) {
   constexpr std::array kFormats = {"bf16", "int8", "int4"};
   const char* const format = kFormats[static_cast<size_t>(state.range(0))];
-  if (const std::string reason = why_no_cuda(); !reason.empty()) return state.SkipWithError(reason.c_str());
+  if (const std::string reason = why_no_cuda(); !reason.empty()) return give_up(state, reason);
   Blocks blocks(format, state.range(1), state.range(2) != 0 ? CudaArithmetic::fp8 : CudaArithmetic::bf16);
   const std::array<std::pair<const char*, const TransformerWeights*>, 3> ways = {
       {{"resident_s", &blocks.resident}, {"on_host_s", &blocks.on_host}, {"in_files_s", &blocks.in_files}}};
