@@ -1,8 +1,8 @@
-// Attention beside the f32 peak of the same run, and beside what oneDNN needs for the two matrix products alone.
-#include "cpu/cpu_device.h"
+// Attention beside the peak of the same run, and on the cpu beside what oneDNN needs for the two matrix products alone.
+//
+//     INKSTONE_DEVICE=cuda build/bench/attention_bench --benchmark_filter=-onednn
+#include "on_device.h"
 #include "onednn.h"
-#include "ops/ops.h"
-#include "report.h"
 
 namespace inkstone {
 namespace {
@@ -15,14 +15,13 @@ Qkv random_qkv(int64_t tokens, int64_t heads, int64_t kv_heads, int64_t width) {
 }
 
 void attention(benchmark::State& state, int64_t tokens, Heads heads, bool causal) {
-  const auto device = make_cpu_device();
-  Ops ops(*device);
-  const Qkv in = random_qkv(tokens, heads.heads, heads.kv_heads, heads.width);
+  BenchDevice on;
+  Qkv in = random_qkv(tokens, heads.heads, heads.kv_heads, heads.width);
+  for (Tensor* t : {&in.q, &in.k, &in.v}) *t = on.operand(*t);
   const auto n = static_cast<double>(tokens);
   const double pairs = causal ? n * (n + 1) / 2 : n * n;
-  const double peak = measure_f32_peak(usable_processors());
-  for (auto _ : state) benchmark::DoNotOptimize(ops.attention(in, {.causal = causal}));
-  report(state, 4 * pairs * static_cast<double>(heads.heads * heads.width), peak);
+  on.time_product(state, 4 * pairs * static_cast<double>(heads.heads * heads.width),
+                  [&] { return on.ops().attention(in, {.causal = causal}).front(); });
 }
 
 /// The products q kᵀ and p v of all heads by oneDNN on blocks that stay in the cache, v already transposed; no softmax.
@@ -83,6 +82,8 @@ INKSTONE_ATTENTION(attention, text_encoder, 98, {28, 4, 128}, true);
 INKSTONE_ATTENTION(attention, text_encoder_long, 1024, {28, 4, 128}, true);
 INKSTONE_ATTENTION(attention, vae_512, 4096, {1, 1, 384}, false);
 INKSTONE_ATTENTION(onednn_products, vae_512, 4096, 1, 384);
+INKSTONE_ATTENTION(attention, heads_of_64, 4160, {24, 24, 64}, false);
+INKSTONE_ATTENTION(attention, head_of_256, 4096, {1, 1, 256}, false);  // on a GPU by products and a softmax
 INKSTONE_ATTENTION(attention, tiny, 296, {3, 3, 64}, false);
 
 }  // namespace

@@ -295,9 +295,7 @@ void measure(inkstone::Cublas& library, const Shape& shape, DType type, int n, v
 }  // namespace
 
 int main(int argc, char** argv) {
-  cudaDeviceProp device = {};
-  must(cudaGetDeviceProperties(&device, 0), "finding a device");
-  std::printf("%s; medians of %d\n", device.name, kRounds);
+  print_head();
   inkstone::Cublas library;
   const Buffer<uint8_t> workspace(inkstone::Cublas::kWorkspaceBytes);
   const Shape shapes[] = {{"q, k, v", Kind::qkv, 3072, 9216},

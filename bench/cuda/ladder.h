@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "peaks.h"
+
 namespace ladder {
 
 constexpr int kWarmRounds = 5, kRounds = 31;
@@ -84,6 +86,14 @@ inline void print_times(double flop, const std::vector<Step>& steps) {
       std::printf("%6.0f GB/s\n", step.bytes / times[i] * 1e-6);
     }
   }
+}
+
+/// What every ladder begins with.
+inline void print_head() {
+  cudaDeviceProp device = {};
+  must(cudaGetDeviceProperties(&device, 0), "finding a device");
+  std::printf("%s; medians of %d\n", device.name, kRounds);
+  print_peaks();
 }
 
 }  // namespace ladder

@@ -171,9 +171,7 @@ void measure(int n) {
 }  // namespace
 
 int main() {
-  cudaDeviceProp device = {};
-  must(cudaGetDeviceProperties(&device, 0), "finding a device");
-  std::printf("%s; medians of %d\n", device.name, kRounds);
+  print_head();
   for (const int rows : {64, 1024, 4096, 6889})
     measure(rows);  // text, and pictures of 512, 1024 and 1328 pixels a side
 }

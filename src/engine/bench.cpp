@@ -8,6 +8,7 @@
 
 #include "core/option_error.h"
 #include "cpu/peak.h"
+#include "engine/device_peak.h"
 #include "engine/machine.h"
 #include "engine/random_weights.h"
 #include "engine/stages.h"
@@ -170,24 +171,6 @@ Stage stage_of(BenchKind kind) {
   return Stage::decode;
 }
 
-/// One product of square matrices.
-class ProductWork final : public Work {
- public:
-  static constexpr int64_t kSide = 8192;
-  static constexpr double kFlop = 2.0 * kSide * kSide * kSide;
-
-  explicit ProductWork(RandomWeights& random)
-      : layer_(random.linear({{"square", kSide}}, kSide, Bias::absent)), x_(layer_.slabs.front().weight.data) {
-    layer_ = random.tolerant(layer_);
-  }
-
-  Tensor run(Ops& ops) override { return ops.linear(x_, layer_); }
-
- private:
-  Linear layer_;
-  Tensor x_;
-};
-
 /// Multiply-adds counted as two, without doing them.
 double flop_of(Work& work) {
   const auto device = make_dry_device();
@@ -205,10 +188,8 @@ double measure_peak(Machine& machine, const BenchOptions& options, int threads) 
     return measure(isa_of(options.isa), threads);
   }
   const RandomFormat format = random_format(options.format);
-  RandomWeights random(machine.device(), format == RandomFormat::f32 ? format : RandomFormat::bf16, threads);
-  ProductWork work(random);
-  seconds_of(work, machine);
-  return ProductWork::kFlop / median_seconds(work, machine, kRuns, [] {});
+  const RandomFormat of_product = format == RandomFormat::f32 ? format : RandomFormat::bf16;
+  return ProductPeak(machine.device(), of_product, threads).measure(machine.ops());
 }
 
 }  // namespace
