@@ -1,23 +1,31 @@
-"""Times in PyTorch and diffusers what `inkstone bench` and `bench/` time: one block of the transformer, its products alone, and the VAE's
-decoder, on random weights, eager and compiled. Run it just before or after the program that it is compared with, on the same machine.
+"""Times in PyTorch and diffusers what `inkstone bench` and `bench/` time, on random weights: a forward pass of the transformer, one block, its
+products alone, the VAE's decoder and the text encoder; eager, compiled, and compiled with cuDNN's attention. With --inkstone the program runs
+`inkstone bench` between its own parts, so that ratios are of one machine and one minute.
 
-    python tools/bench_torch.py block 512 1024
-    python tools/bench_torch.py vae 512 1024
+    python tools/bench_torch.py forward block vae 512 1024 --inkstone build/inkstone
     python tools/bench_torch.py block 512 --device cpu --type f32 --runs 5 --eager
     python tools/bench_torch.py products 512 --device cpu --type int8 --runs 9
 """
 
 import argparse
+import contextlib
+import json
 import statistics
+import subprocess
 import time
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 WIDTH, HEADS, HEAD_WIDTH = 3072, 24, 128
-TEXT_TOKENS = 64  # as in `inkstone bench block`
+TEXT_TOKENS, TEMPLATE_TOKENS = 64, 34  # as in `inkstone bench`
+TEXT_WIDTH, LATENT_FEATURES = 3584, 64
 PIXELS_PER_LATENT = 8
 TYPES = {"bf16": torch.bfloat16, "f32": torch.float32, "int8": torch.int8}
 LAYERS = {"qkv": (WIDTH, 3 * WIDTH), "out": (WIDTH, WIDTH), "up": (WIDTH, 4 * WIDTH), "down": (4 * WIDTH, WIDTH)}  # in, out
+PARTS = ["forward", "block", "products", "vae", "encoder"]
+BLOCKS, IN_A_ROW = 60, 6  # of the transformer; measured by `inkstone bench block`
+HAVE_ATTENTION = ("forward", "block")  # of a width that cuDNN has
 
 
 def device_seconds(work) -> float:
@@ -37,8 +45,9 @@ def wall_seconds(work) -> float:
 
 class Bench:
     def __init__(self, options: argparse.Namespace):
-        self.device, self.runs, self.dtype = options.device, options.runs, TYPES[options.type]
+        self.device, self.runs, self.dtype, self.layers = options.device, options.runs, TYPES[options.type], options.layers
         self.measure = device_seconds if self.device == "cuda" else wall_seconds
+        self.transformer = None
 
     def seconds(self, work) -> float:
         """Median of one call, after two that warm up."""
@@ -49,12 +58,35 @@ class Bench:
             return torch.randint(-127, 128, shape, device=self.device, dtype=torch.int8)
         return torch.randn(*shape, device=self.device, dtype=self.dtype)
 
+    def one_block(self):
+        from diffusers.models.transformers.transformer_qwenimage import QwenImageTransformerBlock
+
+        with torch.device(self.device):
+            block = QwenImageTransformerBlock(dim=WIDTH, num_attention_heads=HEADS, attention_head_dim=HEAD_WIDTH)
+        return block.to(self.dtype).eval()
+
+    def forward(self, size: int):
+        from diffusers import QwenImageTransformer2DModel
+
+        if self.transformer is None:  # block by block, since all of them in f32 would not fit a GPU
+            model = QwenImageTransformer2DModel(num_layers=0, in_channels=LATENT_FEATURES, joint_attention_dim=TEXT_WIDTH)
+            model = model.to(self.device, self.dtype).eval()
+            model.transformer_blocks.extend(self.one_block() for _ in range(self.layers))
+            self.transformer = model
+        side = size // (2 * PIXELS_PER_LATENT)
+        arguments = {
+            "hidden_states": self.random(1, side * side, LATENT_FEATURES),
+            "encoder_hidden_states": self.random(1, TEXT_TOKENS, TEXT_WIDTH),
+            "timestep": torch.full((1,), 0.5, device=self.device, dtype=self.dtype),
+            "img_shapes": [[(1, side, side)]],
+            "return_dict": False,
+        }
+        yield "forward", self.transformer, arguments
+
     def block(self, size: int):
-        from diffusers.models.transformers.transformer_qwenimage import QwenEmbedRope, QwenImageTransformerBlock
+        from diffusers.models.transformers.transformer_qwenimage import QwenEmbedRope
 
         side = size // (2 * PIXELS_PER_LATENT)
-        block = QwenImageTransformerBlock(dim=WIDTH, num_attention_heads=HEADS, attention_head_dim=HEAD_WIDTH)
-        block = block.to(self.device, self.dtype).eval()
         rope = QwenEmbedRope(theta=10000, axes_dim=[16, 56, 56], scale_rope=True)
         rotary = rope([[(1, side, side)]], device=torch.device(self.device), max_txt_seq_len=TEXT_TOKENS)
         arguments = {
@@ -64,7 +96,7 @@ class Bench:
             "temb": self.random(1, WIDTH),
             "image_rotary_emb": rotary,
         }
-        yield "block", block, arguments
+        yield "block", self.one_block(), arguments
 
     def vae(self, size: int):
         from diffusers.models.autoencoders.autoencoder_kl_qwenimage import AutoencoderKLQwenImage
@@ -72,6 +104,24 @@ class Bench:
         vae = AutoencoderKLQwenImage().to(self.device, self.dtype).eval()
         side = size // PIXELS_PER_LATENT
         yield "vae", vae.decode, {"z": self.random(1, 16, 1, side, side)}
+
+    def encoder(self, _size: int):
+        from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLTextConfig
+        from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextModel
+
+        config = Qwen2_5_VLTextConfig(
+            vocab_size=TEXT_TOKENS,
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=18944,
+            num_hidden_layers=min(self.layers, 28),
+            num_attention_heads=28,
+            num_key_value_heads=4,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+        )
+        with torch.device(self.device):
+            model = Qwen2_5_VLTextModel(config).to(self.dtype).eval()
+        ids = torch.randint(0, TEXT_TOKENS, (1, TEXT_TOKENS + TEMPLATE_TOKENS), device=self.device)
+        yield "encoder", model, {"input_ids": ids, "use_cache": False}
 
     def products(self, size: int):
         """Of the picture's and the text's rows with each matrix of a block; those of int8 give sums, without scales."""
@@ -86,29 +136,90 @@ class Bench:
 
             yield name, both, {"img": img, "txt": txt, "weight": weight}
 
+    def compiled(self, part: str, call):
+        """A transformer is compiled block by block, as diffusers recommends: all at once takes minutes."""
+        torch._dynamo.reset()  # which attention is taken is settled while compiling
+        if part != "forward":
+            return torch.compile(call, dynamic=False)
+        call.compile_repeated_blocks(dynamic=False)
+        return call
+
+    def times(self, part: str, call, arguments: dict, options: argparse.Namespace):
+        """Gives (way, seconds); eager comes first, since a transformer is compiled in place."""
+        yield "eager", self.seconds(lambda: call(**arguments))
+        if options.eager:
+            return
+        ways = [("compiled", contextlib.nullcontext)]
+        if part in HAVE_ATTENTION and self.device == "cuda":
+            ways.append(("compiled, cuDNN attention", lambda: sdpa_kernel(SDPBackend.CUDNN_ATTENTION)))
+        for way, attention in ways:
+            with attention():
+                work = self.compiled(part, call)
+                try:
+                    yield way, self.seconds(lambda: work(**arguments))
+                except RuntimeError as error:  # cuDNN may have none for this device
+                    print(f"{part}, {way}: {str(error).splitlines()[0]}", flush=True)
+
+
+def inkstone_ways(part: str, options: argparse.Namespace) -> list[tuple[str, list[str], float]]:
+    """(name, arguments of `inkstone bench`, what to multiply its time with)"""
+    shared = ["--device", options.device, "--format", options.type]
+    if part == "vae":
+        return [("Inkstone", ["vae", *shared], 1)]
+    if part == "encoder":
+        return [("Inkstone", ["encoder", "--layers", str(min(options.layers, 28)), *shared], 1)]
+    if part not in HAVE_ATTENTION:
+        return []
+    in_a_row = min(IN_A_ROW, options.layers)
+    factor = (options.layers if part == "forward" else 1) / in_a_row
+    blocks = ["block", "--layers", str(in_a_row), *shared]
+    ways = [("Inkstone", blocks, factor)]
+    return ways + [("Inkstone, FP8", [*blocks, "--arithmetic", "fp8"], factor)] if options.device == "cuda" else ways
+
+
+def inkstone_seconds(options: argparse.Namespace, arguments: list[str], size: int) -> float:
+    command = [options.inkstone, "bench", *arguments, "--size", str(size), "--json"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["median_s"]
+
+
+def measure_part(bench: Bench, name: str, size: int, options: argparse.Namespace) -> None:
+    for part, call, arguments in getattr(bench, name)(size):
+        ours = []
+        if options.inkstone:
+            torch.cuda.empty_cache()
+            for way, command, factor in inkstone_ways(name, options):
+                ours.append((way, factor * inkstone_seconds(options, command, size)))
+        for way, seconds in ours:
+            print(f"{part} at {size}x{size}: {way} {seconds * 1e3:.3f} ms", flush=True)
+        for way, seconds in bench.times(name, call, arguments, options):
+            ratios = "".join(f", {seconds / own:.2f} of {of}" for of, own in ours)
+            print(f"{part} at {size}x{size}: {way} {seconds * 1e3:.3f} ms{ratios}", flush=True)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["block", "vae", "products"])
-    parser.add_argument("size", type=int, nargs="+", help="pixels of a side")
+    parser.add_argument("what", nargs="+", help=f"parts ({', '.join(PARTS)}), then pixels of a side")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--type", choices=TYPES, default="bf16", help="int8: of products only")
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--layers", type=int, default=BLOCKS, help="of forward and encoder, which has at most 28")
     parser.add_argument("--eager", action="store_true", help="not compiled as well")
+    parser.add_argument("--inkstone", metavar="PROGRAM", help="times `PROGRAM bench` too, and gives ratios to it")
     options = parser.parse_args()
-    if options.type == "int8" and options.part != "products":
+    parts = [word for word in options.what if not word.isdigit()]
+    sizes = [int(word) for word in options.what if word.isdigit()]
+    if not parts or not sizes or set(parts) - set(PARTS):
+        parser.error(f"one or more of {', '.join(PARTS)}, then one or more sizes")
+    if options.type == "int8" and parts != ["products"]:
         parser.error("--type int8: only products have it")
     bench = Bench(options)
     name = torch.cuda.get_device_name() if options.device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
-    print(f"{name}, PyTorch {torch.__version__}, {options.type}")
+    print(f"{name}, PyTorch {torch.__version__}, {options.type}", flush=True)
     with torch.inference_mode():
-        for size in options.size:
-            for part, call, arguments in getattr(bench, options.part)(size):
-                times = f"eager {bench.seconds(lambda: call(**arguments)) * 1e3:.3f} ms"
-                if not options.eager:
-                    compiled = torch.compile(call, dynamic=False)
-                    times += f", compiled {bench.seconds(lambda: compiled(**arguments)) * 1e3:.3f} ms"
-                print(f"{part} at {size}x{size}: {times}", flush=True)
+        for part in parts:
+            for size in sizes:
+                measure_part(bench, part, size, options)
+            bench.transformer = None
 
 
 if __name__ == "__main__":
