@@ -47,7 +47,7 @@ class CudaBlocks final : public BlockSource {
 /// Makes the device the current one, after checking that it can be used.
 int select_device(int index) {
   const std::string reason = why_no_cuda(index);
-  check_option(reason.empty(), "device {}: {}", index == 0 ? "cuda" : fmt::format("cuda:{}", index), reason);
+  check_option(reason.empty(), "device {}: {}", cuda_option(index), reason);
   check_cuda(cudaSetDevice(index), "choosing a device");
   return index;
 }

@@ -1,5 +1,6 @@
 // NVIDIA graphics processors, where this program was built with CUDA.
 #pragma once
+#include <fmt/format.h>
 #include <memory>
 #include <string>
 
@@ -21,6 +22,9 @@ struct CudaOptions {
   CudaArithmetic arithmetic = CudaArithmetic::bf16;
   size_t memory_limit = 0;  ///< bytes of the device's pool, weights included; 0: what is free now, but for a reserve
 };
+
+/// The device as its user names it.
+inline std::string cuda_option(int index) { return index == 0 ? "cuda" : fmt::format("cuda:{}", index); }
 
 /// Looks for a device and for all that using it takes. Makes no use of it yet.
 CudaFindings find_cuda(int index = 0);

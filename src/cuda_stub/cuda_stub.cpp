@@ -6,6 +6,8 @@ namespace inkstone {
 
 CudaFindings find_cuda(int index) { return {.index = index}; }
 
-std::unique_ptr<Device> make_cuda_device(const CudaOptions&) { fail_option("device cuda: {}", why_no_cuda()); }
+std::unique_ptr<Device> make_cuda_device(const CudaOptions& options) {
+  fail_option("device {}: {}", cuda_option(options.index), why_no_cuda(options.index));
+}
 
 }  // namespace inkstone
