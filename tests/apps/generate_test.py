@@ -95,14 +95,12 @@ class PictureTest(ProgramTest):
 
     def test_lossy_arithmetic_is_named_first_and_costs_little(self):
         latents = []
-        names = ["f32", "half", "int8", "int8_all"]
-        if "half: f32" in self.run_program("generate", "--prompt", "x", *QUICK, "--arithmetic", "half", "--output", "x.png")[1]:
-            names.remove("half")  # this processor has nothing faster than f32
+        names = ["f32", "int8", "int8_all"]  # what half takes is measured at every start, so that no two runs need be the same
         for arithmetic in names:
             _, messages = self.run_program("generate", "--prompt", "a red star", *QUICK, "--seed", "1", "--arithmetic", arithmetic,
                                            "--output", f"{arithmetic}.png", "--save-latents", "latents.safetensors")
             self.assertEqual("lossy" in messages.splitlines()[0], arithmetic != "f32")
-            self.assertEqual("text encoder" in messages.splitlines()[0], arithmetic in ["half", "int8_all"])
+            self.assertEqual("text encoder" in messages.splitlines()[0], arithmetic == "int8_all")
             self.assertEqual(png_metadata(self.folder / f"{arithmetic}.png")["arithmetic"], arithmetic)
             latents.append(read_safetensors(self.folder / "latents.safetensors")["latents"][1])
         for other, name in zip(latents[1:], names[1:]):
