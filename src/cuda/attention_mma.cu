@@ -1,7 +1,7 @@
 // Flash attention for tensor cores from Ampere on: keys pass by in blocks, with a running maximum and sum (Milakov and
 // Gimelshein 2018; Dao et al. 2022). Eight warps take 16 queries each; copies of the next block run under the products.
-#include "cuda/cuda_error.h"
 #include "cuda/numbers.cuh"
+#include "cuda/shared_memory.cuh"
 #include "cuda/tensor_core.cuh"
 
 namespace inkstone::cuda {
@@ -195,7 +195,7 @@ __global__ void __launch_bounds__(kThreads) attend(const __grid_constant__ Flash
 template <int kWidth>
 void launch(const FlashAttention& a, cudaStream_t stream) {
   constexpr int kBytes = (kTileQueries + 4 * kKeys) * kWidth * 2;
-  check_cuda(cudaFuncSetAttribute(attend<kWidth>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "attention");
+  allow_shared_memory(attend<kWidth>, kBytes, "attention");
   constexpr float kLog2E = 1.4426950408889634f;
   const float factor = kLog2E / sqrtf(static_cast<float>(a.width));
   const dim3 grid(static_cast<unsigned>(a.tile_count), static_cast<unsigned>(a.heads));

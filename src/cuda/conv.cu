@@ -2,7 +2,7 @@
 // columns (tap, channel). Eight warps share a tile of 128 pixels and 96 output channels; the VAE's widths are multiples
 // of 96. Copies run kStages - 1 steps ahead.
 #include "cuda/conv.cuh"
-#include "cuda/cuda_error.h"
+#include "cuda/shared_memory.cuh"
 #include "cuda/tensor_core.cuh"
 
 namespace inkstone::cuda {
@@ -165,7 +165,7 @@ void conv2d_mma(const ConvolutionProduct& c, cudaStream_t stream) {
   const int64_t pixels = pixels_of(c.shape);
   if (pixels == 0) return;
   constexpr int kBytes = kStages * kStageBytes;
-  check_cuda(cudaFuncSetAttribute(convolve, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "conv2d");
+  allow_shared_memory(convolve, kBytes, "conv2d");
   const auto out_tiles = static_cast<int>(blocks_for(c.shape.out, kOuts));
   convolve<<<blocks_for(pixels, kPixels) * static_cast<unsigned>(out_tiles), kThreads, kBytes, stream>>>(c, out_tiles);
 }

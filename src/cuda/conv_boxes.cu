@@ -5,6 +5,7 @@
 // written.
 #include "cuda/conv.cuh"
 #include "cuda/cuda_error.h"
+#include "cuda/shared_memory.cuh"
 #include "cuda/tensor_core.cuh"
 #include "cuda/tensor_map.h"
 #include "cuda/wgmma.cuh"
@@ -314,9 +315,7 @@ void launch(BoxConvolution c, cudaStream_t stream) {
                           {kDepth, kOuts, 1, 1}});
   c.out_tiles = static_cast<int>(blocks_for(shape.out, kOuts));
   c.tiles = c.boxes_x * c.boxes_y * static_cast<int>(shape.count) * c.parities * c.out_tiles;
-  check_cuda(cudaFuncSetAttribute(convolve_boxes<kOuts>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  BoxStages<kOuts>::kBytes),
-             "conv2d");
+  allow_shared_memory(convolve_boxes<kOuts>, BoxStages<kOuts>::kBytes, "conv2d");
   int device = 0, processors = 0;
   check_cuda(cudaGetDevice(&device), "conv2d");
   check_cuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "conv2d");

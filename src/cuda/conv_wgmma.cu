@@ -2,7 +2,7 @@
 // output channels, two such blocks a multiprocessor. The (tap, channel) columns are cut without regard to taps, so that
 // 96 channels leave no gaps.
 #include "cuda/conv.cuh"
-#include "cuda/cuda_error.h"
+#include "cuda/shared_memory.cuh"
 #include "cuda/tensor_core.cuh"
 #include "cuda/wgmma.cuh"
 
@@ -152,8 +152,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 void conv2d_wgmma(const ConvolutionProduct& c, cudaStream_t stream) {
   const int64_t pixels = pixels_of(c.shape);
   if (pixels == 0) return;
-  check_cuda(cudaFuncSetAttribute(convolve_hopper, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
-             "conv2d");
+  allow_shared_memory(convolve_hopper, kSharedBytes, "conv2d");
   const auto out_tiles = static_cast<int>(blocks_for(c.shape.out, kOuts));
   convolve_hopper<<<blocks_for(pixels, kPixels) * static_cast<unsigned>(out_tiles), kThreads, kSharedBytes, stream>>>(
       c, out_tiles);

@@ -1,7 +1,7 @@
 // What the kernels of flash attention with Hopper's instructions share.
 #pragma once
-#include "cuda/cuda_error.h"
 #include "cuda/numbers.cuh"
+#include "cuda/shared_memory.cuh"
 #include "cuda/tensor_core.cuh"
 #include "cuda/tensor_map.h"
 #include "cuda/wgmma.cuh"
@@ -157,7 +157,7 @@ void attend(const FlashAttention& a, cudaStream_t stream) {
   if (a.tile_count == 0) return;
   constexpr float kLog2E = 1.4426950408889634f;  // what makes scores powers of two
   constexpr int kBytes = Way::Stage::kBytes;
-  check_cuda(cudaFuncSetAttribute(attend_tiles<Way>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "attention");
+  allow_shared_memory(attend_tiles<Way>, kBytes, "attention");
   const dim3 grid(static_cast<unsigned>(a.tile_count), static_cast<unsigned>(a.heads));
   attend_tiles<Way><<<grid, kAttendThreads, kBytes, stream>>>(a, qkv_maps(a, kTileQueries, Way::kKeys),
                                                               kLog2E / sqrtf(static_cast<float>(a.width)));

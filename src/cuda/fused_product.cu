@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "cuda/row.cuh"
+#include "cuda/shared_memory.cuh"
 #include "cuda/tile_product.cuh"
 
 namespace inkstone::cuda {
@@ -369,7 +370,7 @@ __global__ void __launch_bounds__(kProductThreads, 1) multiply_fused(const __gri
 template <DType kType, class Lane>
 void launch(const FusedJob& job, cudaStream_t stream) {
   const auto kernel = multiply_fused<kType, Lane>;
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kProductBytes);
+  allow_shared_memory(kernel, kProductBytes, "linear");
   int device = 0, processors = 0;
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);

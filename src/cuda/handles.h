@@ -1,39 +1,36 @@
 // Streams and events that end with their owner.
 #pragma once
-#include <utility>
-
 #include "cuda/cuda_error.h"
 
 namespace inkstone {
 
 /// Of the current device. Whatever else is wrong with the device, the last owner lets go of it.
-class CudaStream {
+template <class T, cudaError_t (*destroy)(T)>
+class CudaHandle {
  public:
-  explicit CudaStream(int priority) {
-    check_cuda(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, priority), "making a stream");
-  }
-  ~CudaStream() { cudaStreamDestroy(stream_); }
-  CudaStream(const CudaStream&) = delete;
-  CudaStream& operator=(const CudaStream&) = delete;
+  ~CudaHandle() { destroy(handle_); }
+  CudaHandle(const CudaHandle&) = delete;
+  CudaHandle& operator=(const CudaHandle&) = delete;
 
-  operator cudaStream_t() const { return stream_; }
+  operator T() const { return handle_; }
 
- private:
-  cudaStream_t stream_ = nullptr;
+ protected:
+  CudaHandle() = default;
+
+  T handle_ = nullptr;
 };
 
-/// Likewise; it keeps no time.
-class CudaEvent {
+class CudaStream : public CudaHandle<cudaStream_t, cudaStreamDestroy> {
  public:
-  CudaEvent() { check_cuda(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "making an event"); }
-  ~CudaEvent() { cudaEventDestroy(event_); }
-  CudaEvent(const CudaEvent&) = delete;
-  CudaEvent& operator=(const CudaEvent&) = delete;
+  explicit CudaStream(int priority) {
+    check_cuda(cudaStreamCreateWithPriority(&handle_, cudaStreamNonBlocking, priority), "making a stream");
+  }
+};
 
-  operator cudaEvent_t() const { return event_; }
-
- private:
-  cudaEvent_t event_ = nullptr;
+/// It keeps no time.
+class CudaEvent : public CudaHandle<cudaEvent_t, cudaEventDestroy> {
+ public:
+  CudaEvent() { check_cuda(cudaEventCreateWithFlags(&handle_, cudaEventDisableTiming), "making an event"); }
 };
 
 }  // namespace inkstone

@@ -1,8 +1,8 @@
 // Products of mixed codes by the tensor cores' whole numbers, from Ampere on. A group's products are exact; its sum is
 // then taken to f32 with the scales of its row and its output. A block of threads makes 192 rows of two strips, a warp
 // 32 rows of one strip.
-#include "cuda/cuda_error.h"
 #include "cuda/numbers.cuh"
+#include "cuda/shared_memory.cuh"
 #include "cuda/tensor_core.cuh"
 #include "ops/mixed_order.h"
 
@@ -298,8 +298,7 @@ __global__ void __launch_bounds__(kProductThreads) multiply_codes(const __grid_c
 
 void multiply_mixed(const MixedProduct& p, cudaStream_t stream) {
   if (p.rows == 0) return;
-  check_cuda(cudaFuncSetAttribute(multiply_codes, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Memory)),
-             "linear");
+  allow_shared_memory(multiply_codes, sizeof(Memory), "linear");
   unsigned tiles = 0;
   for (int s = 0; s < p.slab_count; ++s) tiles += blocks_for(p.slabs[s].outs, kStrips * kMixedStrip);
   multiply_codes<<<dim3(blocks_for(p.rows, kRows), tiles), kProductThreads, sizeof(Memory), stream>>>(p);
