@@ -11,6 +11,7 @@
 
 #include "core/thread_pool.h"
 #include "cpu/peak.h"
+#include "engine/timing.h"
 #include "ops/random_tensors.h"
 
 namespace inkstone {
@@ -29,15 +30,9 @@ inline void give_up(benchmark::State& state, const std::string& reason) {
 /// For work that takes turns with other work.
 inline double seconds_of(const auto& work) {
   std::this_thread::sleep_for(kUntilOthersSleep);
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-inline double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
+  return seconds_since(start);
 }
 
 /// Reports operations a second and their share of the peak, taken as the better of before and after.

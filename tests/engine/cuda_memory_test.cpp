@@ -4,9 +4,9 @@
 
 #include "cuda/cuda_device.h"
 #include "engine/generation.h"
+#include "engine/sees_every_op.h"
 #include "engine/session.h"
 #include "engine/tiny_model.h"
-#include "ops/interceptor.h"
 #include "why_no_fp8.h"
 
 namespace inkstone {
@@ -57,17 +57,6 @@ TEST_F(CudaMemoryTest, MemoryThatOthersTookMeanwhileIsAnErrorAndTheNextCallDraws
   others.reset();
   EXPECT_EQ(engine.generate(small_request()).pictures[0].rgb, expected);
 }
-
-/// Lets no work be replayed.
-class SeesEveryOp final : public Interceptor {
- public:
-  explicit SeesEveryOp(Kernels& next) : next_(next) {}
-
- private:
-  void intercept(const Call& call) override { call.run(next_, call.out); }
-
-  Kernels& next_;
-};
 
 /// How many blocks of memory were ever taken, after the second step and each that follows.
 std::vector<size_t> blocks_after_steps(Session& session, int64_t steps) {

@@ -10,10 +10,10 @@
 #include "cuda/cuda_device.h"
 #include "engine/generation.h"
 #include "engine/job.h"
+#include "engine/sees_every_op.h"
 #include "engine/session.h"
 #include "engine/tiny_model.h"
 #include "model/pipeline.h"
-#include "ops/interceptor.h"
 #include "why_no_fp8.h"
 
 namespace inkstone {
@@ -279,17 +279,6 @@ void expect_same_picture_streamed(EngineOptions options) {
 TEST_F(OnCudaTest, WhereverItsBlocksAreTheTransformerGivesTheSame) {
   expect_same_latents_wherever_blocks_are(options());
 }
-
-/// Lets no work be replayed.
-class SeesEveryOp final : public Interceptor {
- public:
-  explicit SeesEveryOp(Kernels& next) : next_(next) {}
-
- private:
-  void intercept(const Call& call) override { call.run(next_, call.out); }
-
-  Kernels& next_;
-};
 
 TEST_F(OnCudaTest, ReplayedStepsDrawTheSamePicture) {
   Request request = small_request();

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 
 #include "ops/cpu_under_test.h"
+#include "ops/linear_parts.h"
 
 namespace inkstone {
 namespace {
@@ -44,21 +45,9 @@ Linear tolerant(Linear layer) {
   return layer;
 }
 
-/// Slabs of these many outputs, every other one with a bias.
-Linear layer_of(WeightFormat format, const std::vector<int64_t>& outs, int64_t in, uint64_t seed = 3) {
-  Linear layer;
-  for (const int64_t out : outs) {
-    const uint64_t s = seed + 10 * layer.slabs.size();
-    layer.slabs.push_back(
-        {random_weight(format, out, in, s), layer.slabs.size() % 2 == 0 ? random_normal({out}, s + 5) : Tensor()});
-  }
-  return tolerant(layer);
+Linear tolerant_layer(WeightFormat format, const std::vector<int64_t>& outs, int64_t in, uint64_t seed = 3) {
+  return tolerant(layer_of(format, outs, in, seed));
 }
-
-struct LinearSize {
-  int64_t rows, in;
-  std::vector<int64_t> outs;
-};
 
 // Below, at and above the sizes of vectors, places, tiles, short sums and panels; odd numbers of inputs leave half a
 // place.
@@ -72,7 +61,7 @@ TEST_P(CpuHalfTest, EveryFormatIsNearItsDefinition) {
   for (const LinearSize& size : kSizes)
     for (const WeightFormat format : every_weight_format()) {
       if (size.in % random_unit(format) != 0) continue;
-      const Linear layer = layer_of(format, size.outs, size.in);
+      const Linear layer = tolerant_layer(format, size.outs, size.in);
       expect_near({{random_normal({size.rows, size.in}, 1), &layer}},
                   fmt::format("{} rows, {} in, {}", size.rows, size.in, layout_of(format).name));
     }
@@ -96,7 +85,7 @@ TEST_P(CpuHalfTest, WholeNumbersAreExact) {
 }
 
 TEST_P(CpuHalfTest, LayersThatTolerateNothingStayF32) {
-  Linear layer = layer_of(WeightFormat::f32, {50}, 96);
+  Linear layer = tolerant_layer(WeightFormat::f32, {50}, 96);
   layer.tolerance = nullptr;
   const Tensor x = random_normal({9, 96}, 1);
   CpuUnderTest plain(Isa::avx512);
@@ -104,16 +93,9 @@ TEST_P(CpuHalfTest, LayersThatTolerateNothingStayF32) {
   EXPECT_EQ(std::memcmp(actual.data<void>(), expected.data<void>(), actual.bytes()), 0);
 }
 
-/// Of sequences of one stream, a row of a table each.
-struct Gates {
-  Gates(const std::vector<int64_t>& lengths, int64_t d)
-      : sequences(lengths), rows{random_normal({12, d}, 8), random_indices(sequences.count(), 9, 9), 2, &sequences} {}
-  Sequences sequences;
-  SequenceRows rows;
-};
-
 TEST_P(CpuHalfTest, EveryEpilogueOnSeveralPartsWithBranches) {
-  Linear txt = layer_of(WeightFormat::f32, {70, 30}, 64), img = layer_of(WeightFormat::bf16, {60, 40}, 97, 4);
+  Linear txt = tolerant_layer(WeightFormat::f32, {70, 30}, 64),
+         img = tolerant_layer(WeightFormat::bf16, {60, 40}, 97, 4);
   const Gates txt_gates({5, 0, 1, 20}, 100), img_gates({100, 30, 1, 2}, 100);
   const Tensor txt_residual = random_normal({26, 100}, 5), img_residual = random_normal({133, 100}, 6);
   add_branches(txt, 2);
@@ -129,7 +111,7 @@ TEST_P(CpuHalfTest, EveryEpilogueOnSeveralPartsWithBranches) {
 }
 
 TEST_P(CpuHalfTest, SideBranchesStayF32) {
-  Linear layer = layer_of(WeightFormat::f32, {50}, 96);
+  Linear layer = tolerant_layer(WeightFormat::f32, {50}, 96);
   for (float& w : layer.slabs[0].weight.data.span<float>()) w = 0;
   add_branches(layer, 2);
   const Tensor x = random_normal({9, 96}, 1);
@@ -141,7 +123,7 @@ TEST_P(CpuHalfTest, OutliersAndAnySizeOfNumbersCostNoMore) {
   for (const double size : {1e-20, 1e-10, 1.0, 6e4, 7e4, 1e10, 1e18})
     for (const double weight_size : {1e-15, 1.0, 1e5, 1e17})
       for (const float outlier : {1.0f, 300.0f}) {
-        Linear layer = layer_of(WeightFormat::f32, {kOut}, kIn);
+        Linear layer = tolerant_layer(WeightFormat::f32, {kOut}, kIn);
         layer.slabs[0].bias = {};
         for (float& w : layer.slabs[0].weight.data.span<float>()) w *= static_cast<float>(weight_size);
         const Tensor x = random_normal({kRows, kIn}, 1);
@@ -154,7 +136,7 @@ TEST_P(CpuHalfTest, OutliersAndAnySizeOfNumbersCostNoMore) {
 /// Rows and outputs are scaled each by itself: a large one takes nothing from the others.
 TEST_P(CpuHalfTest, RowsAndOutputsOfDifferentSizesKeepTheirDigits) {
   constexpr int64_t kRows = 20, kIn = 200, kOut = 60;
-  Linear layer = layer_of(WeightFormat::f32, {kOut}, kIn);
+  Linear layer = tolerant_layer(WeightFormat::f32, {kOut}, kIn);
   layer.slabs[0].bias = {};
   const Tensor x = random_normal({kRows, kIn}, 1);
   for (int64_t row = 0; row < kRows; ++row)
@@ -188,7 +170,7 @@ TEST_P(CpuHalfTest, SumsOfTheGreatestNumbersDoNotOverflow) {
 }
 
 TEST_P(CpuHalfTest, ZerosGiveZerosAndWhatIsNotFiniteIsSeen) {
-  Linear layer = layer_of(WeightFormat::f32, {50}, 96);
+  Linear layer = tolerant_layer(WeightFormat::f32, {50}, 96);
   layer.slabs[0].bias = {};
   const Tensor x = random_normal({9, 96}, 1);
   std::ranges::fill(x.rows(3, 4).span<float>(), 0.0f);
@@ -208,7 +190,7 @@ TEST_P(CpuHalfTest, ZerosGiveZerosAndWhatIsNotFiniteIsSeen) {
 }
 
 TEST_P(CpuHalfTest, ResultsDoNotDependOnTheNumberOfThreads) {
-  const Linear layer = layer_of(WeightFormat::bf16, {500, 100}, 1000);
+  const Linear layer = tolerant_layer(WeightFormat::bf16, {500, 100}, 1000);
   const Tensor x = random_normal({77, 1000}, 1);
   CpuUnderTest other(Isa::avx512, 5, Products::f32, half);
   const Tensor a = device->cpu.linear(x, layer), b = other.cpu.linear(x, layer);
@@ -218,7 +200,7 @@ TEST_P(CpuHalfTest, ResultsDoNotDependOnTheNumberOfThreads) {
 TEST_P(CpuHalfTest, StepBytesAreThoseOfTheRoundedRows) {
   ThreadPool pool(1);
   const CpuKernels kernels(pool, vector_ops(Isa::avx512), nullptr, 0, half), plain(pool, vector_ops(Isa::avx512));
-  const Linear layer = layer_of(WeightFormat::f32, {50}, 97);
+  const Linear layer = tolerant_layer(WeightFormat::f32, {50}, 97);
   const std::vector<LinearPart> parts = {{random_normal({9, 97}, 1), &layer}};
   EXPECT_EQ(kernels.step_bytes(parts), 9 * (80 + 1) * sizeof(float));  // five lines of 16 places and a scale
   EXPECT_EQ(plain.step_bytes(parts), 0);

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "ops/device_under_test.h"
+#include "ops/linear_parts.h"
 
 namespace inkstone {
 namespace {
@@ -16,17 +17,6 @@ INKSTONE_ON_EVERY_DEVICE(LinearTest);
 /// Half as much again as is expected of a sum of k products, and ten roundings for what follows the sum.
 double tolerance(int64_t k) { return (10 + 0.6 * std::sqrt(static_cast<double>(k))) * kRounding; }
 
-/// Slabs of these many outputs, every other one with a bias.
-Linear layer_of(WeightFormat format, const std::vector<int64_t>& outs, int64_t in, uint64_t seed) {
-  Linear layer;
-  for (const int64_t out : outs) {
-    const uint64_t s = seed + 10 * layer.slabs.size();
-    layer.slabs.push_back(
-        {random_weight(format, out, in, s), layer.slabs.size() % 2 == 0 ? random_normal({out}, s + 5) : Tensor()});
-  }
-  return layer;
-}
-
 void LinearTest::expect_equal(const std::vector<LinearPart>& parts, const std::string& what, double narrow_roundings) {
   const auto actual = tested().linear(parts);
   const auto expected = reference().linear(parts);
@@ -37,10 +27,6 @@ void LinearTest::expect_equal(const std::vector<LinearPart>& parts, const std::s
 }
 
 // Rows, inputs and outputs below, at and above the sizes of vectors, tiles and blocks of every instruction set.
-struct LinearSize {
-  int64_t rows, in;
-  std::vector<int64_t> outs;
-};
 const LinearSize kSizes[] = {
     {1, 1, {1}},       {1, 32, {3}},          {2, 15, {17}},    {3, 64, {16, 1}},        {7, 33, {31, 50}},
     {8, 96, {48}},     {9, 192, {49, 47, 1}}, {17, 385, {95}},  {31, 384, {64, 64, 64}}, {65, 128, {97, 200}},
@@ -120,14 +106,6 @@ TEST_P(LinearTest, SideBranchOfAHighRankEqualsTheMergedMatrix) {
   const Tensor x = random_normal({40, 96}, 1);
   EXPECT_LT(relative_l2(tested().linear(x, layer), reference().linear(x, plain)), allowed(1e-6));
 }
-
-/// Sequences of a stream and, for each, a row of a table of gates.
-struct Gates {
-  Gates(const std::vector<int64_t>& lengths, int64_t d)
-      : sequences(lengths), rows{random_normal({12, d}, 8), random_indices(sequences.count(), 9, 9), 2, &sequences} {}
-  Sequences sequences;
-  SequenceRows rows;
-};
 
 TEST_P(LinearTest, EveryEpilogueOnSeveralParts) {
   Linear txt = layer_of(WeightFormat::f32, {70, 30}, 64, 3);
