@@ -53,6 +53,8 @@ constexpr bool is_int8(Arithmetic arithmetic) {
 constexpr bool is_half(Arithmetic arithmetic) {
   return arithmetic == Arithmetic::half || arithmetic == Arithmetic::fp16 || arithmetic == Arithmetic::bf16;
 }
+/// Whether the text encoder's layers may be rounded too.
+constexpr bool rounds_text(Arithmetic arithmetic) { return arithmetic == Arithmetic::int8_all || is_half(arithmetic); }
 
 /// Of the cpu device. Asking for one that the processor lacks is an Error.
 enum class InstructionSet : uint8_t { best, scalar, avx2, avx_vnni, avx512 };
@@ -233,7 +235,7 @@ class INKSTONE_API Engine {
   /// One line each: device, threads, components, formats.
   std::vector<std::string> describe() const;
 
-  /// What Arithmetic::half is here: "fp16", "bf16" or "f32", measured when the engine was opened; of fp16 and bf16
+  /// What Arithmetic::half is here: "fp16", "bf16" or "f32", measured once in a process; of fp16 and bf16
   /// that. Empty with any other.
   std::string half_kind() const;
 

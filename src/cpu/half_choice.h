@@ -12,7 +12,8 @@ struct HalfChoice {
   double bf16_rate = 0;
 };
 
-/// The fastest, f32 unless one is clearly faster. Takes some milliseconds.
+/// The fastest, f32 unless one is clearly faster. Measured once in a process, in some milliseconds, so that all of its
+/// pictures are alike.
 HalfChoice fastest_half(Isa isa);
 
 /// What was asked for. Throws Error where the processor or the instruction set lacks it.

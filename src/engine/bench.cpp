@@ -91,7 +91,7 @@ class EncoderWork final : public Work {
     config_.layers = options.layers;
     config_.vocabulary = kTextTokens;  // looking up rows costs nothing, a whole table costs time to make
     weights_ = load_text_encoder(config_, random);
-    if (options.arithmetic == Arithmetic::int8_all || is_half(options.arithmetic)) tolerate_rounding(weights_);
+    if (rounds_text(options.arithmetic)) tolerate_rounding(weights_);
     std::vector<int32_t> ids(kTextTokens + kTemplateTokens);
     for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i) % static_cast<int32_t>(kTextTokens);
     ids_ = ops.upload(host_tensor(ids));

@@ -31,7 +31,7 @@ MemoryState memory_state(Session& session, const std::vector<PromptTokens>& prom
   HostMemory& pool = session.machine().memory();
   MemoryState state = {.device = &session.machine().device(),
                        .held = session.held(),
-                       .rounds_text = session.rounds_text(),
+                       .rounds_text = rounds_text(session.options().arithmetic),
                        .threads = session.threads(),
                        .prompts_encoded = session.encoding_steps(prompts) == 0,
                        .transformer = session.transformer_placement(),

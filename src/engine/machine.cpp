@@ -55,7 +55,7 @@ CudaArithmetic cuda_arithmetic(const EngineOptions& options) {
 std::unique_ptr<Device> make_device(DeviceKind kind, const EngineOptions& options,
                                     std::shared_ptr<HostMemory> pool = nullptr,
                                     const std::optional<HalfChoice>& half = std::nullopt) {
-  switch (choose_device(kind, options.device_index).kind) {
+  switch (kind) {
     case DeviceKind::reference:
       return make_reference_device();
     case DeviceKind::cuda:
@@ -90,10 +90,9 @@ void check_device(const EngineOptions& options, bool ok, fmt::format_string<Args
   throw CombinationError(what);
 }
 
-void check_arithmetic(const EngineOptions& options) {
+void check_arithmetic(const EngineOptions& options, DeviceKind found) {
   const LossyArithmetic* wanted = std::ranges::find(kLossy, options.arithmetic, &LossyArithmetic::arithmetic);
   if (wanted == std::end(kLossy)) return;
-  const DeviceKind found = choose_device(options.device, options.device_index).kind;
   check_device(options, found != DeviceKind::reference, "arithmetic {}: the reference device has none, {}",
                wanted->name, wanted->owners);
   check_device(options, found != DeviceKind::cpu || wanted->on_cpu,
@@ -144,16 +143,17 @@ Isa isa_of(InstructionSet set) {
 
 /// Kernels from the outermost inwards: stop, profile, a caller's, compare, compute.
 struct Machine::Parts {
-  Parts(const EngineOptions& options, const Decorate& decorate) {
-    check_arithmetic(options);
+  Parts(const EngineOptions& options, const Decorate& decorate)
+      : choice(choose_device(options.device, options.device_index)) {
+    check_arithmetic(options, choice.kind);
     half = half_of(options);
-    device = make_device(options.device, options, memory, half);
+    device = make_device(choice.kind, options, memory, half);
     Kernels* kernels = &device->kernels();
     if (options.compare) {
       check_device(options, !device->own_memory(),
                    "compare: ops on device {} cannot be compared; run on cpu and compare with {}", device->name(),
                    device->name());
-      other = make_device(*options.compare, options);
+      other = make_device(choose_device(*options.compare, options.device_index).kind, options);
       Kernels* second = other->own_memory() ? &bridge.emplace(*other) : &other->kernels();
       const bool narrow = other->narrow_type() != other->activation_type();
       kernels = &comparer.emplace(*kernels, *second, narrow ? kNarrowTolerance : kTolerance);
@@ -167,6 +167,7 @@ struct Machine::Parts {
     ops.emplace(*device, stop.emplace(*kernels), sees_all ? Ops::Replays::no : Ops::Replays::yes);
   }
 
+  DeviceChoice choice;
   std::shared_ptr<HostMemory> memory = std::make_shared<HostMemory>();
   std::optional<HalfChoice> half;
   std::unique_ptr<Device> device, other;
@@ -195,6 +196,7 @@ Machine::~Machine() = default;
 
 Device& Machine::device() { return *parts_->device; }
 HostMemory& Machine::memory() { return *parts_->memory; }
+const DeviceChoice& Machine::choice() const { return parts_->choice; }
 const std::optional<HalfChoice>& Machine::half() const { return parts_->half; }
 Ops& Machine::ops() { return *parts_->ops; }
 void Machine::watch(std::stop_token stop) {

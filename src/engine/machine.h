@@ -36,6 +36,7 @@ class Machine {
   explicit Machine(const EngineOptions& options, const Decorate& decorate = {});
   ~Machine();
 
+  const DeviceChoice& choice() const;
   Device& device();
   /// Where the device's activations lie, unless it is the reference.
   HostMemory& memory();

@@ -57,7 +57,7 @@ Session::Session(const EngineOptions& options, const Decorate& decorate)
       model_(open_model(options)),
       machine_(options, decorate),
       store_(keeps_prompts(options) ? options.prompt_cache : std::filesystem::path(), options.prompt_cache_bytes) {
-  const DeviceChoice choice = choose_device(options.device, options.device_index);
+  const DeviceChoice& choice = machine_.choice();
   options_.device = choice.kind;
   if (!choice.note.empty()) model_.notes.push_back(choice.note);
   if (held_ || !machine_.device().own_memory()) return;
@@ -182,7 +182,7 @@ void Session::bind_text_encoder(TextEncoderWeights& weights, std::optional<Cachi
   const bool uploads = streaming && device.own_memory();
   WeightLoader load = loader(model_.text_encoder_files, uploads ? static_cast<WeightPlace&>(host) : device, stop_);
   weights = load_text_encoder(model_.text_encoder, load);
-  if (rounds_text()) tolerate_rounding(weights);
+  if (rounds_text(options_.arithmetic)) tolerate_rounding(weights);
   if (!streaming) return;
   if (!uploads) {
     weights.source = streamed(weights.layers, kEncoderLayers, all_of(weights.layers), *streaming, stop_);

@@ -62,8 +62,6 @@ class Session {
   std::vector<std::string> describe();
   /// As of Engine.
   std::string half_kind() const;
-  /// Whether the text encoder's layers may be rounded too.
-  bool rounds_text() const { return options_.arithmetic == Arithmetic::int8_all || is_half(options_.arithmetic); }
 
   /// From here on work, binding of weights included, throws Cancelled soon after a stop request of `stop`.
   void watch(const std::stop_token& stop);

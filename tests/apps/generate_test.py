@@ -93,14 +93,31 @@ class PictureTest(ProgramTest):
         for options in other:
             self.assertNotEqual(png_pixels(self.draw("b.png", "--seed", "1", *options)), usual, options)
 
+    def kinds_of_16_bits(self):
+        """Those that this processor has."""
+        kinds = []
+        for kind in ["fp16", "bf16"]:
+            command = [PROGRAM, "encode", "--prompt", "x", "--arithmetic", kind, "--output", "kind.safetensors"]
+            done = subprocess.run(command, cwd=self.folder, capture_output=True, check=False)
+            if done.returncode == 0:
+                kinds.append(kind)
+            else:
+                self.assertIn(b"this processor has no such products", done.stderr)
+        return kinds
+
+    def test_half_is_named_first_with_what_it_takes(self):
+        _, messages = self.run_program("generate", "--prompt", "a red star", *QUICK, "--arithmetic", "half", "--output", "half.png")
+        self.assertRegex(messages.splitlines()[0], r"arithmetic half(: f32, as|.* \((fp16|bf16)\), lossy: the text encoder)")
+        self.assertEqual(png_metadata(self.folder / "half.png")["arithmetic"], "half")
+
     def test_lossy_arithmetic_is_named_first_and_costs_little(self):
         latents = []
-        names = ["f32", "int8", "int8_all"]  # what half takes is measured at every start, so that no two runs need be the same
+        names = ["f32", *self.kinds_of_16_bits(), "int8", "int8_all"]
         for arithmetic in names:
             _, messages = self.run_program("generate", "--prompt", "a red star", *QUICK, "--seed", "1", "--arithmetic", arithmetic,
                                            "--output", f"{arithmetic}.png", "--save-latents", "latents.safetensors")
             self.assertEqual("lossy" in messages.splitlines()[0], arithmetic != "f32")
-            self.assertEqual("text encoder" in messages.splitlines()[0], arithmetic == "int8_all")
+            self.assertEqual("text encoder" in messages.splitlines()[0], arithmetic in ["fp16", "bf16", "int8_all"])
             self.assertEqual(png_metadata(self.folder / f"{arithmetic}.png")["arithmetic"], arithmetic)
             latents.append(read_safetensors(self.folder / "latents.safetensors")["latents"][1])
         for other, name in zip(latents[1:], names[1:]):
