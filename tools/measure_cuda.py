@@ -1,0 +1,518 @@
+"""Measures what the table at the head of docs/performance-cuda.md holds, on a machine with an NVIDIA GPU and a build with benches, and prints it in
+Markdown: what was wanted, what was measured, the command. Each row is printed as soon as it is there, with its single runs; the table comes at the end.
+
+    python tools/measure_cuda.py COMMIT                          # the parts of the table, some seven minutes on an H200 with 16 cores
+    python tools/measure_cuda.py COMMIT passes decoder encoder   # some of them
+    python tools/measure_cuda.py COMMIT kernels fidelity         # what is not in the table
+    python tools/measure_cuda.py any --rehearse                  # on the CPU at tiny sizes: whether this script works
+
+Models of random weights are written to a folder of --work when a part first needs them and removed at the end: 55 GB in bf16, 16 GB in int4, of which only one
+is there at a time. Where the disk has no room for all blocks, half as many are written, and times of steps are doubled; the rows say so. The folder is warm: its
+files are in the system's cache, since they were just written. With --keep a later call finds them.
+"""
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import pathlib
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+ALL_BLOCKS, IN_A_ROW, ENCODER_LAYERS = 60, 6, 28
+WIDTH = 3072
+BLOCK_NUMBERS = 24 * WIDTH * WIDTH  # of a block's matrices, both streams
+LINK_BLOCKS, LINK_SIZE = 8, 1024  # of upload_bench
+SIZES, DECODED = (512, 1024, 1328), (512, 1024, 1328, 2048)
+BANDS = {512: (16,), 1024: (64, 32, 16), 1328: (32, 16), 2048: (32, 16, 8)}
+TURNS = 2  # all ways of a part one after the other, so often
+STEPS, CFG = 50, 4
+FEW_STEPS = 2  # the least that the model's scheduler has
+MEMORY_STEPS = 10
+SLOPE_STEPS = {512: (10, 90), 1024: (10, 40)}  # both replayed, the difference a second or more
+PROMPT = "a red lighthouse and two boats on a rocky coast in the evening sun, seen from far away over waves of a quiet sea at low tide"  # 64 tokens
+MEMORY = {"bf16": "30GB", "fp8": "16GB", "int4": "10GB", "int4, streamed": "5GB"}
+CAPTIONS = 32
+FOLDER_BYTES = {"bf16": 55.5e9, "int4": 16e9}
+SPARE_BYTES = 1.5e9
+UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+MICROSECONDS = {"ns": 1e-3, "us": 1, "ms": 1e3, "s": 1e6}
+CARD_SAMPLE_MS = 50
+WANTED = {
+    "passes bf16": "30 / 105 / 195 ms",
+    "passes fp8": "20 / 68 / 130 ms",
+    "decoder": "5 / 15 / 25 / 60 ms",
+    "bands": "1 GB at any size",
+    "encoder": "6 ms",
+    "cfg": "1.8 / 1.95",
+    "denoise bf16": "10.5 s",
+    "denoise fp8": "6.8 s",
+    "start bf16": "10 s",
+    "start fp8": "5 s",
+    "picture bf16": "",
+    "picture fp8": "0.45 s",
+    "link": "1.2",
+}
+
+
+class Failed(Exception):
+    """A command that gave no result."""
+
+
+@dataclass
+class Setting:
+    """What is measured where; a rehearsal shrinks all of it."""
+
+    program: str
+    benches: pathlib.Path
+    work: pathlib.Path
+    device: str = "cuda"
+    eight_bits: str = "fp8"
+    preset: str = "qwen-image-2512"
+    sizes: tuple = SIZES
+    decoded: tuple = DECODED
+    bands: dict = field(default_factory=lambda: BANDS)
+    in_a_row: int = IN_A_ROW
+    encoder_layers: int = ENCODER_LAYERS
+    turns: int = TURNS
+    steps: int = STEPS
+    slope_steps: dict = field(default_factory=lambda: SLOPE_STEPS)
+    picture: int = 1024
+    memory: dict = field(default_factory=lambda: MEMORY)
+    captions: int = CAPTIONS
+
+
+def rehearsal(setting: Setting) -> Setting:
+    setting.device, setting.eight_bits, setting.preset = "cpu", "int8", "tiny"
+    setting.sizes, setting.decoded, setting.bands = (16, 32, 48), (16, 32), {16: (1,), 32: (2, 1)}
+    setting.in_a_row = setting.encoder_layers = setting.turns = 1
+    setting.steps, setting.slope_steps, setting.picture = 6, {64: (4, 8), 128: (4, 8)}, 128
+    setting.memory = dict.fromkeys(MEMORY, "1GB")
+    setting.captions = 2
+    return setting
+
+
+def progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def run_command(command: list, **more) -> subprocess.CompletedProcess:
+    begin = time.monotonic()
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **more)
+    progress(f"[{time.monotonic() - begin:.1f} s] {' '.join(map(str, command))}")
+    return done
+
+
+def last_line(done: subprocess.CompletedProcess) -> str:
+    return (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
+
+
+def output_of(command: list, **more) -> subprocess.CompletedProcess:
+    done = run_command(command, **more)
+    if done.returncode != 0:
+        raise Failed(last_line(done))
+    return done
+
+
+def first_line(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0].strip()
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return ""
+
+
+def digits(number: float) -> str:
+    """Three of them, without an exponent."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def each(numbers, factor: float = 1) -> str:
+    return ", ".join(digits(factor * number) for number in numbers)
+
+
+class Report:
+    def __init__(self):
+        self.rows, self.failed = [], False
+
+    def add(self, name: str, wanted: str, measured: str, command: str, runs: str = "") -> None:
+        self.rows.append((name, wanted, measured, command))
+        print(f"{name}: {measured}" + (f" (runs: {runs})" if runs else ""), flush=True)
+
+    def fail(self, name: str, reason: str) -> None:
+        self.failed = True
+        self.add(name, "", f"not measured: {reason}", "")
+
+    def print_table(self, head: str) -> None:
+        print(f"\n{head}\n\n| | wanted | measured | command |\n| --- | --- | --- | --- |")
+        for name, wanted, measured, command in self.rows:
+            print(f"| {name} | {wanted} | {measured} | {f'`{command}`' if command else ''} |")
+
+
+class Models:
+    """Folders of random weights, made when they are first asked for."""
+
+    def __init__(self, setting: Setting, report: Report):
+        self.setting, self.report = setting, report
+        self.factor = 1  # of the time of steps, where not all blocks are there
+
+    def folder(self, format_: str) -> pathlib.Path:
+        made = self.setting.work / f"model-{format_}"
+        if made.exists():
+            self.factor = self.factor_of(made)
+            return made
+        for other in self.setting.work.glob("model-*"):
+            shutil.rmtree(other)
+        small = self.setting.preset == "tiny"
+        free = shutil.disk_usage(self.setting.work).free
+        halved = not small and free < FOLDER_BYTES[format_] + SPARE_BYTES
+        layers = ["--layers", ALL_BLOCKS // 2] if halved else []
+        part = made.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        begin = time.monotonic()
+        preset = ["--preset", self.setting.preset, "--format", format_]
+        output_of([self.setting.program, "random-model", *preset, *layers, "--output", part])
+        seconds = time.monotonic() - begin
+        (part / "blocks").write_text(str(ALL_BLOCKS // 2 if halved else ALL_BLOCKS))
+        part.rename(made)
+        written = sum(file.stat().st_size for file in made.rglob("*") if file.is_file())
+        about = f"{'30' if halved else 'all'} blocks, {written / 1e9:.3g} GB in {seconds:.0f} s"
+        print(f"model in {format_} written: {about}", flush=True)
+        self.factor = self.factor_of(made)
+        return made
+
+    @staticmethod
+    def factor_of(made: pathlib.Path) -> float:
+        return ALL_BLOCKS / int((made / "blocks").read_text())
+
+    def of(self, text: str) -> str:
+        """What a row says where not all blocks were there."""
+        return text if self.factor == 1 else f"{text} (30 blocks, doubled)"
+
+
+def bench_json(setting: Setting, *arguments) -> dict:
+    return json.loads(output_of([setting.program, "bench", *arguments, "--device", setting.device, "--json"]).stdout)
+
+
+def google_benchmark(setting: Setting, name: str, *arguments, **environment) -> list[dict]:
+    """Error if one of the benchmarks could not run, or none fits the arguments."""
+    command = [(setting.benches / name).resolve(), "--benchmark_format=json", *arguments]
+    where = {"env": {**os.environ, "INKSTONE_DEVICE": setting.device, "TMPDIR": str(setting.work.resolve()), **environment}}
+    done = run_command(command, **where)
+    begin = re.search(r"^\{", done.stdout, re.MULTILINE)  # a program may say something before
+    runs = json.loads(done.stdout[begin.start() :])["benchmarks"] if begin else []
+    errors = [run.get("error_message", "no message") for run in runs if run.get("error_occurred")]
+    if errors or done.returncode != 0 or not runs:
+        raise Failed((errors or [last_line(done)])[0])
+    return runs
+
+
+@dataclass
+class Run:
+    """What `generate --verbose` said."""
+
+    seconds: dict  # of each stage, and "total"
+    tensors: float  # bytes at most
+    needed: float | None  # bytes, by the plan
+    plan: str
+
+
+def bytes_in(number: str, unit: str) -> float:
+    return float(number) * UNITS[unit]
+
+
+def parse_run(text: str) -> Run:
+    """Error if a line is missing that every run has."""
+    last = re.search(r"^(?:\w+ [\d.]+ s, )+total [\d.]+ s; at most ([\d.]+) (\w+) of tensors", text, re.MULTILINE)
+    if last is None:
+        raise Failed("generate printed no times")
+    seconds = {name: float(number) for name, number in re.findall(r"(\w+) ([\d.]+) s", last.group(0))}
+    plan = re.search(r"^memory: .*?([\d.]+) (\w+) needed, .*$", text, re.MULTILINE)
+    return Run(
+        seconds,
+        bytes_in(*last.groups()),
+        bytes_in(*plan.groups()) if plan else None,
+        plan.group(0) if plan else "",
+    )
+
+
+def arithmetic(name: str) -> list[str]:
+    return [] if name in ("bf16", "int4") else ["--arithmetic", name]
+
+
+def generate_command(setting: Setting, folder, size: int, steps: int, cfg: float, *more) -> list:
+    guided = ["--negative-prompt", "blurry"] if cfg > 1 else []
+    return [
+        *(setting.program, "generate", "--model", folder, "--device", setting.device, "--size", f"{size}x{size}"),
+        *("--steps", steps, "--cfg", cfg, *guided, "--prompt", PROMPT, "--seed", 1, "--prompt-cache", "off"),
+        *("--verbose", "--output", setting.work / "picture.png", *more),
+    ]
+
+
+def generate(setting: Setting, folder, size: int, steps: int, cfg: float, *more) -> Run:
+    return parse_run(output_of(generate_command(setting, folder, size, steps, cfg, *more)).stderr)
+
+
+def generate_text(size, steps, cfg, *more) -> str:
+    return " ".join(map(str, ("inkstone generate --size", f"{size}x{size} --steps", steps, "--cfg", cfg, *more)))
+
+
+class Measure:
+    def __init__(self, setting: Setting, report: Report):
+        self.setting, self.report = setting, report
+        self.models = Models(setting, report)
+
+    def eight(self, name: str) -> str:
+        """Rows of 8 bits are called fp8, whatever a rehearsal takes."""
+        return self.setting.eight_bits if name == "fp8" else name
+
+    def passes(self) -> None:
+        s = self.setting
+        times = {(way, size): [] for way in ("bf16", "fp8") for size in s.sizes}
+        peaks = {way: [] for way in ("bf16", "fp8")}
+        shared = ["block", "--layers", s.in_a_row, "--format", "bf16"]
+        for _ in range(s.turns):
+            for way, size in times:
+                got = bench_json(s, *shared, "--size", size, *arithmetic(self.eight(way)))
+                times[way, size].append(got["median_s"] * ALL_BLOCKS / s.in_a_row * 1e3)
+                peaks[way].append(got["gflops"] / got["peak_fraction"] / 1e3)
+        for way in peaks:
+            measured = " / ".join(digits(statistics.median(times[way, size])) for size in s.sizes)
+            runs = "; ".join(f"{size}: {each(times[way, size])}" for size in s.sizes)
+            tflops = f"{min(peaks[way]):.0f} to {max(peaks[way]):.0f} TFLOP/s"
+            command = " ".join([f"inkstone bench block --layers {s.in_a_row} --format bf16", *arithmetic(way)])
+            name = f"pass in {way}, {' / '.join(map(str, s.sizes))}"
+            self.report.add(name, WANTED[f"passes {way}"], f"{measured} ms", f"{command}, times {ALL_BLOCKS // s.in_a_row}", f"{runs}; a large product: {tflops}")
+
+    def decoder(self) -> None:
+        s = self.setting
+        ways = [(size, rows) for size in s.decoded for rows in (0, *s.bands.get(size, ()))]
+        got = {way: [] for way in ways}
+        for _ in range(s.turns):
+            for size, rows in ways:
+                bands = ["--band-rows", rows] if rows else []
+                got[size, rows].append(bench_json(s, "vae", "--size", size, "--format", "bf16", *bands))
+        ms = {way: [1e3 * one["median_s"] for one in got[way]] for way in ways}
+        gb = {way: max(one["peak_bytes"] for one in got[way]) / 1e9 for way in ways}
+        whole = [(size, 0) for size in s.decoded]
+        self.report.add(
+            f"decoder, {' / '.join(map(str, s.decoded))}",
+            WANTED["decoder"],
+            f"{' / '.join(digits(statistics.median(ms[way])) for way in whole)} ms; {' / '.join(digits(gb[way]) for way in whole)} GB",
+            "inkstone bench vae --format bf16",
+            "; ".join(f"{size}: {each(ms[size, 0])}" for size, _ in whole),
+        )
+        for size in s.decoded:
+            rows_of = s.bands.get(size, ())
+            if not rows_of:
+                continue
+            measured = "; ".join(f"{r} rows: {digits(statistics.median(ms[size, r]))} ms, {digits(gb[size, r])} GB" for r in rows_of)
+            runs = "; ".join(f"{r} rows: {each(ms[size, r])}" for r in rows_of)
+            self.report.add(f"decoder in bands at {size}", WANTED["bands"], measured, "inkstone bench vae --format bf16 --band-rows N", runs)
+
+    def encoder(self) -> None:
+        s = self.setting
+        got = [bench_json(s, "encoder", "--layers", s.encoder_layers, "--format", "bf16") for _ in range(s.turns)]
+        ms = [one["median_s"] * 1e3 for one in got]
+        command = f"inkstone bench encoder --layers {s.encoder_layers} --format bf16"
+        self.report.add(f"text encoder, {s.encoder_layers} layers", WANTED["encoder"], f"{digits(statistics.median(ms))} ms", command, each(ms))
+
+    def cfg(self) -> None:
+        """A step of more steps less one of fewer: what a run begins with is in neither."""
+        s, folder = self.setting, self.models.folder("bf16")
+        ratios, steps, runs = [], [], []
+        for size, (few, many) in s.slope_steps.items():
+            took = {(cfg, n): [] for cfg in (1, CFG) for n in (few, many)}
+            for _ in range(s.turns):
+                for cfg, n in took:
+                    took[cfg, n].append(generate(s, folder, size, n, cfg).seconds["denoise"])
+            step = {cfg: (statistics.median(took[cfg, many]) - statistics.median(took[cfg, few])) / (many - few) for cfg in (1, CFG)}
+            ratios.append(step[CFG] / step[1] if step[1] > 0 else float("nan"))
+            steps.append(f"{digits(1e3 * self.models.factor * step[1])} and {digits(1e3 * self.models.factor * step[CFG])} ms at {size}")
+            runs.append(f"{size}: " + "; ".join(f"CFG {cfg}, {n} steps: {each(took[cfg, n])} s" for cfg, n in took))
+        few_many = ", ".join(f"{few} and {many} at {size}" for size, (few, many) in s.slope_steps.items())
+        self.report.add(
+            f"a CFG step beside a pass, {' / '.join(map(str, s.slope_steps))}",
+            WANTED["cfg"],
+            self.models.of(f"{' / '.join(digits(ratio) for ratio in ratios)}; a step without and with: {', '.join(steps)}"),
+            f"inkstone generate --cfg 1, --cfg {CFG}; --steps {few_many}, their difference",
+            "; ".join(runs),
+        )
+
+    def denoise(self) -> None:
+        s, folder = self.setting, self.models.folder("bf16")
+        took = {way: [] for way in ("bf16", "fp8")}
+        for _ in range(s.turns):
+            for way in took:
+                run = generate(s, folder, s.picture, s.steps, CFG, *arithmetic(self.eight(way)))
+                took[way].append(run.seconds["denoise"] * self.models.factor)
+        for way, seconds in took.items():
+            name = f"denoising at {s.picture}, {s.steps} steps, CFG {CFG}, {way}"
+            command = generate_text(s.picture, s.steps, CFG, *arithmetic(way))
+            self.report.add(name, WANTED[f"denoise {way}"], self.models.of(f"{digits(statistics.median(seconds))} s"), command, each(seconds))
+
+    def start(self) -> None:
+        """What the program took in all, less denoising and what follows: loading, encoding, and all between."""
+        s, folder = self.setting, self.models.folder("bf16")
+        took = {way: [] for way in ("bf16", "fp8")}
+        parts = {way: [] for way in took}
+        for _ in range(s.turns):
+            for way in took:
+                run = generate(s, folder, s.picture, FEW_STEPS, 1, *arithmetic(self.eight(way)))
+                after = sum(run.seconds.get(stage, 0) for stage in ("denoise", "decode", "write"))
+                took[way].append(run.seconds["total"] - after)
+                parts[way].append(f"load {run.seconds.get('load', 0):.2f}, encode {run.seconds.get('encode', 0):.2f}")
+        for way, seconds in took.items():
+            name = f"start of the process to the first step, {way}"
+            measured = f"{digits(statistics.median(seconds))} s" + ("" if self.models.factor == 1 else " (30 blocks, not doubled)")
+            command = generate_text(s.picture, FEW_STEPS, 1, *arithmetic(way), "--verbose")
+            self.report.add(name, WANTED[f"start {way}"], measured, command, f"{each(seconds)}; {'; '.join(parts[way])}")
+
+    def picture(self) -> None:
+        folder = self.models.folder("bf16")
+        for run in google_benchmark(self.setting, "picture_bench", INKSTONE_MODEL=str(folder)):
+            way = run["label"]
+            stages = ", ".join(f"{stage} {digits(run[f'warm_{stage}_s'])}" for stage in ("encode", "denoise", "decode") if f"warm_{stage}_s" in run)
+            measured = f"{digits(run['warm_s'])} s" + ("" if self.models.factor == 1 else " (30 blocks, not doubled)")
+            runs = f"first {digits(run['first_s'])}, second {digits(run['second_s'])}; of the last: {stages}"
+            command = "INKSTONE_MODEL=DIR build/bench/picture_bench"
+            self.report.add(f"prompt to PNG, 1024, 4 steps, CFG 1, warm, {way}", WANTED[f"picture {way}"], measured, command, runs)
+
+    def memory(self) -> None:
+        s = self.setting
+        for way, bound in s.memory.items():
+            kind = way.split(",")[0]
+            folder = self.models.folder("int4" if kind == "int4" else "bf16")
+            options = [*arithmetic(self.eight(kind)), "--memory", bound]
+            with card_memory() as card:
+                run = generate(s, folder, s.picture, MEMORY_STEPS, CFG, *options)
+            needed = f"{run.needed / 1e9:.3g} GB planned, " if run.needed else ""
+            on_card = f", {max(card) / 1e9:.3g} GB on the card" if card else ""
+            step = run.seconds["denoise"] / (MEMORY_STEPS)
+            measured = f"{needed}{run.tensors / 1e9:.3g} GB of tensors{on_card}; {digits(step)} s a step, its beginning included"
+            command = generate_text(s.picture, MEMORY_STEPS, CFG, *arithmetic(kind), "--memory", bound)
+            command += f" --model DIR-{'int4' if kind == 'int4' else 'bf16'}"
+            self.report.add(f"the GPU's memory at {s.picture}, {way}", f"{bound.removesuffix('GB')} GB", self.models.of(measured), command, run.plan)
+
+    def link(self) -> None:
+        for run in google_benchmark(self.setting, "upload_bench", f"--benchmark_filter=/{LINK_SIZE}/"):
+            ms = {name: run[f"{name}_s"] * 1e3 for name in ("resident", "link", "on_host", "in_files")}
+            rate = f", {LINK_BLOCKS * 2 * BLOCK_NUMBERS / ms['link'] / 1e6:.3g} GB/s" if run["label"] == "bf16, bf16" else ""
+            measured = f"{digits(ms['on_host'] / ms['link'])}, from files {digits(ms['in_files'] / ms['link'])}"
+            runs = f"resident {digits(ms['resident'])}, link alone {digits(ms['link'])} ms{rate}"
+            runs += f", from host memory {digits(ms['on_host'])}, from files {digits(ms['in_files'])}"
+            self.report.add(f"streamed blocks beside the link alone, {run['label']}", WANTED["link"], f"{measured}; {runs}", "build/bench/upload_bench")
+
+    def kernels(self) -> None:
+        for name in ("gpu_linear_bench", "attention_bench", "conv_bench", "pointwise_bench"):
+            try:
+                runs = google_benchmark(self.setting, name, "--benchmark_filter=-onednn")
+            except Failed as failure:
+                self.report.fail(name, str(failure))
+                continue
+            for run in runs:
+                known = {"name", "run_name", "run_type", "label", "time_unit", "aggregate_name", "family_index", "per_family_instance_index", "repetitions"}
+                known |= {"repetition_index", "threads", "iterations", "real_time", "cpu_time"}
+                counters = ", ".join(f"{key} {value:.4g}" for key, value in run.items() if key not in known and isinstance(value, float))
+                measured = f"{run['real_time'] * MICROSECONDS[run['time_unit']]:.4g} us"
+                self.report.add(run["name"], "", f"{measured}, {counters}" if counters else measured, f"INKSTONE_DEVICE=cuda build/bench/{name}")
+
+    def fidelity(self) -> None:
+        s, script = self.setting, ROOT / "tools/tiny/fidelity.py"
+        listed = [s.program, ROOT / "models/tiny", ROOT / "tests/data/checker/world.json", s.work / "pictures"]
+        exact = f"--exact=--device {s.device} --dtype f32"
+        ways = [("bf16", []), (s.eight_bits, ["--arithmetic", s.eight_bits]), ("int8", ["--arithmetic", "int8"])]
+        for (way, options), outliers in [(way, factor) for factor in (0, 64) for way in ways]:
+            planted = ["--outliers", outliers] if outliers else []
+            given = [exact, f"--options={' '.join(['--device', s.device, *options])}", "--captions", s.captions, *planted]
+            done = output_of([sys.executable, script, *listed, *given])
+            got = json.loads(done.stdout[done.stdout.index("{") :])
+            psnr, ssim = got["psnr"], got["ssim"]
+            name = f"pictures beside f32, {way}" + (f", outliers of {outliers}" if outliers else "")
+            measured = f"PSNR {psnr['median']:.1f} dB, 10th percentile {psnr['tenth_percentile']:.1f}, least {psnr['least']:.1f}; SSIM {ssim['median']:.4f}"
+            self.report.add(name, "", measured, "tools/tiny/fidelity.py")
+
+
+TABLE = ["passes", "decoder", "encoder", "link", "cfg", "denoise", "start", "picture", "memory"]
+BESIDE = ["kernels", "fidelity"]
+
+
+@contextlib.contextmanager
+def card_memory():
+    """Gives a list that holds, at the end, the bytes in use on the first GPU every so often; empty without nvidia-smi."""
+    seen: list[float] = []
+    if shutil.which("nvidia-smi") is None:
+        yield seen
+        return
+    query = ["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits", f"--loop-ms={CARD_SAMPLE_MS}"]
+    with tempfile.TemporaryFile("w+") as told:
+        watcher = subprocess.Popen(query, stdout=told, stderr=subprocess.DEVNULL)
+        try:
+            yield seen
+        finally:
+            watcher.terminate()
+            watcher.wait()
+            told.seek(0)
+            seen += [float(line) * 2**20 for line in told if line.strip().isdigit()]
+
+
+def head(commit: str) -> str:
+    card = first_line("nvidia-smi", "--query-gpu=name,driver_version,power.limit", "--format=csv,noheader") or "no GPU"
+    name, *more = [word.strip() for word in card.split(",")]
+    driver = f", driver {more[0]}, {more[1]}" if len(more) == 2 else ""
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}, commit {commit}, {name}{driver}; {os.cpu_count()} cores, {gigabytes:.0f} GB."
+
+
+def clear(work: pathlib.Path, is_ours: bool) -> None:
+    for made in [work] if is_ours else [*work.glob("model-*"), work / "pictures", work / "picture.png"]:
+        if made.is_dir():
+            shutil.rmtree(made, ignore_errors=True)
+        else:
+            made.unlink(missing_ok=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("commit", help="of the build, for the head of the table")
+    parser.add_argument("parts", nargs="*", help=f"of the table: {', '.join(TABLE)} (all of them if none is given); beside it: {', '.join(BESIDE)}")
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
+    parser.add_argument("--work", type=pathlib.Path, help="folder for models and pictures; without it a temporary one")
+    parser.add_argument("--keep", action="store_true", help="leave models and pictures in --work")
+    parser.add_argument("--turns", type=int, help=f"how often each is measured, in turns; default {TURNS}")
+    parser.add_argument("--rehearse", action="store_true", help="tiny sizes on the CPU, to try this script")
+    options = parser.parse_intermixed_args()
+    if wrong := set(options.parts) - {*TABLE, *BESIDE}:
+        parser.error(f"{', '.join(sorted(wrong))}: parts are {', '.join(TABLE + BESIDE)}")
+    work = options.work or pathlib.Path(tempfile.mkdtemp(prefix="inkstone-measure-"))
+    work.mkdir(parents=True, exist_ok=True)
+    setting = Setting(str(options.build / "inkstone"), options.build / "bench", work)
+    if options.rehearse:
+        setting = rehearsal(setting)
+    setting.turns = options.turns or setting.turns
+    report = Report()
+    measure = Measure(setting, report)
+    try:
+        for part in options.parts or TABLE:
+            begin = time.monotonic()
+            try:
+                getattr(measure, part)()
+            except (Failed, OSError, KeyError, ValueError) as error:
+                report.fail(part, f"{type(error).__name__}: {error}")
+            progress(f"{part}: {time.monotonic() - begin:.0f} s")
+    finally:
+        report.print_table(head(options.commit))
+        if not options.keep:
+            clear(work, is_ours=options.work is None)
+    return 1 if report.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
