@@ -3,7 +3,7 @@ Markdown: what was wanted, what was measured, the command. Each row is printed a
 
     python tools/measure_cuda.py COMMIT                          # the parts of the table, some seven minutes on an H200 with 16 cores
     python tools/measure_cuda.py COMMIT passes decoder encoder   # some of them
-    python tools/measure_cuda.py COMMIT kernels fidelity         # what is not in the table
+    python tools/measure_cuda.py COMMIT kernels errors fidelity  # what is not in the table
     python tools/measure_cuda.py any --rehearse                  # on the CPU at tiny sizes: whether this script works
 
 Models of random weights are written to a folder of --work when a part first needs them and removed at the end: 55 GB in bf16, 16 GB in int4, of which only one
@@ -37,7 +37,7 @@ TURNS = 2  # all ways of a part one after the other, so often
 STEPS, CFG = 50, 4
 FEW_STEPS = 2  # the least that the model's scheduler has
 MEMORY_STEPS = 10
-SLOPE_STEPS = {512: (10, 90), 1024: (10, 40)}  # both replayed, the difference a second or more
+SLOPE_STEPS = {512: (10, 60), 1024: (10, 30)}  # both replayed, the difference a second or more
 PROMPT = "a red lighthouse and two boats on a rocky coast in the evening sun, seen from far away over waves of a quiet sea at low tide"  # 64 tokens
 MEMORY = {"bf16": "30GB", "fp8": "16GB", "int4": "10GB", "int4, streamed": "5GB"}
 CAPTIONS = 32
@@ -440,8 +440,28 @@ class Measure:
             self.report.add(name, "", measured, "tools/tiny/fidelity.py")
 
 
+    def errors(self) -> None:
+        """Of the stages of small random models beside diffusers', the greatest that the tests saw."""
+        told = self.setting.work / "errors.json"
+        kinds = "cpu" if self.setting.device == "cpu" else "cuda"
+        chosen = ":".join(f"*/{suite}.*/{kinds}*" for suite in ("TransformerParityTest", "VaeParityTest", "TextEncoderParityTest"))
+        program = self.setting.benches.parent / "tests/model_test"
+        output_of([program, f"--gtest_filter={chosen}", f"--gtest_output=json:{told}"])
+        worst: dict[tuple[str, str], float] = {}
+        for suite in json.loads(told.read_text())["testsuites"]:
+            for test in suite["testsuite"]:
+                stage, device = test["name"].split("/")
+                if "error" in test:
+                    key = (f"{suite['name'].split('/')[1].removesuffix('ParityTest')}, {stage}", device.split("_random")[0])
+                    worst[key] = max(worst.get(key, 0.0), float(test["error"]))
+        if not worst:
+            raise Failed("the tests told no errors; were they skipped?")
+        for (stage, device), error in worst.items():
+            self.report.add(f"{stage}, {device}", "", f"{error:.1e}", "build/tests/model_test --gtest_output=json")
+
+
 TABLE = ["passes", "decoder", "encoder", "link", "cfg", "denoise", "start", "picture", "memory"]
-BESIDE = ["kernels", "fidelity"]
+BESIDE = ["kernels", "errors", "fidelity"]
 
 
 @contextlib.contextmanager
@@ -472,7 +492,7 @@ def head(commit: str) -> str:
 
 
 def clear(work: pathlib.Path, is_ours: bool) -> None:
-    for made in [work] if is_ours else [*work.glob("model-*"), work / "pictures", work / "picture.png"]:
+    for made in [work] if is_ours else [*work.glob("model-*"), work / "pictures", work / "picture.png", work / "errors.json"]:
         if made.is_dir():
             shutil.rmtree(made, ignore_errors=True)
         else:
