@@ -88,7 +88,7 @@ void multiply_slab(CudaContext& context, const Tensor& x, const Slab& slab, cons
 
 /// Whether a layer is one product: nothing stands beside its weights, or it is added to them where they are expanded.
 /// That is faster for FP8 and blocks; what else there is takes less time as products of its own
-/// (docs/performance-cuda.md).
+/// (docs/performance-cuda-history.md).
 bool is_one_product(const CudaContext& context, const Linear& layer) {
   return std::ranges::all_of(layer.slabs, [&](const Slab& slab) {
     const WeightFormat format = slab.weight.format;
