@@ -1,7 +1,7 @@
 """Measures what the table at the head of docs/performance-cuda.md holds, on a machine with an NVIDIA GPU and a build with benches, and prints it in
 Markdown: what was wanted, what was measured, the command. Each row is printed as soon as it is there, with its single runs; the table comes at the end.
 
-    python tools/measure_cuda.py COMMIT                          # the parts of the table, some seven minutes on an H200 with 16 cores
+    python tools/measure_cuda.py COMMIT                          # the parts of the table, some eight minutes on an H200 with 16 cores
     python tools/measure_cuda.py COMMIT passes decoder encoder   # some of them
     python tools/measure_cuda.py COMMIT kernels errors fidelity  # what is not in the table
     python tools/measure_cuda.py any --rehearse                  # on the CPU at tiny sizes: whether this script works
@@ -46,6 +46,7 @@ SPARE_BYTES = 1.5e9
 UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 MICROSECONDS = {"ns": 1e-3, "us": 1, "ms": 1e3, "s": 1e6}
 CARD_SAMPLE_MS = 50
+COMMAND_SECONDS = 300  # at most
 WANTED = {
     "passes bf16": "30 / 105 / 195 ms",
     "passes fp8": "20 / 68 / 130 ms",
@@ -106,7 +107,10 @@ def progress(text: str) -> None:
 
 def run_command(command: list, **more) -> subprocess.CompletedProcess:
     begin = time.monotonic()
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **more)
+    try:
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=COMMAND_SECONDS, **more)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"no end within {COMMAND_SECONDS} s: {' '.join(map(str, command))}") from None
     progress(f"[{time.monotonic() - begin:.1f} s] {' '.join(map(str, command))}")
     return done
 
@@ -192,9 +196,9 @@ class Models:
     def factor_of(made: pathlib.Path) -> float:
         return ALL_BLOCKS / int((made / "blocks").read_text())
 
-    def of(self, text: str) -> str:
+    def of(self, text: str, doubled: bool = True) -> str:
         """What a row says where not all blocks were there."""
-        return text if self.factor == 1 else f"{text} (30 blocks, doubled)"
+        return text if self.factor == 1 else f"{text} (30 blocks, {'' if doubled else 'not '}doubled)"
 
 
 def bench_json(setting: Setting, *arguments) -> dict:
@@ -371,7 +375,7 @@ class Measure:
                 parts[way].append(f"load {run.seconds.get('load', 0):.2f}, encode {run.seconds.get('encode', 0):.2f}")
         for way, seconds in took.items():
             name = f"start of the process to the first step, {way}"
-            measured = f"{digits(statistics.median(seconds))} s" + ("" if self.models.factor == 1 else " (30 blocks, not doubled)")
+            measured = self.models.of(f"{digits(statistics.median(seconds))} s", doubled=False)
             command = generate_text(s.picture, FEW_STEPS, 1, *arithmetic(way), "--verbose")
             self.report.add(name, WANTED[f"start {way}"], measured, command, f"{each(seconds)}; {'; '.join(parts[way])}")
 
@@ -380,26 +384,35 @@ class Measure:
         for run in google_benchmark(self.setting, "picture_bench", INKSTONE_MODEL=str(folder)):
             way = run["label"]
             stages = ", ".join(f"{stage} {digits(run[f'warm_{stage}_s'])}" for stage in ("encode", "denoise", "decode") if f"warm_{stage}_s" in run)
-            measured = f"{digits(run['warm_s'])} s" + ("" if self.models.factor == 1 else " (30 blocks, not doubled)")
+            measured = self.models.of(f"{digits(run['warm_s'])} s", doubled=False)
             runs = f"first {digits(run['first_s'])}, second {digits(run['second_s'])}; of the last: {stages}"
             command = "INKSTONE_MODEL=DIR build/bench/picture_bench"
             self.report.add(f"prompt to PNG, 1024, 4 steps, CFG 1, warm, {way}", WANTED[f"picture {way}"], measured, command, runs)
 
     def memory(self) -> None:
-        s = self.setting
-        for way, bound in s.memory.items():
-            kind = way.split(",")[0]
-            folder = self.models.folder("int4" if kind == "int4" else "bf16")
-            options = [*arithmetic(self.eight(kind)), "--memory", bound]
-            with card_memory() as card:
-                run = generate(s, folder, s.picture, MEMORY_STEPS, CFG, *options)
-            needed = f"{run.needed / 1e9:.3g} GB planned, " if run.needed else ""
-            on_card = f", {max(card) / 1e9:.3g} GB on the card" if card else ""
-            step = run.seconds["denoise"] / (MEMORY_STEPS)
-            measured = f"{needed}{run.tensors / 1e9:.3g} GB of tensors{on_card}; {digits(step)} s a step, its beginning included"
-            command = generate_text(s.picture, MEMORY_STEPS, CFG, *arithmetic(kind), "--memory", bound)
-            command += f" --model DIR-{'int4' if kind == 'int4' else 'bf16'}"
-            self.report.add(f"the GPU's memory at {s.picture}, {way}", f"{bound.removesuffix('GB')} GB", self.models.of(measured), command, run.plan)
+        for way in self.setting.memory:
+            try:
+                self.memory_of(way)
+            except Failed as failure:  # what does not fit is an error, and the others may
+                self.report.fail(f"the GPU's memory, {way}", str(failure))
+
+    def memory_of(self, way: str) -> None:
+        s, bound, kind = self.setting, self.setting.memory[way], way.split(",")[0]
+        folder = self.models.folder("int4" if kind == "int4" else "bf16")
+        with card_memory() as card:
+            run = generate(s, folder, s.picture, MEMORY_STEPS, CFG, *arithmetic(self.eight(kind)), "--memory", bound)
+        needed = f"{run.needed / 1e9:.3g} GB planned, " if run.needed else ""
+        on_card = f", {max(card) / 1e9:.3g} GB on the card" if card else ""
+        step = digits(run.seconds["denoise"] / MEMORY_STEPS)
+        measured = f"{needed}{run.tensors / 1e9:.3g} GB of tensors{on_card}; {step} s a step, its beginning included"
+        command = generate_text(s.picture, MEMORY_STEPS, CFG, *arithmetic(kind), "--memory", bound)
+        self.report.add(
+            f"the GPU's memory at {s.picture}, {way}",
+            f"{bound.removesuffix('GB')} GB",
+            self.models.of(measured, doubled=False),
+            f"{command} --model DIR-{'int4' if kind == 'int4' else 'bf16'}",
+            run.plan,
+        )
 
     def link(self) -> None:
         for run in google_benchmark(self.setting, "upload_bench", f"--benchmark_filter=/{LINK_SIZE}/"):
