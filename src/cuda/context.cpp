@@ -100,7 +100,7 @@ CudaContext::CudaContext(const CudaOptions& options)
     : index_(select_device(options.index)),
       arithmetic_(options.arithmetic),
       description_(describe_device(index_)),
-      has_wgmma_(cuda::has_wgmma()),
+      has_wgmma_(!options.ampere_kernels && cuda::has_wgmma()),
       memory_(std::make_unique<CudaBlocks>(index_), options.memory_limit > 0 ? options.memory_limit : default_limit()),
       stream_(priorities().greatest),
       side_stream_(priorities().least),  // fills what the rest leaves idle

@@ -21,6 +21,8 @@ struct CudaOptions {
   int index = 0;  ///< which of the machine's devices
   CudaArithmetic arithmetic = CudaArithmetic::bf16;
   size_t memory_limit = 0;  ///< bytes of the device's pool, weights included; 0: what is free now, but for a reserve
+  bool ampere_kernels =
+      false;  ///< those that every device can run, on newer ones too, so that they can be tested there
 };
 
 /// The device as its user names it.

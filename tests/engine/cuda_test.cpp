@@ -31,6 +31,13 @@ double decibels(const std::vector<uint8_t>& a, const std::vector<uint8_t>& b) {
   return 10 * std::log10(255.0 * 255.0 * static_cast<double>(a.size()) / squares);
 }
 
+/// So large that its rows take the kernels of large pictures.
+Request large_request() {
+  Request request = small_request();
+  request.width = request.height = 384;
+  return request;
+}
+
 class CudaTest : public TinyModelTest {
  protected:
   static EngineOptions options(const EngineOptions& wanted = {}) {
@@ -183,9 +190,8 @@ TEST_F(OnCudaTest, SeveralPicturesAreThoseOfSingleRuns) {
 
 /// Four pictures of one call against those of single calls, whose products have other sizes and so may add in another
 /// order. `least_db`: that one rounding tips is seen by all that follow.
-void expect_like_single_runs(const EngineOptions& options, double least_db) {
+void expect_like_single_runs(const EngineOptions& options, double least_db, Request request = small_request()) {
   Engine engine = Engine::open(options);
-  Request request = small_request();
   request.count = 4;
   request.negative_prompt = "a square";
   request.cfg = 3;
@@ -202,6 +208,10 @@ void expect_like_single_runs(const EngineOptions& options, double least_db) {
 }
 
 TEST_F(OnCudaTest, SeveralPicturesAreLikeThoseOfSingleRunsInBf16) { expect_like_single_runs(options(), 40); }
+
+TEST_F(OnCudaTest, SeveralLargePicturesAreLikeThoseOfSingleRunsInBf16) {
+  expect_like_single_runs(options(), 40, large_request());
+}
 
 TEST_F(OnCudaTest, EveryOpAgreesWithTheCpu) {
   for (const HeldAs held : {HeldAs::f32, HeldAs::stored}) {
@@ -351,16 +361,17 @@ TEST_F(OnCudaTest, MatricesInTheOrderOfTheCpusKernelsAreUnpacked) {
 TEST_F(OnCudaTest, StreamedItDrawsTheSamePicture) { expect_same_picture_streamed(options()); }
 
 /// The same picture twice from one engine and once from another, as near to that of f32 as rounding leaves it.
-void expect_same_picture_near_f32(const EngineOptions& rounded, const std::string& arithmetic, double least_db) {
+void expect_same_picture_near_f32(const EngineOptions& rounded, const std::string& arithmetic, double least_db,
+                                  const Request& request = small_request()) {
   EngineOptions in_f32 = rounded;
   in_f32.arithmetic = Arithmetic::f32;
   in_f32.held_as = HeldAs::f32;
   Engine first = Engine::open(rounded), second = Engine::open(rounded), exact = Engine::open(in_f32);
-  const Result a = first.generate(small_request());
-  EXPECT_EQ(a.pictures[0].rgb, first.generate(small_request()).pictures[0].rgb);
-  EXPECT_EQ(a.pictures[0].rgb, second.generate(small_request()).pictures[0].rgb);
+  const Result a = first.generate(request);
+  EXPECT_EQ(a.pictures[0].rgb, first.generate(request).pictures[0].rgb);
+  EXPECT_EQ(a.pictures[0].rgb, second.generate(request).pictures[0].rgb);
   EXPECT_THAT(a.pictures[0].metadata, HasSubstr(fmt::format(R"("arithmetic":"{}")", arithmetic)));
-  const std::vector<uint8_t> expected = exact.generate(small_request()).pictures[0].rgb;
+  const std::vector<uint8_t> expected = exact.generate(request).pictures[0].rgb;
   EXPECT_NE(a.pictures[0].rgb, expected);
   EXPECT_GT(decibels(a.pictures[0].rgb, expected), least_db);
 }
@@ -379,6 +390,11 @@ TEST_F(Fp8OnCudaTest, TheSameSeedGivesTheSamePictureCloseToThatOfF32) {
 }
 
 TEST_F(Fp8OnCudaTest, SeveralPicturesAreLikeThoseOfSingleRuns) { expect_like_single_runs(fp8(), 25); }
+
+TEST_F(Fp8OnCudaTest, SoAreLargePictures) {
+  expect_same_picture_near_f32(fp8(), "fp8", 25, large_request());
+  expect_like_single_runs(fp8(), 25, large_request());
+}
 
 TEST_F(Fp8OnCudaTest, RoundedWeightsArePlannedFor) {
   Engine engine = Engine::open(fp8()), exact = Engine::open(options({.held_as = HeldAs::f32}));

@@ -14,6 +14,7 @@ const AttentionProblem kProblems[] = {
     {"two blocks and one key", {{257}}, {2, 2, 64}},
     {"widths that no tile divides", {{70}}, {2, 1, 6}},
     {"a head of the tiny test model", {{25}}, {3, 3, 16}},
+    {"between two widths of the kernels", {{150}}, {2, 2, 96}},
     {"a head of the transformer", {{200}}, {1, 1, 128}},
     {"heads of the transformer, two branches", {{7, 64}, {321, 250}}, {2, 2, 128}},
     {"causal heads of 128 that share keys", {{300, 129}}, {4, 2, 128}, true},

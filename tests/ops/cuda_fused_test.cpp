@@ -11,6 +11,7 @@ constexpr double kMostFp8 = 0.037 * 1.3;       // of a product of rounded number
 constexpr double kMostFp8Twice = 0.047 * 1.3;  // of one whose result is rounded again
 constexpr double kMostBf16 = 4 * kNarrowRounding;
 constexpr float kEps = 1e-6f;
+constexpr int64_t kFusedWidth = 128;  // of heads that a product joins
 
 class CudaFusedTest : public testing::TestWithParam<CudaArithmetic> {
  protected:
@@ -196,6 +197,144 @@ TEST_P(CudaFusedTest, GivesTheSameNumbersTwice) {
   LinearPart part = placed({random_normal({1500, 768}, 3), &up, {.activation = Activation::gelu_tanh}});
   part.epilogue.feeds = &placed(down);
   EXPECT_EQ(values_of(numbers_of(ops().linear({part})[0])), values_of(numbers_of(ops().linear({part})[0])));
+}
+
+// More pairs of tiles than the GPU has pairs of multiprocessors, more rows than a group of pairs, and depths that go
+// round the ring of stages: every block goes from tile to tile. Only some rows are computed by the definitions.
+constexpr int64_t kLargeRows[] = {80, 2300};
+constexpr int64_t kLargeIn = 768, kLargeHeads = 12;
+
+/// Of each part: its first and last rows, and some between.
+std::vector<int64_t> sampled(int64_t rows) {
+  std::vector<int64_t> which;
+  for (int64_t row = 0; row < rows; row += 29) which.push_back(row);
+  which.push_back(rows - 1);
+  return which;
+}
+
+Tensor rows_of(const Tensor& f32, const std::vector<int64_t>& which) {
+  const Tensor some = host_tensor(f32.shape().with_first(static_cast<int64_t>(which.size())), DType::f32);
+  const int64_t row = f32.count() / f32.dim(0);
+  for (size_t i = 0; i < which.size(); ++i)
+    std::copy_n(f32.data<float>() + which[i] * row, row, some.data<float>() + static_cast<int64_t>(i) * row);
+  return some;
+}
+
+TEST_P(CudaFusedTest, LargeProductsGateAndAdd) {
+  std::deque<Sequences> sequences;
+  std::deque<Linear> layers;
+  std::vector<LinearPart> parts, some;
+  for (const int64_t n : kLargeRows) {
+    const uint64_t seed = 20 * parts.size();
+    constexpr int64_t kOut = 3072;
+    layers.push_back(tolerant(WeightFormat::bf16, {kOut}, kLargeIn, seed + 1));
+    LinearPart& part = parts.emplace_back();
+    part.x = random_normal({n, kLargeIn}, seed + 2);
+    part.layer = &layers.back();
+    part.epilogue.gate = {random_normal({6, kOut}, seed + 3), random_indices(1, 1, seed + 4), 5,
+                          &sequences.emplace_back(std::vector<int64_t>{n})};
+    part.epilogue.residual = random_normal({n, kOut}, seed + 5);
+    const std::vector<int64_t> which = sampled(n);
+    LinearPart& rows = some.emplace_back(part);
+    rows.x = rows_of(part.x, which);
+    rows.epilogue.gate.sequences = &sequences.emplace_back(std::vector<int64_t>{rows.x.dim(0)});
+    rows.epilogue.residual = rows_of(part.epilogue.residual, which);
+  }
+  const auto actual = ops().linear(placed(parts)), expected = reference().linear(some);
+  for (size_t p = 0; p < parts.size(); ++p)
+    EXPECT_LT(relative_l2(rows_of(download(actual[p]), sampled(kLargeRows[p])), expected[p]), allowed()) << p;
+}
+
+TEST_P(CudaFusedTest, LargeProductsFeedALayer) {
+  std::deque<Linear> layers;
+  std::vector<LinearPart> some, there;
+  for (const int64_t n : kLargeRows) {
+    const uint64_t seed = 20 * some.size();
+    layers.push_back(tolerant(WeightFormat::bf16, {4096}, kLargeIn, seed + 1));
+    const Linear& up = layers.back();
+    layers.push_back(tolerant(WeightFormat::bf16, {64}, 4096, seed + 2));
+    const Tensor x = random_normal({n, kLargeIn}, seed + 3);
+    some.push_back({rows_of(x, sampled(n)), &up, {.activation = Activation::gelu_tanh}});
+    there.push_back(placed({x, &up, {.activation = Activation::gelu_tanh}}));
+    there.back().epilogue.feeds = &placed(layers.back());
+  }
+  const auto actual = ops().linear(there), expected = reference().linear(some);
+  for (size_t p = 0; p < some.size(); ++p)
+    EXPECT_LT(relative_l2(rows_of(numbers_of(actual[p]), sampled(kLargeRows[p])), expected[p]),
+              rounds() ? kMostFp8Twice : kMostBf16)
+        << p;
+}
+
+TEST_P(CudaFusedTest, LargeProductsAreNormedTurnedAndJoined) {
+  const Heads heads = {kLargeHeads, kLargeHeads, kFusedWidth};
+  const int64_t outs = heads.heads * heads.width;
+  std::deque<Sequences> sequences;
+  std::deque<Linear> layers;
+  std::vector<LinearPart> parts, some;
+  std::vector<QkvPart> joins, some_joins;
+  std::vector<int64_t> which;  // of the joined rows
+  for (const int64_t n : kLargeRows) {
+    const uint64_t seed = 20 * parts.size();
+    const std::vector<int64_t> here = sampled(n);
+    for (const int64_t row : here) which.push_back(sequences.empty() ? row : row + kLargeRows[0]);
+    layers.push_back(tolerant(WeightFormat::bf16, {outs, outs, outs}, kLargeIn, seed + 1));
+    parts.push_back({random_normal({n, kLargeIn}, seed + 2), &layers.back()});
+    some.push_back({rows_of(parts.back().x, here), &layers.back()});
+    QkvPart& join = joins.emplace_back(QkvPart{{}, &sequences.emplace_back(std::vector<int64_t>{n})});
+    join.q_norm = random_normal({heads.width}, seed + 3);
+    join.k_norm = random_normal({heads.width}, seed + 4);
+    join.rope.cos_sin = random_normal({n, heads.width / 2, 2}, seed + 5);
+    QkvPart& rows = some_joins.emplace_back(join);
+    rows.sequences = &sequences.emplace_back(std::vector<int64_t>{static_cast<int64_t>(here.size())});
+    rows.rope.cos_sin = rows_of(join.rope.cos_sin, here);
+  }
+  const auto wanted = reference().linear(some), got = ops().linear(placed(parts));
+  for (size_t p = 0; p < parts.size(); ++p) {
+    some_joins[p].qkv = wanted[p];
+    joins[p].qkv = got[p];
+    for (Tensor* t : {&joins[p].q_norm, &joins[p].k_norm, &joins[p].rope.cos_sin}) *t = upload(*t);
+  }
+  const Qkv expected = reference().join_qkv(some_joins, heads, kEps), actual = ops().join_qkv(joins, heads, kEps);
+  EXPECT_LT(relative_l2(rows_of(download(actual.q), which), expected.q), allowed());
+  EXPECT_LT(relative_l2(rows_of(download(actual.k), which), expected.k), allowed());
+  EXPECT_LT(relative_l2(rows_of(download(actual.v), which), expected.v), allowed());
+}
+
+/// What stands before such a layer in the transformer: bf16, or what a norm rounded for it.
+TEST_P(CudaFusedTest, ReadsRowsInTheFormsThatOpsGive) {
+  const Linear layer = tolerant(WeightFormat::bf16, {512}, 768, 1);
+  LinearPart part;
+  part.x = as_bf16(random_normal({600, 768}, 2));
+  part.layer = &layer;
+  part.epilogue.residual = random_normal({600, 512}, 3);
+  const Sequences all(std::vector<int64_t>{600});
+  part.epilogue.gate = {random_normal({2, 512}, 4), random_indices(1, 2, 5), 0, &all};
+  LinearPart widened = part;
+  widened.x = to_f32(part.x);
+  EXPECT_LT(relative_l2(download(ops().linear({placed(part)})[0]), reference().linear({widened})[0]), allowed());
+
+  ModulatePart norm = {widened.x,
+                       {random_normal({1, 768}, 6), random_indices(1, 1, 7), 0, &all},
+                       {random_normal({1, 768}, 8), random_indices(1, 1, 7), 0, &all}};
+  widened.x = reference().layer_norm_modulate({norm}, kEps)[0];
+  LinearPart normed = placed(part);
+  norm.feeds = normed.layer;
+  for (Tensor* t : {&norm.x, &norm.shift.table, &norm.shift.row, &norm.scale.table, &norm.scale.row}) *t = upload(*t);
+  normed.x = ops().layer_norm_modulate({norm}, kEps)[0];
+  EXPECT_EQ(normed.x.dtype(), rounds() ? DType::f8_e4m3 : DType::bf16);
+  EXPECT_LT(relative_l2(download(ops().linear({normed})[0]), reference().linear({widened})[0]), allowed());
+}
+
+TEST_P(CudaFusedTest, WeightsOfEveryFormatAreExpandedAhead) {
+  for (const WeightFormat format : every_weight_format()) {
+    const Linear up = tolerant(format, {96}, 512, 1), down = tolerant(WeightFormat::bf16, {64}, 96, 2);
+    LinearPart part = {random_normal({513, 512}, 3), &up, {.activation = Activation::gelu_tanh}};
+    const Tensor expected = reference().linear({part})[0];
+    LinearPart there = placed(part);
+    there.epilogue.feeds = &placed(down);
+    EXPECT_LT(relative_l2(numbers_of(ops().linear({there})[0]), expected), rounds() ? kMostFp8Twice : kMostBf16)
+        << layout_of(format).name;
+  }
 }
 
 }  // namespace

@@ -23,7 +23,8 @@ struct Subject {
   const char* name;
   std::optional<Isa> isa = std::nullopt;
   CudaArithmetic arithmetic = CudaArithmetic::f32;
-  bool narrow_inputs = false;  ///< activations are rounded to bf16, for the reference too
+  bool narrow_inputs = false;   ///< activations are rounded to bf16, for the reference too
+  bool ampere_kernels = false;  ///< those of a cuda device without Hopper's instructions
 
   /// Why this machine cannot run them; empty if it can.
   std::string obstacle() const {
@@ -37,7 +38,8 @@ inline constexpr Subject kSubjects[] = {{"scalar", Isa::scalar},
                                         {"avx512", Isa::avx512},
                                         {"cuda"},
                                         {"cuda_bf16", std::nullopt, CudaArithmetic::bf16},
-                                        {"cuda_from_bf16", std::nullopt, CudaArithmetic::bf16, true}};
+                                        {"cuda_from_bf16", std::nullopt, CudaArithmetic::bf16, true},
+                                        {"cuda_of_ampere", std::nullopt, CudaArithmetic::bf16, false, true}};
 
 class DeviceUnderTest {
  public:
@@ -54,7 +56,7 @@ class DeviceUnderTest {
  private:
   std::unique_ptr<Kernels> kernels(const Subject& subject) {
     if (subject.isa) return std::make_unique<CpuKernels>(threads_, vector_ops(*subject.isa));
-    cuda_ = make_cuda_device({.arithmetic = subject.arithmetic});
+    cuda_ = make_cuda_device({.arithmetic = subject.arithmetic, .ampere_kernels = subject.ampere_kernels});
     if (subject.narrow_inputs) narrowed_.emplace(*cuda_);
     return std::make_unique<HostBridge>(narrowed_ ? static_cast<Device&>(*narrowed_) : *cuda_);
   }
