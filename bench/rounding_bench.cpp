@@ -3,9 +3,12 @@
 //
 // `outliers`: the same block after one channel in kSpacing was made kFactor times larger on its way into linear layers,
 // behind the norms and between values and output, and the layers' weights for it smaller, which changes nothing else.
+//
+// On a GPU, if there is one: build/bench/rounding_bench --benchmark_filter=on_gpu
 #include "block_run.h"
 #include "cpu/cpu_device.h"
 #include "cpu/int8_factors.h"
+#include "cuda/cuda_device.h"
 #include "ops/rounded_weights.h"
 #include "relative_error.h"
 #include "report.h"
@@ -42,13 +45,34 @@ struct Block {
   std::vector<float> change(Ops& by, const BlockWeights& of) {
     TransformerWeights all = run.weights;
     all.blocks[0] = of;
-    const auto y =
-        Transformer(run.config, all).block(by, 0, {run.condition.txt, run.img}, run.condition, run.tables, run.rows);
-    std::vector<float> numbers;
-    for (const auto& [after, before] : {std::pair{y.txt, run.condition.txt}, std::pair{y.img, run.img}})
-      for (int64_t i = 0; i < after.count(); ++i)
-        numbers.push_back(after.data<const float>()[i] - before.data<const float>()[i]);
-    return numbers;
+    return change_of(
+        Transformer(run.config, all).block(by, 0, {run.condition.txt, run.img}, run.condition, run.tables, run.rows));
+  }
+
+  /// The same where all lies on a GPU, the layers bound as those of a model are.
+  std::vector<float> change_on(Device& gpu) {
+    Ops of_gpu(gpu);
+    const auto place = [&](Tensor& tensor) {
+      if (tensor) tensor = gpu.upload(tensor);
+    };
+    TransformerWeights all = run.weights;
+    for_each_block_layer(all.blocks[0], [&](Linear& layer) {
+      layer.tolerance = std::make_shared<Tolerance>();
+      for_each_tensor(layer, place);
+      gpu.arrange_weights(layer);
+      gpu.round_weights(layer);
+    });
+    for_each_other_tensor(all, place);
+    ModulationTables tables = run.tables;
+    StepRows rows = run.rows;
+    Conditioning condition = run.condition;
+    for (Tensor* tensor : {&tables.blocks[0].txt, &tables.blocks[0].img, &rows.block, &condition.txt,
+                           &condition.txt_rope.cos_sin, &condition.img_rope.cos_sin})
+      place(*tensor);
+    auto y =
+        Transformer(run.config, all).block(of_gpu, 0, {condition.txt, gpu.upload(run.img)}, condition, tables, rows);
+    for (Tensor* tensor : {&y.txt, &y.img}) *tensor = to_f32(gpu.download(*tensor));
+    return change_of(y);
   }
 
  private:
@@ -67,6 +91,13 @@ struct Block {
         values.bias.data<float>()[c] *= factor;
       }
     }
+  }
+  std::vector<float> change_of(const Transformer::Streams& y) const {
+    std::vector<float> numbers;
+    for (const auto& [after, before] : {std::pair{y.txt, run.condition.txt}, std::pair{y.img, run.img}})
+      for (int64_t i = 0; i < after.count(); ++i)
+        numbers.push_back(after.data<const float>()[i] - before.data<const float>()[i]);
+    return numbers;
   }
   static void scale_input(const Linear& layer, int64_t input, float factor) {
     for (const Slab& slab : layer.slabs)
@@ -132,6 +163,18 @@ void rounding(benchmark::State& state, Held held, bool int8, Isa isa, std::optio
     }
 }
 
+void rounding_on_gpu(benchmark::State& state, CudaArithmetic arithmetic) {
+  if (const std::string reason = why_no_cuda(); !reason.empty()) return state.SkipWithError(reason.c_str());
+  const auto exact_device = make_cpu_device(), gpu = make_cuda_device({.arithmetic = arithmetic});
+  Ops exact(*exact_device);
+  for (auto _ : state)
+    for (const float outliers : {1.0f, kFactor}) {
+      Block block(outliers);
+      state.counters[outliers == 1 ? "error" : "outliers"] =
+          relative_error(block.change_on(*gpu), block.change(exact, block.weights()));
+    }
+}
+
 #define INKSTONE_ROUNDING(name, held, int8, isa, ...)                                      \
   BENCHMARK_CAPTURE(rounding, name, Held::held, int8, Isa::isa __VA_OPT__(, ) __VA_ARGS__) \
       ->Iterations(1)                                                                      \
@@ -158,6 +201,14 @@ INKSTONE_ROUNDING(bf16_by_fp16, bf16, false, avx512, HalfKind::fp16);
 INKSTONE_ROUNDING(bf16_by_bf16, bf16, false, avx512, HalfKind::bf16);
 INKSTONE_ROUNDING(int8_by_fp16, rows8, false, avx512, HalfKind::fp16);
 INKSTONE_ROUNDING(int4_by_fp16, rows4, false, avx512, HalfKind::fp16);
+
+#define INKSTONE_ROUNDING_ON_GPU(arithmetic) \
+  BENCHMARK_CAPTURE(rounding_on_gpu, arithmetic, CudaArithmetic::arithmetic)->Iterations(1)->Unit(benchmark::kSecond)
+
+INKSTONE_ROUNDING_ON_GPU(f32);
+INKSTONE_ROUNDING_ON_GPU(bf16);
+INKSTONE_ROUNDING_ON_GPU(fp8);
+INKSTONE_ROUNDING_ON_GPU(int8);
 
 }  // namespace
 }  // namespace inkstone

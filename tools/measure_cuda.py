@@ -3,7 +3,7 @@ Markdown: what was wanted, what was measured, the command. Each row is printed a
 
     python tools/measure_cuda.py COMMIT                          # the parts of the table, some eight minutes on an H200 with 16 cores
     python tools/measure_cuda.py COMMIT passes decoder encoder   # some of them
-    python tools/measure_cuda.py COMMIT kernels errors fidelity  # what is not in the table
+    python tools/measure_cuda.py COMMIT kernels errors rounding fidelity    # what is not in the table
     python tools/measure_cuda.py any --rehearse                  # on the CPU at tiny sizes: whether this script works
 
 Models of random weights are written to a folder of --work when a part first needs them and removed at the end: 55 GB in bf16, 16 GB in int4, of which only one
@@ -472,9 +472,16 @@ class Measure:
         for (stage, device), error in worst.items():
             self.report.add(f"{stage}, {device}", "", f"{error:.1e}", "build/tests/model_test --gtest_output=json")
 
+    def rounding(self) -> None:
+        """What a full-size block adds to its streams, beside f32 on the CPU."""
+        for run in google_benchmark(self.setting, "rounding_bench", "--benchmark_filter=on_gpu"):
+            measured = f"{run['error']:.2e}, with planted outliers {run['outliers']:.2e}"
+            name = f"error of a block at 512, {run['name'].split('/')[1]}"
+            self.report.add(name, "", measured, "build/bench/rounding_bench --benchmark_filter=on_gpu")
+
 
 TABLE = ["passes", "decoder", "encoder", "link", "cfg", "denoise", "start", "picture", "memory"]
-BESIDE = ["kernels", "errors", "fidelity"]
+BESIDE = ["kernels", "errors", "rounding", "fidelity"]
 
 
 @contextlib.contextmanager
