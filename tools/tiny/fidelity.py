@@ -1,9 +1,10 @@
-"""What a lossy option costs in pictures: PSNR and SSIM of pictures with it against those without, on held-out captions.
+"""What a lossy option costs in pictures: PSNR and SSIM of pictures with it against those without, on held-out captions, and of how many the checker finds
+everything right, with it and without.
 
     python fidelity.py PROGRAM MODEL_DIR LIST.json OUT_DIR [--captions N] [--steps N] [--threads N] [--outliers FACTOR] [--options='OPTION ...']
                        [--exact='OPTION ...'] [--unrounded SEED]
 
-PROGRAM: the built `inkstone`; LIST.json: one of tests/data/checker. Draws N captions (default 32), spread evenly over the list, with the seed of their
+PROGRAM: the built `inkstone`; LIST.json: one of tests/data/checker, with the checker beside it. Draws N captions (default 32), spread evenly over the list, with the seed of their
 index, once as they are and once with the options (such as --options='--arithmetic int8'). Pictures stay in OUT_DIR and are not drawn again by a second run.
 --exact: options of the others, such as --exact='--device cuda --dtype f32'.
 --outliers: of a copy of the model with the same function, in which one channel in 48 is FACTOR times larger on its way into a linear layer and the layer's
@@ -22,6 +23,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import conv2d
+
+import checker
+from truth import score
 
 SPACING, FIRST = 48, 7  # of the channels with outliers
 WINDOW, SIGMA, C1, C2 = 11, 1.5, .01 ** 2, .03 ** 2  # of SSIM (Wang et al., 2004), for numbers of [0, 1]
@@ -100,6 +104,11 @@ def draw(arguments, model, truth, options, path):
     return np.asarray(Image.open(path).convert('RGB'), np.float64) / 255
 
 
+def share_right(judge, truths, folder):
+    """Of a folder's pictures, how many have all that was asked for"""
+    return score(checker.predict(judge, checker.read_pictures(truths, folder)[1]), truths)['everything']
+
+
 def summary(values):
     return dict(median=round(float(np.median(values)), 4), tenth_percentile=round(float(np.percentile(values, 10)), 4), least=round(min(values), 4))
 
@@ -121,7 +130,9 @@ def main(arguments):
         lossy = draw(arguments, model, t, arguments.options, f"{arguments.out}/{name}/{t['index']:03d}.png")
         figures.append((psnr(exact, lossy), float(ssim(exact, lossy))))
     values = list(zip(*figures))
-    print(name, json.dumps(dict(captions=len(truths), psnr=summary(values[0]), ssim=summary(values[1]))))
+    judge = checker.load(f'{os.path.dirname(arguments.list)}/checker.safetensors')
+    right = {which: share_right(judge, truths, f'{arguments.out}/{folder}') for which, folder in (('right', name), ('right_exact', exact_name))}
+    print(name, json.dumps(dict(captions=len(truths), psnr=summary(values[0]), ssim=summary(values[1]), **right)))
 
 
 if __name__ == '__main__':
