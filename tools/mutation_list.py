@@ -175,7 +175,7 @@ CUDA = [
     one('cuda: a sequence sees the first key of the next on Hopper', 'src/cuda/attention_wgmma.cu', 'key >= span.end ||', 'key > span.end ||'),
     one('cuda: earlier keys keep their scale on Hopper', 'src/cuda/attention_wgmma.cu', 'out[e] *= running.weaken[e % 4 / 2];', 'out[e] *= 1.0f;'),
     one('cuda: a row of a picture below its last one', 'src/cuda/conv.cu', 'y < c.height * c.upsampling', 'y <= c.height * c.upsampling'),
-    one('cuda: odd columns of doubled pictures begin one too early on Hopper', 'src/cuda/conv_boxes.cu', ': 1 - parity % 2;', ': 1;'),
+    one('cuda: odd columns of doubled pictures begin one too early on Hopper', 'src/cuda/conv_boxes.cuh', ': 1 - parity % 2;', ': 1;'),
     one('cuda: rotation in the other direction', 'src/cuda/join.cu', '(minus ? -factors[1] : factors[1])', '(minus ? factors[1] : -factors[1])'),
     one('cuda: mixed codes without the last, shorter group', 'src/cuda/int8_product.cu',
         'if (++of_group == kStagesOfGroup || c == loader.chunks - 1)', 'if (++of_group == kStagesOfGroup)'),

@@ -72,9 +72,11 @@ bool CudaKernels::convolve(Tensor& out, const Tensor& x, const Conv2d& conv, con
                                       .bias = conv.bias.data<const float>(),
                                       .residual = numbers(added),
                                       .out = output(out)};
-  if (gathers && context_.has_wgmma() && cuda::suits_boxes(product)) {
+  const bool stays = cuda::suits_resident(product);
+  if (gathers && context_.has_wgmma() && (stays || cuda::suits_boxes(product))) {
     if (conv.norm) product.out = output(out = retyped(out, DType::bf16));
-    if (conv.norm && conv.norm_options.activation == Activation::silu && cuda::norms_in_boxes(conv.out()))
+    if (conv.norm && conv.norm_options.activation == Activation::silu &&
+        cuda::norms_in_boxes(conv.out(), conv.norm.data<const float>()))
       product.norm = {conv.norm.data<const float>(), conv.norm_options.eps};
     Tensor summed;
     if (conv.upsampling > 1) {
@@ -83,7 +85,7 @@ bool CudaKernels::convolve(Tensor& out, const Tensor& x, const Conv2d& conv, con
       cuda::sum_taps(summed.data<void>(), product.weight, conv.out(), conv.in(), context_.stream());
       product.weight = summed.data<void>();
     }
-    cuda::conv2d_boxes(product, context_.stream());
+    (stays ? cuda::conv2d_resident : cuda::conv2d_boxes)(product, context_.stream());
   } else if (gathers && context_.has_wgmma()) {
     cuda::conv2d_wgmma(product, context_.stream());
   } else if (gathers) {

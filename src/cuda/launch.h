@@ -289,7 +289,7 @@ struct Softmax {
 };
 void softmax(const Softmax& s, cudaStream_t stream);
 
-// Convolutions (im2col.cu, conv.cu, conv_wgmma.cu, conv_boxes.cu).
+// Convolutions (im2col.cu, conv.cu, conv_wgmma.cu, conv_boxes.cu, conv_resident.cu).
 
 /// x (count, height, width, in) channels last under a 3x3 kernel, output (count, out_height, out_width, ...).
 struct Convolution {
@@ -314,18 +314,21 @@ struct ConvolutionProduct {
   const float* bias = nullptr;
   Numbers residual;
   Output out;
-  ConvolutionNorm norm;  // only for conv2d_boxes() with norms_in_boxes() of the output channels, and out is bf16 then
+  ConvolutionNorm norm;  // only with suits_boxes() and norms_in_boxes(), and out is bf16 then
 };
 void conv2d_mma(const ConvolutionProduct& c, cudaStream_t stream);
 /// The same with Hopper's instructions.
 void conv2d_wgmma(const ConvolutionProduct& c, cudaStream_t stream);
-/// The same where pictures are not halved and input channels are many, output channels many or few. For a doubled
-/// picture the weights are those of sum_taps().
+/// The same where pictures are not halved, and input and output channels are many. For a doubled picture the weights
+/// are those of sum_taps().
 bool suits_boxes(const ConvolutionProduct& c);
 /// out bf16 (2, 2, outs, 2, 2, in): kernels of the even and odd rows and columns of a doubled picture over the small
 /// one, from bf16 weights (outs, 3, 3, in).
 void sum_taps(void* out, const void* weight, int64_t outs, int64_t in, cudaStream_t stream);
 void conv2d_boxes(const ConvolutionProduct& c, cudaStream_t stream);
-bool norms_in_boxes(int64_t outs);
+bool norms_in_boxes(int64_t outs, const float* weight);
+/// The same with weights that stay in shared memory: where they fit, and output channels are at most 96 or few.
+bool suits_resident(const ConvolutionProduct& c);
+void conv2d_resident(const ConvolutionProduct& c, cudaStream_t stream);
 
 }  // namespace inkstone::cuda

@@ -22,7 +22,10 @@ auto encoder() {
   return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
 }
 
-constexpr size_t kSwizzledRow = 128;  // bytes of a box's row
+CUtensorMapSwizzle swizzle_of(size_t row_bytes) {
+  if (row_bytes == 128) return CU_TENSOR_MAP_SWIZZLE_128B;
+  return row_bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_NONE;
+}
 
 CUtensorMapDataType map_type(DType type) {
   if (type == DType::f8_e4m3) return CU_TENSOR_MAP_DATA_TYPE_UINT8;
@@ -37,17 +40,18 @@ CUtensorMap tensor_map(const BoxedTensor& tensor) {
   std::array<cuuint64_t, kRank> sizes = {}, strides = {};
   std::array<cuuint32_t, kRank> box = {}, every = {1, 1, 1, 1};
   const DType type = tensor.numbers.type;
-  const bool swizzles = static_cast<size_t>(tensor.box[0]) * size_of(type) == kSwizzledRow;
-  cuuint64_t stride = size_of(tensor.numbers.type);
+  cuuint64_t stride = size_of(type);
   for (size_t i = 0; i < kRank; ++i) {
     sizes[i] = static_cast<cuuint64_t>(tensor.sizes[i]);
     box[i] = static_cast<cuuint32_t>(tensor.box[i]);
     strides[i] = stride *= sizes[i];  // in bytes, of the next dimension
   }
+  if (tensor.strides[0] != 0)
+    for (size_t i = 0; i + 1 < kRank; ++i) strides[i] = static_cast<cuuint64_t>(tensor.strides[i]) * size_of(type);
   CUtensorMap map = {};
   const CUresult status = encode(&map, map_type(type), kRank, const_cast<void*>(tensor.numbers.data), sizes.data(),
                                  strides.data(), box.data(), every.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
-                                 swizzles ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
+                                 swizzle_of(static_cast<size_t>(tensor.box[0]) * size_of(type)),
                                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   check(status == CUDA_SUCCESS, "device cuda: the driver describes no tensor: status {}", static_cast<int>(status));
   return map;

@@ -26,6 +26,11 @@ __device__ inline uint64_t describe(uint32_t address, uint32_t panels, uint32_t 
   constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
   return kSwizzle128 | uint64_t{eight_rows >> 4} << 32 | uint64_t{panels >> 4} << 16 | (address & 0x3ffff) >> 4;
 }
+/// The same of rows of 32 numbers (64 bytes), which change places as copies of such boxes have them.
+__device__ inline uint64_t describe_short(uint32_t address, uint32_t eight_rows = 512) {
+  constexpr uint64_t kSwizzle64 = uint64_t{2} << 62, kOnePanel = 1;
+  return kSwizzle64 | uint64_t{eight_rows >> 4} << 32 | kOnePanel << 16 | (address & 0x3ffff) >> 4;
+}
 
 // Sixty-four registers as operands of an instruction.
 #define INKSTONE_EIGHT_AS(c, d, i) \

@@ -60,6 +60,23 @@ TEST_P(ConvTest, PicturesOfManyTiles) {
   }
 }
 
+/// Small pictures, whose tiles are mostly empty: many tiles for each processor of a GPU, which take turns there.
+TEST_P(ConvTest, ManySmallPictures) {
+  if (GetParam().isa) GTEST_SKIP() << "the processor knows no tiles";
+  constexpr int64_t kPictures = 1500;
+  for (const auto& [in, out] : {std::pair<int64_t, int64_t>{96, 96}, {64, 92}, {96, 3}, {160, 8}}) {
+    Conv2d conv = random_conv(out, in);
+    expect_equal(random_normal({kPictures, 1, 2, in}, 1), conv, random_normal({kPictures, 1, 2, out}, 2));
+    conv.norm = random_normal({out}, 5);
+    conv.norm_options = {.eps = 0.25f, .activation = Activation::silu};
+    expect_equal(random_normal({kPictures, 2, 1, in}, 1), conv);
+  }
+  Conv2d doubling = random_conv(96, 192);
+  doubling.upsampling = 2;
+  expect_equal(random_normal({kPictures, 1, 1, 192}, 1), doubling);
+  expect_equal(random_normal({2, 40, 37, 192}, 1), doubling, random_normal({2, 80, 74, 96}, 2));
+}
+
 TEST_P(ConvTest, FewOutputs) {
   for (const int64_t in : {64, 96, 160})
     for (const int64_t out : {1, 3, 8}) {
