@@ -1,15 +1,20 @@
 """Times in PyTorch and diffusers what `inkstone bench` and `bench/` time, on random weights: a forward pass of the transformer, one block, its
-products alone, the VAE's decoder and the text encoder; eager, compiled, and compiled with cuDNN's attention. With --inkstone the program runs
-`inkstone bench` between its own parts, so that ratios are of one machine and one minute.
+products alone, the VAE's decoder and the text encoder; eager, compiled, and compiled with cuDNN's attention. `attention` and `convolution` are those of a block and of
+the decoder alone, by cuDNN on a GPU. With --inkstone the program runs `inkstone bench`, or the program of bench/ beside it, between its own parts, so that ratios are of one
+machine and one minute.
 
     python tools/bench_torch.py forward block vae 512 1024 --inkstone build/inkstone
     python tools/bench_torch.py block 512 --device cpu --type f32 --runs 5 --eager
     python tools/bench_torch.py products 512 --device cpu --type int8 --runs 9
+    python tools/bench_torch.py attention convolution 512 1024 1328 --inkstone build/inkstone
 """
 
 import argparse
 import contextlib
+import dataclasses
 import json
+import os
+import pathlib
 import statistics
 import subprocess
 import time
@@ -23,9 +28,15 @@ TEXT_WIDTH, LATENT_FEATURES = 3584, 64
 PIXELS_PER_LATENT = 8
 TYPES = {"bf16": torch.bfloat16, "f32": torch.float32, "int8": torch.int8}
 LAYERS = {"qkv": (WIDTH, 3 * WIDTH), "out": (WIDTH, WIDTH), "up": (WIDTH, 4 * WIDTH), "down": (4 * WIDTH, WIDTH)}  # in, out
-PARTS = ["forward", "block", "products", "vae", "encoder"]
+CONVOLUTIONS = [(8, 384), (2, 192), (1, 96)]  # of the decoder: pixels of the picture's side for one of theirs, channels in and out
+PARTS = ["forward", "block", "products", "vae", "encoder", "attention", "convolution"]
 BLOCKS, IN_A_ROW = 60, 6  # of the transformer; measured by `inkstone bench block`
 HAVE_ATTENTION = ("forward", "block")  # of a width that cuDNN has
+ALONE = ("attention", "convolution")  # one operation, of which calls follow each other as in the programs of bench/
+CALLS_IN_A_ROW = 20
+ATTENTION_BENCHES = {512: "transformer_512", 1024: "transformer_1024"}  # by pixels of a side
+CONV_BENCHES = {(64, 384): "middle_64", (128, 384): "block_128", (256, 192): "block_256", (512, 96): "block_512", (1024, 96): "block_1024"}
+MILLISECONDS = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
 def device_seconds(work) -> float:
@@ -41,6 +52,17 @@ def wall_seconds(work) -> float:
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
+
+
+@dataclasses.dataclass
+class Alone:
+    """One operation, in the ways that PyTorch has for it, and the program in bench/ with the benchmark that times ours."""
+
+    name: str
+    flop: float
+    ways: dict
+    bench: str
+    benchmark: str | None
 
 
 class Bench:
@@ -136,6 +158,39 @@ class Bench:
 
             yield name, both, {"img": img, "txt": txt, "weight": weight}
 
+    def attention(self, size: int):
+        """Of a block, without a mask; rows lie as in diffusers, all heads of a token together."""
+        tokens = (size // (2 * PIXELS_PER_LATENT)) ** 2 + TEXT_TOKENS
+        q, k, v = (self.random(1, tokens, HEADS, HEAD_WIDTH).transpose(1, 2) for _ in range(3))
+
+        def by(backend):
+            def call():
+                with sdpa_kernel(backend):
+                    torch.nn.functional.scaled_dot_product_attention(q, k, v)
+
+            return call
+
+        ways = {"FlashAttention": by(SDPBackend.FLASH_ATTENTION)}
+        if self.device == "cuda":
+            ways["cuDNN"] = by(SDPBackend.CUDNN_ATTENTION)
+        flop = 4.0 * tokens**2 * HEADS * HEAD_WIDTH
+        yield Alone(f"attention of {tokens} rows", flop, ways, "attention_bench", ATTENTION_BENCHES.get(size))
+
+    def convolution(self, size: int):
+        """Of 3x3, channels last, without a bias; cuDNN tries its kernels before the first is timed."""
+        torch.backends.cudnn.benchmark = True
+        for pixels, channels in CONVOLUTIONS:
+            side = size // pixels
+            x = self.random(1, channels, side, side).to(memory_format=torch.channels_last)
+            weight = self.random(channels, channels, 3, 3).to(memory_format=torch.channels_last)
+
+            def call(x: torch.Tensor = x, weight: torch.Tensor = weight):
+                torch.nn.functional.conv2d(x, weight, padding=1)
+
+            flop = 2.0 * 9 * side**2 * channels**2
+            way = "cuDNN" if self.device == "cuda" else "PyTorch"
+            yield Alone(f"convolution {side}x{side}, {channels} channels", flop, {way: call}, "conv_bench", CONV_BENCHES.get((side, channels)))
+
     def compiled(self, part: str, call):
         """A transformer is compiled block by block, as diffusers recommends: all at once takes minutes."""
         torch._dynamo.reset()  # which attention is taken is settled while compiling
@@ -182,6 +237,38 @@ def inkstone_seconds(options: argparse.Namespace, arguments: list[str], size: in
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["median_s"]
 
 
+def bench_seconds(options: argparse.Namespace, alone: Alone) -> float:
+    """Median of what the program in bench/ tells of its benchmark."""
+    program = pathlib.Path(options.inkstone).parent / "bench" / alone.bench
+    function = alone.bench.removesuffix("_bench").replace("conv", "conv2d")
+    command = [program, f"--benchmark_filter=^{function}/{alone.benchmark}/", "--benchmark_repetitions=3", "--benchmark_min_time=0.15", "--benchmark_format=json"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "INKSTONE_DEVICE": options.device})
+    runs = [run for run in json.loads(told.stdout)["benchmarks"] if run["run_type"] == "iteration"]
+    return statistics.median(run["real_time"] * MILLISECONDS[run["time_unit"]] / 1e3 for run in runs)
+
+
+def measure_alone(bench: Bench, name: str, size: int, options: argparse.Namespace) -> None:
+    for alone in getattr(bench, name)(size):
+        own = None
+        if options.inkstone and alone.benchmark:
+            torch.cuda.empty_cache()
+            own = bench_seconds(options, alone)
+            print(f"{alone.name}: Inkstone {own * 1e3:.4f} ms, {alone.flop / own / 1e12:.3g} TFLOP/s", flush=True)
+        for way, call in alone.ways.items():
+
+            def in_a_row(call=call):
+                for _ in range(CALLS_IN_A_ROW):
+                    call()
+
+            try:
+                seconds = bench.seconds(in_a_row) / CALLS_IN_A_ROW
+            except RuntimeError as error:  # not every device has every way
+                print(f"{alone.name}: {way}: {str(error).splitlines()[0]}", flush=True)
+                continue
+            ratio = f", {seconds / own:.2f} of Inkstone's time" if own else ""
+            print(f"{alone.name}: {way} {seconds * 1e3:.4f} ms, {alone.flop / seconds / 1e12:.3g} TFLOP/s{ratio}", flush=True)
+
+
 def measure_part(bench: Bench, name: str, size: int, options: argparse.Namespace) -> None:
     for part, call, arguments in getattr(bench, name)(size):
         ours = []
@@ -214,11 +301,12 @@ def main() -> None:
         parser.error("--type int8: only products have it")
     bench = Bench(options)
     name = torch.cuda.get_device_name() if options.device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
-    print(f"{name}, PyTorch {torch.__version__}, {options.type}", flush=True)
+    cudnn = f", cuDNN {torch.backends.cudnn.version()}" if options.device == "cuda" else ""
+    print(f"{name}, PyTorch {torch.__version__}{cudnn}, {options.type}", flush=True)
     with torch.inference_mode():
         for part in parts:
             for size in sizes:
-                measure_part(bench, part, size, options)
+                (measure_alone if part in ALONE else measure_part)(bench, part, size, options)
             bench.transformer = None
 
 
