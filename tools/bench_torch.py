@@ -56,7 +56,7 @@ def wall_seconds(work) -> float:
 
 @dataclasses.dataclass
 class Alone:
-    """One operation, in the ways that PyTorch has for it, and the program in bench/ with the benchmark that times ours."""
+    """One operation: PyTorch's ways (call, backend of attention), and the program in bench/ with the benchmark of ours."""
 
     name: str
     flop: float
@@ -163,16 +163,12 @@ class Bench:
         tokens = (size // (2 * PIXELS_PER_LATENT)) ** 2 + TEXT_TOKENS
         q, k, v = (self.random(1, tokens, HEADS, HEAD_WIDTH).transpose(1, 2) for _ in range(3))
 
-        def by(backend):
-            def call():
-                with sdpa_kernel(backend):
-                    torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        def call():
+            torch.nn.functional.scaled_dot_product_attention(q, k, v)
 
-            return call
-
-        ways = {"FlashAttention": by(SDPBackend.FLASH_ATTENTION)}
+        ways = {"FlashAttention": (call, SDPBackend.FLASH_ATTENTION)}
         if self.device == "cuda":
-            ways["cuDNN"] = by(SDPBackend.CUDNN_ATTENTION)
+            ways["cuDNN"] = (call, SDPBackend.CUDNN_ATTENTION)
         flop = 4.0 * tokens**2 * HEADS * HEAD_WIDTH
         yield Alone(f"attention of {tokens} rows", flop, ways, "attention_bench", ATTENTION_BENCHES.get(size))
 
@@ -189,7 +185,7 @@ class Bench:
 
             flop = 2.0 * 9 * side**2 * channels**2
             way = "cuDNN" if self.device == "cuda" else "PyTorch"
-            yield Alone(f"convolution {side}x{side}, {channels} channels", flop, {way: call}, "conv_bench", CONV_BENCHES.get((side, channels)))
+            yield Alone(f"convolution {side}x{side}, {channels} channels", flop, {way: (call, None)}, "conv_bench", CONV_BENCHES.get((side, channels)))
 
     def compiled(self, part: str, call):
         """A transformer is compiled block by block, as diffusers recommends: all at once takes minutes."""
@@ -247,6 +243,23 @@ def bench_seconds(options: argparse.Namespace, alone: Alone) -> float:
     return statistics.median(run["real_time"] * MILLISECONDS[run["time_unit"]] / 1e3 for run in runs)
 
 
+def in_a_row(bench: Bench, call):
+    """CALLS_IN_A_ROW calls. On a GPU they are recorded, so that what Python does for a call is not in their time."""
+
+    def calls():
+        for _ in range(CALLS_IN_A_ROW):
+            call()
+
+    if bench.device != "cuda":
+        return calls
+    call()  # kernels are chosen before the recording
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        calls()
+    return graph.replay
+
+
 def measure_alone(bench: Bench, name: str, size: int, options: argparse.Namespace) -> None:
     for alone in getattr(bench, name)(size):
         own = None
@@ -254,14 +267,10 @@ def measure_alone(bench: Bench, name: str, size: int, options: argparse.Namespac
             torch.cuda.empty_cache()
             own = bench_seconds(options, alone)
             print(f"{alone.name}: Inkstone {own * 1e3:.4f} ms, {alone.flop / own / 1e12:.3g} TFLOP/s", flush=True)
-        for way, call in alone.ways.items():
-
-            def in_a_row(call=call):
-                for _ in range(CALLS_IN_A_ROW):
-                    call()
-
+        for way, (call, attention) in alone.ways.items():
             try:
-                seconds = bench.seconds(in_a_row) / CALLS_IN_A_ROW
+                with sdpa_kernel(attention) if attention else contextlib.nullcontext():
+                    seconds = bench.seconds(in_a_row(bench, call)) / CALLS_IN_A_ROW
             except RuntimeError as error:  # not every device has every way
                 print(f"{alone.name}: {way}: {str(error).splitlines()[0]}", flush=True)
                 continue
