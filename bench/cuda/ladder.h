@@ -34,7 +34,7 @@ class Buffer {
   T* data() const { return data_; }
   size_t bytes() const { return count_ * sizeof(T); }
   /// NaN in every float type.
-  void poison() { must(cudaMemset(data_, 0xff, bytes()), "poisoning"); }
+  void poison() const { must(cudaMemset(data_, 0xff, bytes()), "poisoning"); }
 
  private:
   T* data_ = nullptr;

@@ -25,32 +25,38 @@ constexpr int kKeys = NarrowWay::kKeys;
 using Block = NarrowWay::Block;
 using Stage = NarrowWay::Stage;
 
-/// Scores become weights; what was summed before must be weakened by `weaken`. A lane has rows g and g + 8.
+/// Scores become weights. A lane has rows g and g + 8.
 struct Running {
-  float greatest[2] = {-INFINITY, -INFINITY};
+  float greatest[2] = {-INFINITY, -INFINITY};  // that weights are relative to
   float sum[2] = {};
-  float weaken[2] = {};
+  float weaken[2] = {};  // what was summed before must be, if renew() says so
 
-  __device__ void renew(Accumulator& scores, float factor) {
+  __device__ bool renew(Accumulator& scores, float factor) {
+    bool grows = false;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      float most = greatest[half];
+      float most = -INFINITY;
 #pragma unroll
       for (int j = 0; j < 64; j += 4) most = fmaxf(most, fmaxf(scores[j + 2 * half], scores[j + 2 * half + 1]));
       most = quad_max(most);
-      weaken[half] = exp2_fast((greatest[half] - most) * factor);
-      greatest[half] = most;
-      const float shift = most * factor;
-      float part = 0;
+      weaken[half] = 1;
+      if ((most - greatest[half]) * factor > kMostPower) {
+        weaken[half] = exp2_fast((greatest[half] - most) * factor);
+        greatest[half] = most;
+        grows = true;
+      }
+      const float shift = greatest[half] * factor;
+      float part[2] = {};
 #pragma unroll
-      for (int j = 0; j < 64; j += 4)
+      for (int j = 2 * half; j < 64; j += 4)
 #pragma unroll
-        for (int e = j + 2 * half; e < j + 2 * half + 2; ++e) {
-          scores[e] = exp2_fast(fmaf(scores[e], factor, -shift));
-          part += scores[e];
+        for (int e = 0; e < 2; ++e) {
+          scores[j + e] = exp2_fast(fmaf(scores[j + e], factor, -shift));
+          part[e] += scores[j + e];
         }
-      sum[half] = sum[half] * weaken[half] + part;
+      sum[half] = sum[half] * weaken[half] + (part[0] + part[1]);
     }
+    return __any_sync(kAllLanes, grows);
   }
 };
 
@@ -139,9 +145,9 @@ __device__ void NarrowWay::multiply_blocks(const FlashAttention& a, const Tile& 
   Accumulator scores, out = {};
   uint32_t weights[32];
   Running running;
+  bool grows = false;
   const auto finish_scores = [&](int i) {
     pin(scores);
-    if (lane == 0) stage.free_k(i).arrive();
     const int first_key = span.begin + i * kKeys;
     if (first_key + kKeys > (a.causal ? tile.query : span.end)) {
 #pragma unroll
@@ -150,7 +156,11 @@ __device__ void NarrowWay::multiply_blocks(const FlashAttention& a, const Tile& 
         if (key >= span.end || (a.causal && key > tile.query + row + e % 4 / 2 * 8)) scores[e] = -INFINITY;
       }
     }
-    running.renew(scores, factor);
+    grows = running.renew(scores, factor);
+    __syncwarp();
+    // The keys are let go late, and only by who knows the sums of weights, which are never negative: else the assembler
+    // waits for the products that still run ahead of the exponentials, which are to hide them.
+    if (lane == 0 && !(running.sum[0] + running.sum[1] < 0)) stage.free_k(i).arrive();
   };
 
   stage.full_q().wait(0);
@@ -172,8 +182,10 @@ __device__ void NarrowWay::multiply_blocks(const FlashAttention& a, const Tile& 
     wait_products<0>();
     pin(out);
     if (lane == 0) stage.free_v(i - 1).arrive();
+    if (grows) {
 #pragma unroll
-    for (int e = 0; e < 64; ++e) out[e] *= running.weaken[e % 4 / 2];
+      for (int e = 0; e < 64; ++e) out[e] *= running.weaken[e % 4 / 2];
+    }
     pack(weights, scores);
   }
   const int last = span.blocks - 1, present = span.end - span.begin - last * kKeys;

@@ -31,7 +31,6 @@ struct Running {
   float weaken[2] = {};  // what was summed before must be, if renew() says so
 
   __device__ bool renew(SlimAccumulator& scores, float factor) {
-    constexpr float kMostPower = 8;  // of weights: sums that grow by 2^8 lose nothing, and hardly ever must be weakened
     bool grows = false;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {

@@ -14,6 +14,8 @@ constexpr int kAttendThreads = 3 * kGroup;
 constexpr int kReaders = 2 * kGroup;
 // The barrier after those of the two turns; nvcc does not count its use in asm.
 [[maybe_unused]] constexpr int kClearing = 3;
+// Of weights, as a power of two: sums that grow by 2^8 lose nothing, and hardly ever must be weakened.
+[[maybe_unused]] constexpr float kMostPower = 8;
 constexpr int kPanelWidth = 64;
 constexpr int kPanelRow = 2 * kPanelWidth;  // bytes
 
@@ -45,11 +47,11 @@ struct HeadRows {
   }
   /// For a product over 16 columns from `step` * 16 on, of the rows from `first` on.
   __device__ uint64_t columns(int step, int first = 0) const {
-    return describe(base + step / 4 * kPanel + first * kPanelRow + step % 4 * 32, 16);
+    return described_further(describe(base + first * kPanelRow, 16), step / 4 * kPanel + step % 4 * 32);
   }
   /// For a product over 16 rows from `step` * 16 on, of the columns of the panels from `first` on.
   __device__ uint64_t rows(int step, int first = 0) const {
-    return describe(base + first * kPanel + step * 16 * kPanelRow, kPanel);
+    return described_further(describe(base + first * kPanel, kPanel), step * 16 * kPanelRow);
   }
 };
 

@@ -32,6 +32,11 @@ __device__ inline uint64_t describe_short(uint32_t address, uint32_t eight_rows 
   return kSwizzle64 | uint64_t{eight_rows >> 4} << 32 | kOnePanel << 16 | (address & 0x3ffff) >> 4;
 }
 
+/// The same so many bytes behind, by one addition: a loop's steps need no description of their own.
+__device__ inline uint64_t described_further(uint64_t description, uint32_t bytes) {
+  return description + (bytes >> 4);
+}
+
 // Sixty-four registers as operands of an instruction.
 #define INKSTONE_EIGHT_AS(c, d, i) \
   c(d[i]), c(d[i + 1]), c(d[i + 2]), c(d[i + 3]), c(d[i + 4]), c(d[i + 5]), c(d[i + 6]), c(d[i + 7])

@@ -32,6 +32,8 @@ const AttentionProblem kProblems[] = {
     {"one key head", {{65, 3}}, {6, 1, 64}},
     {"scores up to 300", {{280}}, {2, 2, 64}, false, 6},
     {"scores up to 300, causal", {{280}}, {2, 2, 64}, true, 6},
+    {"scores up to 300, a head of the transformer", {{20, 5}, {520, 131}}, {2, 2, 128}, false, 6},
+    {"scores up to 300, causal heads of 128", {{400}}, {2, 1, 128}, true, 6},
 };
 
 /// The greatest length of a head's vector in a row.

@@ -1,0 +1,143 @@
+// Attention over heads of 128, one sequence: times by each kernel, and errors of some rows against f64.
+#include <cmath>
+#include <cstdint>
+#include <cuda_bf16.h>
+
+#include "cuda/launch.h"
+#include "ladder.h"
+#include "rounding.cuh"
+
+namespace {
+
+using namespace ladder;
+namespace cuda = inkstone::cuda;
+
+constexpr int kHeads = 24, kWidth = 128, kCheckedRows = 8;
+constexpr double kMostError = 5e-3;  // of bf16 weights and results
+struct Way {
+  const char* name;
+  void (*run)(const cuda::FlashAttention& a, cudaStream_t stream);
+};
+constexpr Way kWays[] = {{"Hopper's instructions", cuda::attention_wgmma}, {"Ampere's", cuda::attention_mma}};
+
+__global__ void scale_numbers(__nv_bfloat16* x, int64_t count, float factor) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i < count) x[i] = __float2bfloat16_rn(__bfloat162float(x[i]) * factor);
+}
+
+struct Problem {
+  explicit Problem(int n, float spread) : rows(n), numbers(int64_t{n} * kHeads * kWidth) {
+    draw(q, 1, spread);
+    draw(k, 2, spread);
+    draw(v, 3, 1);
+    std::vector<cuda::Tile> all;
+    for (int i = 0; i < n; i += cuda::kTileQueries)
+      all.push_back({.key_begin = 0,
+                     .key_end = n,
+                     .query = i,
+                     .queries = std::min(cuda::kTileQueries, n - i),
+                     .out_row = i,
+                     .stream = 0});
+    count = static_cast<int>(all.size());
+    must(cudaMemcpy(tiles.data(), all.data(), all.size() * sizeof(cuda::Tile), cudaMemcpyDefault), "copying");
+  }
+
+  void draw(const Buffer<__nv_bfloat16>& to, uint64_t seed, float spread) const {
+    const auto blocks = static_cast<unsigned>((numbers + kThreads - 1) / kThreads);
+    fill_normal<<<blocks, kThreads>>>(to.data(), numbers, kWidth, seed << 32, 1);
+    scale_numbers<<<blocks, kThreads>>>(to.data(), numbers, spread);
+    must(cudaGetLastError(), "drawing numbers");
+  }
+  void run(const Way& way) const {
+    cuda::FlashAttention a = {};
+    a.q = q.data();
+    a.k = k.data();
+    a.v = v.data();
+    a.rows = rows;
+    a.out[0] = out.data();
+    a.tiles = tiles.data();
+    a.tile_count = count;
+    a.heads = a.kv_heads = kHeads;
+    a.width = kWidth;
+    way.run(a, nullptr);
+  }
+
+  int rows;
+  int64_t numbers;
+  int count = 0;
+  Buffer<__nv_bfloat16> q{size_t(numbers)}, k{size_t(numbers)}, v{size_t(numbers)}, out{size_t(numbers)};
+  Buffer<cuda::Tile> tiles{1024};
+};
+
+std::vector<float> host(const Buffer<__nv_bfloat16>& numbers) {
+  std::vector<__nv_bfloat16> raw(numbers.bytes() / sizeof(__nv_bfloat16));
+  must(cudaMemcpy(raw.data(), numbers.data(), numbers.bytes(), cudaMemcpyDefault), "checking");
+  std::vector<float> all;
+  for (const __nv_bfloat16 v : raw) all.push_back(__bfloat162float(v));
+  return all;
+}
+
+/// Of kCheckedRows rows of every head: f64 attention.
+std::vector<double> exact(const Problem& p) {
+  const std::vector<float> q = host(p.q), k = host(p.k), v = host(p.v);
+  std::vector<double> all;
+  for (int i = 0; i < kCheckedRows; ++i) {
+    const size_t row = size_t(p.rows - 1) * i / (kCheckedRows - 1);
+    for (int head = 0; head < kHeads; ++head) {
+      std::vector<double> weights(p.rows), out(kWidth);
+      double sum = 0;
+      for (size_t j = 0; j < weights.size(); ++j) {
+        double score = 0;
+        for (size_t c = 0; c < kWidth; ++c)
+          score += double{q[(row * kHeads + head) * kWidth + c]} * double{k[(j * kHeads + head) * kWidth + c]};
+        sum += weights[j] = std::exp(score / std::sqrt(double{kWidth}));
+      }
+      for (size_t j = 0; j < weights.size(); ++j)
+        for (size_t c = 0; c < kWidth; ++c) out[c] += weights[j] / sum * double{v[(j * kHeads + head) * kWidth + c]};
+      all.insert(all.end(), out.begin(), out.end());
+    }
+  }
+  return all;
+}
+
+double error(const Problem& p, const std::vector<double>& wanted) {
+  const std::vector<float> got = host(p.out);
+  double off = 0, whole = 0;
+  for (int i = 0; i < kCheckedRows; ++i) {
+    const size_t row = size_t(p.rows - 1) * i / (kCheckedRows - 1);
+    for (size_t c = 0; c < size_t{kHeads} * kWidth; ++c) {
+      const double w = wanted[size_t(i) * kHeads * kWidth + c], d = double{got[row * kHeads * kWidth + c]} - w;
+      off += d * d;
+      whole += w * w;
+    }
+  }
+  return std::sqrt(off / whole);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  print_head();
+  std::vector<int> all_rows;
+  for (int i = 1; i < argc; ++i) all_rows.push_back(std::atoi(argv[i]));
+  if (all_rows.empty()) all_rows = {1088, 4160, 6953};  // pictures of 512, 1024 and 1328 pixels a side, and text
+  for (const int rows : all_rows) {
+    std::printf("\n%d rows\n", rows);
+    for (const float spread : {1.0f, 2.0f}) {
+      const Problem p(rows, spread);
+      const std::vector<double> wanted = exact(p);
+      for (const Way& way : kWays) {
+        p.out.poison();
+        p.run(way);
+        must(cudaDeviceSynchronize(), "running");
+        const double off = error(p, wanted);
+        std::printf("  %-28s error %.2e where q and k have a deviation of %.0f\n", way.name, off, double{spread});
+        must(off < kMostError, std::string(way.name) + ": the error is too large");
+      }
+    }
+    const Problem p(rows, 1);
+    std::vector<Step> steps;
+    for (const Way& way : kWays) steps.push_back({way.name, [&p, &way](int) { p.run(way); }});
+    print_times(4.0 * rows * rows * kWidth * kHeads, steps);
+  }
+}
