@@ -34,11 +34,9 @@ Linear layer_of(BenchDevice& on, const Numbers& numbers, const Layer& shape, uin
     const bool dense = numbers.format == WeightFormat::bf16;
     Weight weight = dense ? dense_weight(as_bf16(repeated_normal({kWidth, shape.in}, ++seed, 0.02f)))
                           : random_weight(numbers.format, kWidth, shape.in, ++seed);
-    for (Tensor* t : {&weight.data, &weight.scales, &weight.offsets})
-      if (*t) *t = on.upload(*t);
-    layer.slabs.push_back({weight, on.upload(random_normal({kWidth}, seed))});
+    layer.slabs.push_back({weight, random_normal({kWidth}, seed)});
   }
-  on.device().arrange_weights(layer);
+  on.device().upload_weights(layer);
   on.device().round_weights(layer);
   return layer;
 }

@@ -121,6 +121,7 @@ void CudaContext::use_device() const { check_cuda(cudaSetDevice(index_), "choosi
 
 cudaStream_t CudaContext::stream() {
   use_device();
+  if (const std::function<void()> call = before_work_) call();  // which may replace itself
   if (deferred_) std::exchange(deferred_, nullptr)();
   if (is_aside_) return side_stream_;
   if (is_forked_ && !stays_apart_) meet();

@@ -31,6 +31,8 @@ class CudaContext {
   /// Work to be put into the stream before anything else is, unless it is forgotten first.
   void defer(std::function<void()> work) { deferred_ = std::move(work); }
   void forget_deferred() { deferred_ = nullptr; }
+  /// To be called whenever something is about to be put into the stream; null: nothing.
+  void set_before_work(std::function<void()> call) { before_work_ = std::move(call); }
   /// Where copies go that run beside it.
   cudaStream_t copy_stream() const { return copy_stream_; }
 
@@ -111,7 +113,7 @@ class CudaContext {
   MemoryPool memory_;
   CudaStream stream_, side_stream_, copy_stream_;
   CudaEvent forked_, done_aside_;
-  std::function<void()> deferred_;
+  std::function<void()> deferred_, before_work_;
   bool is_aside_ = false, is_forked_ = false, stays_apart_ = false;
   std::vector<std::shared_ptr<Buffer>> held_;  // by work aside, until the streams meet
   size_t held_bytes_ = 0;                      // of what was made there

@@ -9,6 +9,7 @@
 #include "cuda/recording.h"
 #include "cuda/upload_slab.h"
 #include "cuda/views.h"
+#include "cuda/weight_uploads.h"
 
 namespace inkstone {
 namespace {
@@ -40,7 +41,8 @@ std::string_view name_of(CudaArithmetic arithmetic) {
 
 class CudaDevice final : public Device {
  public:
-  explicit CudaDevice(const CudaOptions& options) : context_(options), copies_(context_), kernels_(context_) {}
+  explicit CudaDevice(const CudaOptions& options)
+      : context_(options), copies_(context_), uploads_(context_, copies_), kernels_(context_) {}
 
   std::string name() const override { return "cuda"; }
   std::string describe() const override {
@@ -74,13 +76,16 @@ class CudaDevice final : public Device {
     return host;
   }
 
-  void arrange_weights(Linear& layer) override { join_slabs(context_, layer); }
+  Tensor upload_weight(const Tensor& host) override { return uploads_.upload(host); }
+  void upload_weights(Linear& layer) override { uploads_.upload(layer); }
+  void finish_uploads() override { uploads_.finish(); }
+  size_t upload_memory() const override { return LargeCopies::pinned_bytes(); }
 
   void round_weights(Linear& layer) override {
     if (in_fp8(layer)) {
-      keep_in_fp8(context_, layer);
+      keep_in_fp8(context_, uploads_, layer);
     } else if (in_int8(layer)) {
-      keep_mixed(context_, layer);
+      keep_mixed(context_, uploads_, layer);
     } else {
       merge_branches(context_, layer, widens_ ? Merged::all : Merged::dense);
     }
@@ -120,6 +125,7 @@ class CudaDevice final : public Device {
   bool widens_ = false;
   CudaContext context_;
   LargeCopies copies_;
+  WeightUploads uploads_;
   CudaKernels kernels_;
 };
 

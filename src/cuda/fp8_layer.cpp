@@ -39,7 +39,7 @@ bool would_lose_branches(const Slab& slab) { return has_row_scales(slab.weight) 
 void round_slab(CudaContext& context, const Slab& slab, const Tensor& codes, const Tensor& scales) {
   const Weight& w = slab.weight;
   if (has_row_scales(w)) {
-    copy(context, codes, w.data);
+    if (codes.data<void>() != w.data.data<void>()) copy(context, codes, w.data);
     put_scales(context, scales, w);
     return;
   }
@@ -81,33 +81,59 @@ size_t fp8_bytes(const Linear& layer) {
   return static_cast<size_t>(bytes);
 }
 
+namespace {
+
+/// The codes of all slabs, if they lie as a form has them.
+Tensor codes_in_place(const Linear& layer) {
+  std::vector<Tensor> codes;
+  for (const Slab& slab : layer.slabs) {
+    if (!has_row_scales(slab.weight)) return {};
+    codes.push_back(slab.weight.data);
+  }
+  return seen_as_one(codes);
+}
+
+Fp8Layer room_for(CudaContext& context, const Linear& layer) {
+  constexpr int64_t kBounds = 2;
+  Fp8Layer form;
+  form.codes = codes_in_place(layer);
+  if (!form.codes) form.codes = context.empty({layer.out(), layer.in()}, DType::f8_e4m3);
+  const Tensor floats = context.empty({layer.out() + kBounds}, DType::f32);
+  form.scales = floats.rows(0, layer.out());
+  form.bound = floats.rows(layer.out(), layer.out() + kBounds);
+  form.bias = room_for_bias(context, layer, DType::bf16);
+  return form;
+}
+
+void fill(CudaContext& context, const Fp8Layer& form, const Linear& layer) {
+  put_bias(context, form.bias, layer);
+  int64_t first = 0;
+  for (const Slab& slab : layer.slabs) {
+    const int64_t end = first + slab.weight.out;
+    round_slab(context, slab, form.codes.rows(first, end), form.scales.rows(first, end));
+    first = end;
+  }
+  if (context.has_wgmma())
+    cuda::bound_product(form.bound.data<float>(), {form.codes.data<uint8_t>(), form.scales.data<float>()},
+                        form.bias ? form.bias.data<void>() : nullptr, layer.out(), layer.in(), context.stream());
+  check_launch("rounding weights");
+}
+
+}  // namespace
+
 const Fp8Layer& fp8_layer(CudaContext& context, const Linear& layer) {
   std::unique_ptr<DeviceForm>& form = layer.tolerance->form;
   if (form == nullptr) {
-    auto made = std::make_unique<Fp8Layer>();
-    made->codes = context.empty({layer.out(), layer.in()}, DType::f8_e4m3);
-    constexpr int64_t kBounds = 2;
-    const Tensor floats = context.empty({layer.out() + kBounds}, DType::f32);
-    made->scales = floats.rows(0, layer.out());
-    made->bound = floats.rows(layer.out(), layer.out() + kBounds);
-    made->bias = joined_bias(context, layer, DType::bf16);
-    int64_t first = 0;
-    for (const Slab& slab : layer.slabs) {
-      const int64_t end = first + slab.weight.out;
-      round_slab(context, slab, made->codes.rows(first, end), made->scales.rows(first, end));
-      first = end;
-    }
-    if (context.has_wgmma())
-      cuda::bound_product(made->bound.data<float>(), {made->codes.data<uint8_t>(), made->scales.data<float>()},
-                          made->bias ? made->bias.data<void>() : nullptr, layer.out(), layer.in(), context.stream());
-    check_launch("rounding weights");
+    auto made = std::make_unique<Fp8Layer>(room_for(context, layer));
+    fill(context, *made, layer);
     form = std::move(made);
   }
   return static_cast<const Fp8Layer&>(*form);
 }
 
-void keep_in_fp8(CudaContext& context, Linear& layer) {
-  const Fp8Layer& form = fp8_layer(context, layer);
+void keep_in_fp8(CudaContext& context, WeightUploads& uploads, Linear& layer) {
+  const Fp8Layer form = room_for(context, layer);
+  uploads.then([&context, form, layer] { fill(context, form, layer); });
   int64_t first = 0;
   for (Slab& slab : layer.slabs) {
     const int64_t end = first + slab.weight.out;
@@ -115,6 +141,7 @@ void keep_in_fp8(CudaContext& context, Linear& layer) {
     slab.branches.clear();
     first = end;
   }
+  layer.tolerance->form = std::make_unique<Fp8Layer>(form);
 }
 
 }  // namespace inkstone

@@ -1,6 +1,6 @@
 // What the cuda device makes of a layer that it computes in 8 bits (E4M3), once.
 #pragma once
-#include "cuda/context.h"
+#include "cuda/weight_uploads.h"
 #include "ops/weight.h"
 
 namespace inkstone {
@@ -22,8 +22,8 @@ size_t fp8_bytes(const Linear& layer);
 /// Made when it is first asked for. Weights in E4M3 with a scale for each output, or one for all, stay what they are.
 const Fp8Layer& fp8_layer(CudaContext& context, const Linear& layer);
 
-/// The layer's weights become views of its form, so that the memory of those that it had is free; it has no side
-/// branches then.
-void keep_in_fp8(CudaContext& context, Linear& layer);
+/// The layer's weights become views of its form, so that the memory of those that it had is free soon; it has no side
+/// branches then. The form is filled once they are uploaded.
+void keep_in_fp8(CudaContext& context, WeightUploads& uploads, Linear& layer);
 
 }  // namespace inkstone

@@ -12,7 +12,15 @@ struct Bf16Layer final : DeviceForm {
   Tensor bias;
 };
 
-/// One tensor that is all of them, one behind the other, if they lie so: (sum of first sizes, ...).
+std::vector<Tensor> biases_of(const Linear& layer) {
+  std::vector<Tensor> biases;
+  for (const Slab& slab : layer.slabs)
+    if (slab.bias) biases.push_back(slab.bias);
+  return biases;
+}
+
+}  // namespace
+
 Tensor seen_as_one(const std::vector<Tensor>& tensors) {
   const Tensor& first = tensors.front();
   size_t end = first.offset();
@@ -24,6 +32,8 @@ Tensor seen_as_one(const std::vector<Tensor>& tensors) {
   }
   return {first.buffer(), first.offset(), first.shape().with_first(rows), first.dtype()};
 }
+
+namespace {
 
 void copy(CudaContext& context, const Tensor& to, const Tensor& from) {
   check_cuda(
@@ -90,23 +100,36 @@ Tensor joined_weights(CudaContext& context, const Linear& layer) {
   return all;
 }
 
-Tensor joined_bias(CudaContext& context, const Linear& layer, DType type) {
-  std::vector<Tensor> biases;
-  for (const Slab& slab : layer.slabs)
-    if (slab.bias) biases.push_back(slab.bias);
+Tensor room_for_bias(CudaContext& context, const Linear& layer, DType type) {
+  const std::vector<Tensor> biases = biases_of(layer);
   if (biases.empty()) return {};
   if (biases.size() == layer.slabs.size())
-    if (const Tensor one = seen_as_one(biases)) return as_type(context, one, type);
-  const Tensor all = context.empty({layer.out()}, type);
-  check_cuda(cudaMemsetAsync(all.data<void>(), 0, all.bytes(), context.stream()), "clearing a bias");
+    if (const Tensor one = seen_as_one(biases); one && one.dtype() == type) return one;
+  return context.empty({layer.out()}, type);
+}
+
+void put_bias(CudaContext& context, const Tensor& room, const Linear& layer) {
+  const std::vector<Tensor> biases = biases_of(layer);
+  if (biases.empty()) return;
+  const bool all = biases.size() == layer.slabs.size();
+  if (const Tensor one = all ? seen_as_one(biases) : Tensor()) {
+    if (one.buffer() != room.buffer()) cuda::convert(output(room), numbers(one), room.count(), context.stream());
+    return;
+  }
+  check_cuda(cudaMemsetAsync(room.data<void>(), 0, room.bytes(), context.stream()), "clearing a bias");
   int64_t begin = 0;
   for (const Slab& slab : layer.slabs) {
     if (slab.bias)
-      cuda::convert(output(all.rows(begin, begin + slab.weight.out)), numbers(slab.bias), slab.weight.out,
+      cuda::convert(output(room.rows(begin, begin + slab.weight.out)), numbers(slab.bias), slab.weight.out,
                     context.stream());
     begin += slab.weight.out;
   }
-  return all;
+}
+
+Tensor joined_bias(CudaContext& context, const Linear& layer, DType type) {
+  const Tensor bias = room_for_bias(context, layer, type);
+  put_bias(context, bias, layer);
+  return bias;
 }
 
 Tensor kept_bias(CudaContext& context, const Linear& layer, DType type) {

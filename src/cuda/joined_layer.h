@@ -12,7 +12,16 @@ void join_slabs(CudaContext& context, Linear& layer);
 /// branches, which only bf16 operands may have here, are added to it.
 Tensor joined_weights(CudaContext& context, const Linear& layer);
 
-/// All biases of a layer (out), zeros for a slab without one; absent if none has one.
+/// One tensor that is all of them, one behind the other, if they lie so: (sum of first sizes, ...); else absent.
+Tensor seen_as_one(const std::vector<Tensor>& tensors);
+
+/// Where all biases of a layer (out) can lie, and perhaps do; absent if no slab has one.
+Tensor room_for_bias(CudaContext& context, const Linear& layer, DType type);
+
+/// Puts them there, zeros for a slab without one.
+void put_bias(CudaContext& context, const Tensor& room, const Linear& layer);
+
+/// Both.
 Tensor joined_bias(CudaContext& context, const Linear& layer, DType type);
 
 /// The same, kept in bf16 by layers that tolerate rounding: a conversion in every call is a launch each.

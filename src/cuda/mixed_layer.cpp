@@ -23,7 +23,7 @@ Tensor numbers_of(CudaContext& context, const Slab& slab) {
 }
 
 /// Powers of two that even out the inputs of matrices (out, in): see cpu/int8_factors.h, which finds them alike.
-Tensor factors_of(CudaContext& context, const std::vector<Tensor>& matrices) {
+void put_factors(CudaContext& context, const Tensor& factors, const std::vector<Tensor>& matrices) {
   const int64_t in = matrices.front().dim(1);
   const Tensor shares = context.empty({in}, DType::f32);
   check_cuda(cudaMemsetAsync(shares.data<void>(), 0, shares.bytes(), context.stream()), "rounding weights");
@@ -31,37 +31,44 @@ Tensor factors_of(CudaContext& context, const std::vector<Tensor>& matrices) {
     const Tensor room = context.empty({matrix.dim(0)}, DType::f32);
     cuda::add_shares(shares.data<float>(), room.data<float>(), numbers(matrix), matrix.dim(0), in, context.stream());
   }
-  const Tensor factors = context.empty(shares.shape(), DType::f32);
   cuda::mixed_factors(factors.data<float>(), shares.data<const float>(), in, context.stream());
-  return factors;
 }
 
-Weight mixed(CudaContext& context, const Tensor& matrix, const Tensor& factors) {
-  const int64_t out = matrix.dim(0), in = matrix.dim(1);
-  const Weight made = {.format = WeightFormat::affine8,
-                       .out = out,
-                       .in = in,
-                       .data = context.empty({out, in}, DType::u8),
-                       .scales = context.empty({MixedOrder::groups_in(in), out}, DType::f32),
-                       .group = kMixedGroup,
-                       .factors = factors};
-  cuda::round_mixed_weights({made.data.data<uint8_t>(), made.scales.data<float>()}, numbers(matrix),
-                            factors.data<const float>(), out, in, context.stream());
-  return made;
-}
+bool are_mixed(const Linear& layer) { return std::ranges::all_of(layer.slabs, is_mixed); }
 
-/// The slabs' weights; those that are mixed codes already stay where they are.
-std::vector<Weight> mixed_slabs(CudaContext& context, const Linear& layer) {
-  std::vector<Weight> weights;
-  if (std::ranges::all_of(layer.slabs, is_mixed)) {
-    for (const Slab& slab : layer.slabs) weights.push_back(slab.weight);
-    return weights;
+/// Slabs that are mixed codes already stay where they are.
+MixedLayer room_for(CudaContext& context, const Linear& layer) {
+  MixedLayer form;
+  form.bias = room_for_bias(context, layer, DType::f32);
+  const int64_t in = layer.in();
+  const Tensor factors = are_mixed(layer) ? Tensor() : context.empty({in}, DType::f32);
+  for (const Slab& slab : layer.slabs) {
+    const int64_t out = slab.weight.out;
+    form.weights.push_back(!factors ? slab.weight
+                                    : Weight{.format = WeightFormat::affine8,
+                                             .out = out,
+                                             .in = in,
+                                             .data = context.empty({out, in}, DType::u8),
+                                             .scales = context.empty({MixedOrder::groups_in(in), out}, DType::f32),
+                                             .group = kMixedGroup,
+                                             .factors = factors});
   }
+  return form;
+}
+
+void fill(CudaContext& context, const MixedLayer& form, const Linear& layer) {
+  put_bias(context, form.bias, layer);
+  if (are_mixed(layer)) return;
   std::vector<Tensor> matrices;
   for (const Slab& slab : layer.slabs) matrices.push_back(numbers_of(context, slab));
-  const Tensor factors = factors_of(context, matrices);
-  for (const Tensor& matrix : matrices) weights.push_back(mixed(context, matrix, factors));
-  return weights;
+  const Tensor& factors = form.weights.front().factors;
+  put_factors(context, factors, matrices);
+  for (size_t i = 0; i < matrices.size(); ++i) {
+    const Weight& to = form.weights[i];
+    cuda::round_mixed_weights({to.data.data<uint8_t>(), to.scales.data<float>()}, numbers(matrices[i]),
+                              factors.data<const float>(), to.out, to.in, context.stream());
+  }
+  check_launch("rounding weights");
 }
 
 }  // namespace
@@ -84,21 +91,21 @@ size_t mixed_bytes(const Linear& layer) {
 const MixedLayer& mixed_layer(CudaContext& context, const Linear& layer) {
   std::unique_ptr<DeviceForm>& form = layer.tolerance->form;
   if (form == nullptr) {
-    auto made = std::make_unique<MixedLayer>();
-    made->bias = joined_bias(context, layer, DType::f32);
-    made->weights = mixed_slabs(context, layer);
-    check_launch("rounding weights");
+    auto made = std::make_unique<MixedLayer>(room_for(context, layer));
+    fill(context, *made, layer);
     form = std::move(made);
   }
   return static_cast<const MixedLayer&>(*form);
 }
 
-void keep_mixed(CudaContext& context, Linear& layer) {
-  const MixedLayer& form = mixed_layer(context, layer);
+void keep_mixed(CudaContext& context, WeightUploads& uploads, Linear& layer) {
+  const MixedLayer form = room_for(context, layer);
+  uploads.then([&context, form, layer] { fill(context, form, layer); });
   for (size_t i = 0; i < layer.slabs.size(); ++i) {
     layer.slabs[i].weight = form.weights[i];
     layer.slabs[i].branches.clear();
   }
+  layer.tolerance->form = std::make_unique<MixedLayer>(form);
 }
 
 }  // namespace inkstone

@@ -1,6 +1,6 @@
 // What the cuda device makes of a layer that it computes in whole numbers of 8 bits, once: mixed codes.
 #pragma once
-#include "cuda/context.h"
+#include "cuda/weight_uploads.h"
 #include "ops/weight.h"
 
 namespace inkstone {
@@ -19,8 +19,8 @@ size_t mixed_bytes(const Linear& layer);
 /// Made when it is first asked for; weights that are mixed codes already stay where they are.
 const MixedLayer& mixed_layer(CudaContext& context, const Linear& layer);
 
-/// The layer's weights become those of its form, so that the memory of those that it had is free; it has no side
-/// branches then.
-void keep_mixed(CudaContext& context, Linear& layer);
+/// The layer's weights become those of its form, so that the memory of those that it had is free soon; it has no side
+/// branches then. The form is filled once they are uploaded.
+void keep_mixed(CudaContext& context, WeightUploads& uploads, Linear& layer);
 
 }  // namespace inkstone

@@ -101,9 +101,7 @@ class Planner {
     plan.decode_pool = decode.pool_limit;
     const size_t streamed = (told.text_encoder_streamed ? sum_of(layers_) : 0) +
                             sum_of_blocks(streaming_.blocks, true, &BlockBytes::in_files);
-    const size_t of_host = !memory_.weights_copied    ? told.needed_bytes
-                           : told.transformer_on_host ? on_host(streaming_.blocks)
-                                                      : 0;
+    const size_t of_host = memory_.weights_copied ? host_bytes(told) : told.needed_bytes;
     if (streamed + of_host > memory_.machine_bytes) plan.caching = Caching::direct;
     plan.read_ahead = parts_to_read_ahead(memory_.weights_copied ? 0 : std::max({encode.own, draw.own, decode.own}));
     told.transformer_beside = told.transformer_beside && !plan.read_ahead.empty();
@@ -128,10 +126,15 @@ class Planner {
   size_t in_place(const BlockPlacement& p) const { return sum_of_blocks(p, false, &BlockBytes::in_place); }
   size_t on_host(const BlockPlacement& p) const { return sum_of_blocks(p, true, &BlockBytes::on_host); }
 
+  /// Where weights are copied.
+  size_t host_bytes(const Plan& told) const {
+    return memory_.device->upload_memory() + (told.transformer_on_host ? on_host(streaming_.blocks) : 0);
+  }
+
   bool fits_on_host(const BlockPlacement& placement) const {
     constexpr size_t kLeft = 8;  // a part of the machine's memory for all else
-    return placement == memory_.transformer ||
-           on_host(placement) <= memory_.machine_bytes - memory_.machine_bytes / kLeft;
+    return placement == memory_.transformer || on_host(placement) + memory_.device->upload_memory() <=
+                                                   memory_.machine_bytes - memory_.machine_bytes / kLeft;
   }
 
   /// Where streamed blocks may come from, in order of preference.

@@ -123,10 +123,10 @@ RandomWeights::RandomWeights(Device& device, RandomFormat format, int threads, s
   pool_.watch(std::move(stop));
 }
 
-Tensor RandomWeights::place(const Tensor& host) {
+Tensor RandomWeights::counted(const Tensor& host) {
   check_stop();
   bytes_ += host.bytes();
-  return device_.upload(host);
+  return host;
 }
 
 Tensor RandomWeights::numbers(const Shape& shape, DType type, int64_t inputs) {
@@ -155,12 +155,12 @@ Tensor RandomWeights::numbers(const Shape& shape, DType type, int64_t inputs) {
 Tensor RandomWeights::filled(const Shape& shape, float value) {
   const Tensor host = host_tensor(shape, DType::bf16);
   std::ranges::fill(host.span<bf16_t>(), to_bf16(value));
-  return place(host);
+  return counted(host);
 }
 
 /// E4M3 has too small a range for numbers of their right size.
 Weight RandomWeights::scaled_fp8(int64_t out, int64_t in) {
-  Weight weight = dense_weight(place(numbers({out, in}, DType::f8_e4m3, 1)));
+  Weight weight = dense_weight(counted(numbers({out, in}, DType::f8_e4m3, 1)));
   weight.scales = filled({out, 1}, std::ldexp(1.0f, exponent_for(in) - exponent_for(1)));
   weight.group = in;
   return weight;
@@ -172,12 +172,12 @@ Weight RandomWeights::mixed(int64_t out, int64_t in) {
   Weight weight = {.format = small ? WeightFormat::affine4 : WeightFormat::affine8,
                    .out = out,
                    .in = in,
-                   .data = place(numbers({out, (small ? in / 2 : in) / 4}, DType::u32, in)),
+                   .data = counted(numbers({out, (small ? in / 2 : in) / 4}, DType::u32, in)),
                    .group = kMixedGroup};
   const float scale = std::ldexp(2.0f, exponent_for(in)) / kMixedOffset;
   const std::vector<float> scales(static_cast<size_t>(MixedOrder::groups_in(in) * out), scale);
-  weight.scales = place(host_tensor(scales).reshape({MixedOrder::groups_in(in), out}));
-  weight.factors = place(host_tensor(std::vector<float>(static_cast<size_t>(in), 1.0f)));
+  weight.scales = counted(host_tensor(scales).reshape({MixedOrder::groups_in(in), out}));
+  weight.factors = counted(host_tensor(std::vector<float>(static_cast<size_t>(in), 1.0f)));
   weight.data = in_bytes(weight.data, {out, small ? in / 2 : in});
   if (!small) return weight;
   const Tensor steps = host_tensor({2 * MixedOrder::small_groups_in(in), out}, DType::u8);
@@ -185,20 +185,20 @@ Weight RandomWeights::mixed(int64_t out, int64_t in) {
   std::ranges::fill(steps.span<uint8_t>(), kNoOffset);
   for (int64_t o = 0; o < out; ++o)
     for (int64_t i = 0; i < in; i += kMixedSmallGroup) steps.data<uint8_t>()[order.step(o, i)] = kGreatestStep;
-  weight.offsets = place(steps);
+  weight.offsets = counted(steps);
   return weight;
 }
 
 Weight RandomWeights::matrix(const std::string& name, int64_t out, int64_t in) {
   if (is_mixed(format_, name, out, in)) return mixed(out, in);
   if (format_ == RandomFormat::fp8) return scaled_fp8(out, in);
-  if (!is_packed(format_, in)) return dense_weight(place(numbers({out, in}, dense_type(format_), in)));
+  if (!is_packed(format_, in)) return dense_weight(counted(numbers({out, in}, dense_type(format_), in)));
   const int bits = bits_of(format_);
   const WeightFormat packed = bits == 4 ? WeightFormat::affine4 : WeightFormat::affine8;
   const auto greatest = static_cast<float>((1 << bits) - 1);
   const float size = std::ldexp(2.0f, exponent_for(in));
   Weight weight = {.format = packed, .out = out, .in = in};
-  weight.data = place(numbers({out, in * bits / 32}, DType::u32, in));
+  weight.data = counted(numbers({out, in * bits / 32}, DType::u32, in));
   if (format_ == RandomFormat::int8_cpu) weight.data = in_bytes(weight.data, {out, in});  // as `quantize` has them
   weight.scales = filled({out, in / kGroup}, 2 * size / greatest);
   weight.offsets = filled({out, in / kGroup}, -size);
@@ -211,20 +211,24 @@ Tensor RandomWeights::activations(const Shape& shape) { return device_.upload(nu
 Linear RandomWeights::linear(const std::vector<SlabName>& slabs, int64_t in, Bias bias) {
   Linear layer;
   for (const SlabName& slab : slabs)
-    layer.slabs.push_back(
-        {matrix(slab.name, slab.out, in), bias == Bias::present ? vector(slab.name + ".bias", slab.out) : Tensor()});
-  device_.arrange_weights(layer);
+    layer.slabs.push_back({matrix(slab.name, slab.out, in), bias == Bias::present ? ones(slab.out) : Tensor()});
+  device_.upload_weights(layer);
   return layer;
 }
 
-Weight RandomWeights::table(const std::string& name, int64_t rows, int64_t width) { return matrix(name, rows, width); }
-
-Tensor RandomWeights::vector(const std::string&, int64_t n) {
-  return place(host_tensor(std::vector<float>(static_cast<size_t>(n), 1.0f)));
+Weight RandomWeights::table(const std::string& name, int64_t rows, int64_t width) {
+  Weight table = matrix(name, rows, width);
+  for_each_tensor(table, [this](Tensor& tensor) { tensor = device_.upload_weight(tensor); });
+  return table;
 }
 
+Tensor RandomWeights::ones(int64_t n) { return counted(host_tensor(std::vector<float>(static_cast<size_t>(n), 1.0f))); }
+
+Tensor RandomWeights::vector(const std::string&, int64_t n) { return device_.upload_weight(ones(n)); }
+
 Conv2d RandomWeights::conv2d(const std::string& name, int64_t out, int64_t in) {
-  return {.weight = place(numbers({out, 3, 3, in}, dense_type(format_), 9 * in)), .bias = vector(name + ".bias", out)};
+  return {.weight = device_.upload_weight(counted(numbers({out, 3, 3, in}, dense_type(format_), 9 * in))),
+          .bias = vector(name + ".bias", out)};
 }
 
 }  // namespace inkstone

@@ -46,8 +46,9 @@ class RandomWeights final : public WeightLoader {
   Weight mixed(int64_t out, int64_t in);
   Weight scaled_fp8(int64_t out, int64_t in);
   Tensor numbers(const Shape& shape, DType type, int64_t inputs);  ///< on the host
-  Tensor filled(const Shape& shape, float value);
-  Tensor place(const Tensor& host);
+  Tensor filled(const Shape& shape, float value);                  ///< likewise
+  Tensor ones(int64_t n);                                          ///< likewise
+  Tensor counted(const Tensor& host);
 
   Device& device_;
   Checkpoint no_files_;

@@ -28,8 +28,7 @@ HeldType held_type(HeldAs held_as) {
 /// What WeightLoader does with a layer that tolerates rounding, for one that was left on the host.
 void bind_layer(Device& device, Linear& layer, const std::stop_token& stop) {
   if (stop.stop_requested()) throw Cancelled();
-  for_each_tensor(layer, [&](Tensor& tensor) { tensor = device.upload(tensor); });
-  device.arrange_weights(layer);
+  device.upload_weights(layer);
   device.round_weights(layer);
 }
 
@@ -188,7 +187,8 @@ void Session::bind_text_encoder(TextEncoderWeights& weights, std::optional<Cachi
     weights.source = streamed(weights.layers, kEncoderLayers, all_of(weights.layers), *streaming, stop_);
     return;
   }
-  for_each_other_tensor(weights, [&](Tensor& tensor) { tensor = device.upload(tensor); });
+  for_each_other_tensor(weights, [&](Tensor& tensor) { tensor = device.upload_weight(tensor); });
+  device.finish_uploads();
   weights.source = uploaded(weights.layers, kEncoderLayers, all_of(weights.layers), device, streaming, stop_);
 }
 
@@ -232,7 +232,7 @@ TransformerWeights Session::bind_on_host(const BlockPlacement& placement) {
   HostWeights host(device, HostWeights::Rounding::none), rounding(device, HostWeights::Rounding::if_smaller);
   WeightLoader load = loader(model_.transformer_files, host, stop_);
   TransformerWeights weights = load_transformer(model_.transformer, load);
-  for_each_other_tensor(weights, [&](Tensor& tensor) { tensor = device.upload(tensor); });
+  for_each_other_tensor(weights, [&](Tensor& tensor) { tensor = device.upload_weight(tensor); });
   const StreamedSet set = {weights.blocks.size(), placement.streamed};
   ThreadPool copiers(threads());
   copiers.watch(stop_);
@@ -245,6 +245,7 @@ TransformerWeights Session::bind_on_host(const BlockPlacement& placement) {
       pin(block, kBlockLayers, device, copiers);
     }
   }
+  device.finish_uploads();
   model_.transformer_files.release_pages();
   return weights;
 }

@@ -73,7 +73,7 @@ void HostWeights::round_weights(Linear& layer) {
   if (rounding_ == Rounding::none || !shrinks(device_, layer)) return;
   Linear on_device = layer;
   on_device.tolerance = std::make_shared<Tolerance>();
-  for_each_tensor(on_device, [&](Tensor& tensor) { tensor = device_.upload(tensor); });
+  device_.upload_weights(on_device);
   device_.round_weights(on_device);
   for_each_tensor(on_device, [&](Tensor& tensor) { tensor = device_.download(tensor); });
   layer.slabs = std::move(on_device.slabs);

@@ -11,6 +11,8 @@ namespace {
 
 constexpr int64_t kKernel = 3;                 // rows, columns and frames of a convolution
 constexpr int64_t kPiece = int64_t{16} << 20;  // numbers that are converted between two looks at the stop token
+constexpr size_t kSmall =
+    size_t{1} << 20;  // bytes; below, such as biases: to ask for room takes longer than to fill it
 
 [[noreturn]] void refuse_shape(const StoredTensor& tensor, const std::string& name, const std::string& needed) {
   fail("{}: has shape {}, {} is needed", describe(tensor, name), tensor.data.shape().text(), needed);
@@ -19,6 +21,7 @@ constexpr int64_t kPiece = int64_t{16} << 20;  // numbers that are converted bet
 /// Converted weights must fit into memory, unlike mapped ones.
 void check_room(const Shape& shape, DType type) {
   const size_t bytes = static_cast<size_t>(shape.count()) * size_of(type);
+  if (bytes < kSmall) return;
   const size_t available = available_memory();
   check(bytes <= available, "a weight {} held as {}: {} bytes are needed, {} are available", shape.text(),
         name_of(type), bytes, available);
@@ -132,13 +135,7 @@ Weight WeightLoader::packed_matrix(const std::string& layer, const PackedWeight&
   const std::string& name = packed.parts.front();
   check(weight.out == out && weight.in == in, "{}: layer {} is packed and holds {}, {} is needed",
         describe(*checkpoint_.find(name), name), layer, Shape{weight.out, weight.in}.text(), Shape{out, in}.text());
-  if (held_ == DType::f32 || (held_ && weight.factors)) return dense_weight(place_.upload(converted(weight, *held_)));
-  Weight placed = weight;
-  placed.data = place_.upload(weight.data);
-  if (weight.scales) placed.scales = place_.upload(weight.scales);
-  if (weight.offsets) placed.offsets = place_.upload(weight.offsets);
-  if (weight.factors) placed.factors = place_.upload(weight.factors);
-  return placed;
+  return held_ == DType::f32 || (held_ && weight.factors) ? dense_weight(converted(weight, *held_)) : weight;
 }
 
 Weight WeightLoader::matrix(const std::string& layer, int64_t out, int64_t in) {
@@ -150,7 +147,7 @@ Weight WeightLoader::matrix(const std::string& layer, int64_t out, int64_t in) {
   const Shape shape = {out, in};
   if (matrix_shape(stored.data.shape(), checkpoint_.component, checkpoint_.scheme->channels_last) != shape)
     refuse_shape(stored, name, shape.text());
-  return dense_weight(place_.upload(hold(stored.data.reshape(shape))));
+  return dense_weight(hold(stored.data.reshape(shape)));
 }
 
 std::vector<SideBranch> WeightLoader::side_branches(const std::string& layer) const {
@@ -158,8 +155,7 @@ std::vector<SideBranch> WeightLoader::side_branches(const std::string& layer) co
   const auto stored = checkpoint_.branches.find(layer);
   if (stored == checkpoint_.branches.end()) return branches;
   for (const StoredBranch& branch : stored->second)
-    branches.push_back(
-        {dense_weight(place_.upload(branch.down.data)), dense_weight(place_.upload(branch.up.data)), branch.factor});
+    branches.push_back({dense_weight(branch.down.data), dense_weight(branch.up.data), branch.factor});
   return branches;
 }
 
@@ -167,10 +163,10 @@ Linear WeightLoader::linear(const std::vector<SlabName>& slabs, int64_t in, Bias
   Linear layer;
   for (const SlabName& slab : slabs) {
     const Weight weight = matrix(slab.name, slab.out, in);
-    layer.slabs.push_back({weight, bias == Bias::present ? vector(slab.name + ".bias", slab.out) : Tensor(),
+    layer.slabs.push_back({weight, bias == Bias::present ? numbers(slab.name + ".bias", slab.out) : Tensor(),
                            side_branches(slab.name), slab.name});
   }
-  place_.arrange_weights(layer);
+  place_.upload_weights(layer);
   return layer;
 }
 
@@ -191,18 +187,21 @@ Conv2d WeightLoader::tolerant(Conv2d conv) const {
 
 Weight WeightLoader::table(const std::string& name, int64_t rows, int64_t width) {
   check(name.ends_with(kWeightSuffix), "the table \"{}\" must be named with its suffix {}", name, kWeightSuffix);
-  return matrix(name.substr(0, name.size() - kWeightSuffix.size()), rows, width);
+  Weight table = matrix(name.substr(0, name.size() - kWeightSuffix.size()), rows, width);
+  for_each_tensor(table, [this](Tensor& tensor) { tensor = place_.upload_weight(tensor); });
+  return table;
 }
 
-Tensor WeightLoader::vector(const std::string& name, int64_t n) {
+Tensor WeightLoader::vector(const std::string& name, int64_t n) { return place_.upload_weight(numbers(name, n)); }
+
+Tensor WeightLoader::numbers(const std::string& name, int64_t n) {
   check_stop();
   const StoredTensor& stored = need(name);
   check_weight_type(stored, name);
   if (!is_vector(stored.data.shape(), checkpoint_.component, n)) refuse_shape(stored, name, Shape{n}.text());
   const Tensor flat = stored.data.reshape({n});
-  return place_.upload(flat.dtype() == DType::f32
-                           ? flat
-                           : converted(dense_weight(stored.data.reshape({1, n})), DType::f32).reshape({n}));
+  return flat.dtype() == DType::f32 ? flat
+                                    : converted(dense_weight(stored.data.reshape({1, n})), DType::f32).reshape({n});
 }
 
 Conv2d WeightLoader::conv2d(const std::string& name, int64_t out, int64_t in) {
@@ -225,7 +224,7 @@ Conv2d WeightLoader::conv2d(const std::string& name, int64_t out, int64_t in) {
   } else {
     copy_kernel<uint16_t>(source, *strides, kernel);
   }
-  return {.weight = place_.upload(hold(kernel)), .bias = vector(name + ".bias", out)};
+  return {.weight = place_.upload_weight(hold(kernel)), .bias = vector(name + ".bias", out)};
 }
 
 void WeightLoader::ignore(const std::string& prefix) { ignored_.push_back(prefix); }
@@ -249,6 +248,7 @@ std::vector<std::string> WeightLoader::surplus() const {
 }
 
 void WeightLoader::finish() const {
+  place_.finish_uploads();
   const std::vector<std::string> names = surplus();
   if (!names.empty())
     fail("{}: is not part of this {} ({} such in all)", describe(*checkpoint_.find(names.front()), names.front()),

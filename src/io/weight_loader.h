@@ -59,7 +59,8 @@ class WeightLoader {
   /// Canonical names of the tensors that nothing used or ignored.
   std::vector<std::string> surplus() const;
 
-  /// Throws Error naming the first tensor that nothing used or ignored, and how many there are.
+  /// Waits until all is in its place. Throws Error naming the first tensor that nothing used or ignored, and how many
+  /// there are.
   virtual void finish() const;
 
  protected:
@@ -71,7 +72,9 @@ class WeightLoader {
  private:
   const StoredTensor& need(const std::string& name);
   std::string unused_beside(const std::string& name) const;  // for an error: it may be there under a wrong name
+  // On the host:
   Weight matrix(const std::string& layer, int64_t out, int64_t in);
+  Tensor numbers(const std::string& name, int64_t n);
   Weight packed_matrix(const std::string& layer, const PackedWeight& packed, int64_t out, int64_t in);
   std::vector<SideBranch> side_branches(const std::string& layer) const;
   Tensor hold(const Tensor& dense) const;

@@ -20,8 +20,14 @@ class WeightPlace {
   /// A host tensor as the device reads it; the same tensor where the device reads host memory.
   virtual Tensor upload(const Tensor& host) = 0;
 
-  /// Given every layer, its weights uploaded. A device may lay them out as it reads them best.
-  virtual void arrange_weights(Linear&) {}
+  /// The same for a weight, whose bytes must stay as they are until finish_uploads(): a device may copy many at once.
+  virtual Tensor upload_weight(const Tensor& host) { return upload(host); }
+  /// The same for all tensors of a layer. A device may lay them out as it reads them best.
+  virtual void upload_weights(Linear& layer) {
+    for_each_tensor(layer, [this](Tensor& tensor) { tensor = upload_weight(tensor); });
+  }
+  /// No host bytes are read any more. Throws Error if a copy has failed.
+  virtual void finish_uploads() {}
 
   /// Given every layer that tolerates rounding, its weights uploaded. A device that was asked for lossy arithmetic may
   /// replace them by what it rounds them to.
@@ -75,6 +81,8 @@ class Device : public WeightPlace {
   /// The same host memory, from which slabs are filled at the link's full speed; it cannot be swapped out then. Where
   /// the system refuses that, it stays as it is, with a note.
   virtual std::shared_ptr<Buffer> pinned(std::shared_ptr<Buffer> host) { return host; }
+  /// Host memory that weights go through when they are uploaded.
+  virtual size_t upload_memory() const { return 0; }
   /// Memory to fill beside the work; nothing where the device reads host memory.
   virtual std::unique_ptr<UploadSlab> upload_slab(size_t /*bytes*/) { return nullptr; }
 

@@ -90,6 +90,24 @@ struct Linear {
   int64_t out() const;
 };
 
+/// Calls `visit(Tensor&)` for the tensors that a weight has.
+void for_each_tensor(Weight& weight, const auto& visit) {
+  for (Tensor* tensor : {&weight.data, &weight.scales, &weight.offsets, &weight.factors})
+    if (*tensor) visit(*tensor);
+}
+
+/// The same for a layer: like tensors of its slabs one after the other, so that they can be read as one.
+void for_each_tensor(Linear& layer, const auto& visit) {
+  for (Tensor Weight::*tensor : {&Weight::data, &Weight::scales, &Weight::offsets, &Weight::factors})
+    for (Slab& slab : layer.slabs)
+      if (slab.weight.*tensor) visit(slab.weight.*tensor);
+  for (Slab& slab : layer.slabs)
+    if (slab.bias) visit(slab.bias);
+  for (Slab& slab : layer.slabs)
+    for (SideBranch& branch : slab.branches)
+      for (Weight* half : {&branch.down, &branch.up}) for_each_tensor(*half, visit);
+}
+
 /// Where a convolution's zeros go. The output has floor(size * upsampling / stride) rows and columns either way.
 enum class Padding : uint8_t {
   same,   ///< one row and column of zeros on every side

@@ -67,6 +67,52 @@ TEST_F(WeightLoaderTest, SeveralMatricesBecomeTheSlabsOfOneLayer) {
   EXPECT_EQ(layer.slabs[1].weight.data.buffer(), c.find("k.weight")->data.buffer());
 }
 
+/// Copies when it must.
+class LatePlace final : public HostDevice {
+ public:
+  Tensor upload(const Tensor&) override { fail("a weight that is copied by itself"); }
+  Tensor upload_weight(const Tensor& host) override {
+    copies_.emplace_back(host, host_tensor(host.shape(), host.dtype()));
+    return copies_.back().second;
+  }
+  void finish_uploads() override {
+    for (const auto& [from, to] : copies_)
+      std::ranges::copy_n(from.data<std::byte>(), from.bytes(), to.data<std::byte>());
+    copies_.clear();
+  }
+
+ private:
+  std::vector<std::pair<Tensor, Tensor>> copies_;
+};
+
+TEST_F(WeightLoaderTest, APlaceMayCopyThemAllAtTheEnd) {
+  LatePlace place;
+  std::map<std::string, Tensor> tensors = packed_layer(0x76543210u, 4);
+  tensors.insert({{"q.weight", counting({4, 3})},
+                  {"q.bias", in_bf16(counting({4}))},
+                  {"k.weight", in_bf16(counting({2, 3}))},
+                  {"k.bias", counting({2})},
+                  {"t.weight", counting({5, 3})},
+                  {"n.weight", in_bf16(counting({3}))}});
+  const Checkpoint c = checkpoint(tensors);
+  WeightLoader late(c, place), at_once(c, device_);
+  const auto load = [](WeightLoader& loader) {
+    std::vector<Tensor> all;
+    Linear layer = loader.linear({{"q", 4}, {"k", 2}}, 3, Bias::present), packed = loader.linear("x", 2, 64);
+    for (Linear* l : {&layer, &packed}) for_each_tensor(*l, [&](const Tensor& tensor) { all.push_back(tensor); });
+    all.push_back(loader.table("t.weight", 5, 3).data);
+    all.push_back(loader.vector("n.weight", 3));
+    loader.finish();
+    return all;
+  };
+  const std::vector<Tensor> copied = load(late), mapped = load(at_once);
+  ASSERT_EQ(copied.size(), mapped.size());
+  for (size_t i = 0; i < copied.size(); ++i) {
+    ASSERT_EQ(copied[i].bytes(), mapped[i].bytes());
+    EXPECT_TRUE(std::ranges::equal(copied[i].span<const std::byte>(), mapped[i].span<const std::byte>())) << i;
+  }
+}
+
 TEST_F(WeightLoaderTest, HeldTypesConvertMatricesButNotVectors) {
   const Tensor numbers = counting({1, 300});  // above 256 bf16 has even numbers only
   const Checkpoint c =

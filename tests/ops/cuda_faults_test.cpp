@@ -75,6 +75,8 @@ void tell_error_of(const std::function<void()>& work) {
     Ops ops(*device);
     const Tensor lost(std::make_shared<Nowhere>(), 0, {64, 64}, DType::f32);
     const Tensor factor = device->upload(host_tensor(std::vector<float>{1}));
+    const Tensor weight = host_tensor({64, 1 << 20}, DType::u8);
+    device->upload(weight);  // so that there is memory for it later
     const Tensor kept = ops.concat_rows({device->upload(random_normal({3, 4}, 1))});
     tell_error_of([&] {
       ops.add_scaled(lost, lost, factor);
@@ -82,6 +84,11 @@ void tell_error_of(const std::function<void()>& work) {
     });
     tell_error_of([&] { device->allocate(size_t{256} << 20); });
     tell_error_of([&] { device->download(kept); });
+    tell_error_of([&] {
+      device->upload_weight(weight);
+      device->finish_uploads();
+    });
+    tell_error_of([&] { device->upload(weight); });
   }
   std::exit(EXIT_SUCCESS);
 }

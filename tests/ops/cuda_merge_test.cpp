@@ -16,9 +16,8 @@ class CudaMergeTest : public ::testing::Test {
   static Linear placed(Device& device, const Linear& host, bool widened = false) {
     device.widen(widened);
     Linear layer = host;
-    for_each_tensor(layer, [&](Tensor& tensor) { tensor = device.upload(tensor); });
+    device.upload_weights(layer);
     layer.tolerance = std::make_shared<Tolerance>();
-    device.arrange_weights(layer);
     device.round_weights(layer);
     return layer;
   }

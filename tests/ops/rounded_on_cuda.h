@@ -108,7 +108,7 @@ class RoundedOnCudaTest : public testing::Test {
   /// A layer as a loader of models leaves it on the device.
   Linear placed(const Linear& host) {
     Linear layer = host;
-    for_each_tensor(layer, [&](Tensor& tensor) { tensor = upload(tensor); });
+    cuda_->upload_weights(layer);
     if (host.tolerance == nullptr) return layer;
     layer.tolerance = std::make_shared<Tolerance>();
     cuda_->round_weights(layer);
