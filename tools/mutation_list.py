@@ -121,7 +121,7 @@ VAE = [
         'to.resample->padding = Padding::same;'),
     one('attention over all pictures of a batch', 'src/model/vae.cpp', 'Sequences::equal(x.dim(0), x.dim(1) * x.dim(2))',
         'Sequences::equal(1, x.dim(0) * x.dim(1) * x.dim(2))'),
-    one('encoder gives the variance', 'src/model/vae.cpp', 't.rows(0, n)', 't.rows(n, 2 * n)'),
+    one('encoder gives the variance', 'src/model/vae.cpp', '0, c.latent_channels)', 'c.latent_channels, moments)'),
     one('shortcut sees the normed input', 'src/model/vae.cpp', 'return pointwise(ops, t, *w_.shortcut)',
         'return pointwise(ops, norm_silu(ops, t, w_.norm_1), *w_.shortcut)'),
     Mutation('RMS norms subtract the mean', 'src/reference/norm.cpp',

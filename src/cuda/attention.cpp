@@ -152,12 +152,21 @@ void CudaKernels::attention(std::span<Tensor> out, const Qkv& in, const Attentio
   const DType type = narrow && in_chunks ? DType::bf16 : DType::f32;
   const Qkv operands = {as_type(context_, in.q, type), as_type(context_, in.k, type), as_type(context_, in.v, type),
                         in.sequences};
-  for (Tensor& t : out) t = retyped(t, type);
+  std::vector<Tensor> results;
+  for (const Tensor& t : out)
+    results.push_back(size_of(type) > size_of(t.dtype()) ? context_.empty(t.shape(), type) : retyped(t, type));
   const bool has_kernel = c <= cuda::kMaxFlashWidth || (c == cuda::kWideFlashWidth && context_.has_wgmma());
   if (type == DType::bf16 && has_kernel && out.size() <= cuda::kMaxStreams) {
-    flash_attention(out, operands, options.causal);
+    flash_attention(results, operands, options.causal);
   } else {
-    for (size_t p = 0; p < out.size(); ++p) attention_by_products(out[p], operands, p, options.causal);
+    for (size_t p = 0; p < out.size(); ++p) attention_by_products(results[p], operands, p, options.causal);
+  }
+  for (size_t p = 0; p < out.size(); ++p) {
+    if (results[p].buffer() == out[p].buffer()) {
+      out[p] = results[p];
+    } else {
+      cuda::convert(output(out[p]), numbers(results[p]), out[p].count(), context_.stream());
+    }
   }
   check_launch("attention");
 }

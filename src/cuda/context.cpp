@@ -105,7 +105,7 @@ CudaContext::CudaContext(const CudaOptions& options)
       stream_(priorities().greatest),
       side_stream_(priorities().least),  // fills what the rest leaves idle
       copy_stream_(priorities().greatest),
-      workspaces_{memory_.allocate(Cublas::kWorkspaceBytes), memory_.allocate(Cublas::kWorkspaceBytes)} {
+      workspaces_{memory_.allocate(Cublas::kWorkspaceBytes), nullptr} {
   check(!rounds() || cublas_.has_row_scales(workspaces_[0]->data),
         "arithmetic fp8: {} has no such products with this cuBLASLt; compute capability 9.0 and CUDA 12.9 do; "
         "arithmetic int8 works on every device",
@@ -134,6 +134,12 @@ CudaContext::Apart::Apart(CudaContext& context) : context_(context) {
   check_cuda(cudaEventRecord(context.forked_, context.stream()), "forking");
   check_cuda(cudaStreamWaitEvent(context.side_stream_, context.forked_), "forking");
   context.is_forked_ = true;
+}
+
+void* CudaContext::workspace() {
+  std::shared_ptr<Buffer>& room = workspaces_[is_aside_ ? 1 : 0];
+  if (!room) room = memory_.allocate(Cublas::kWorkspaceBytes);
+  return room->data;
 }
 
 void CudaContext::meet() {

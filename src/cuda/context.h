@@ -78,7 +78,7 @@ class CudaContext {
   const MemoryPool& memory() const { return memory_; }
   Tensor empty(const Shape& shape, DType type);
   /// Puts a product into the stream.
-  void multiply(const Product& product) { cublas_.multiply(product, stream(), workspaces_[is_aside_ ? 1 : 0]->data); }
+  void multiply(const Product& product) { cublas_.multiply(product, stream(), workspace()); }
 
   /// A copy of `values` on the device, kept for the next call with the same: sequences differ little between steps.
   /// Throws Error while work with values of its own is recorded.
@@ -103,6 +103,7 @@ class CudaContext {
     Tensor copy;
   };
 
+  void* workspace();
   void meet();
   void hold(const Tensor& made);
 
@@ -119,7 +120,7 @@ class CudaContext {
   size_t held_bytes_ = 0;                      // of what was made there
   std::set<const Buffer*> made_aside_;
   Cublas cublas_;
-  std::array<std::shared_ptr<Buffer>, 2> workspaces_;  // of products, for each stream
+  std::array<std::shared_ptr<Buffer>, 2> workspaces_;  // of products, for each stream that had some
   std::list<Table> tables_;                            // the last used first
   std::vector<Tensor>* used_tables_ = nullptr;         // while work is recorded
   std::mutex notes_mutex_;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "cuda/cuda_kernels.h"
 #include "cuda/views.h"
@@ -74,7 +75,7 @@ bool CudaKernels::convolve(Tensor& out, const Tensor& x, const Conv2d& conv, con
                                       .out = output(out)};
   const bool stays = cuda::suits_resident(product);
   if (gathers && context_.has_wgmma() && (stays || cuda::suits_boxes(product))) {
-    if (conv.norm) product.out = output(out = retyped(out, DType::bf16));
+    if (conv.norm) product.out = output(out = narrowed(context_, std::move(out), DType::bf16));
     if (conv.norm && conv.norm_options.activation == Activation::silu &&
         cuda::norms_in_boxes(conv.out(), conv.norm.data<const float>()))
       product.norm = {conv.norm.data<const float>(), conv.norm_options.eps};

@@ -17,6 +17,12 @@ cuda::RowVectors row_vectors(CudaContext& context, const SequenceRows& vectors) 
           .sequences = sequence_starts(context, *vectors.sequences)};
 }
 
+Tensor narrowed(CudaContext& context, Tensor t, DType type) {
+  const Shape shape = t.shape();
+  t = Tensor();
+  return context.empty(shape, type);
+}
+
 Tensor rounded_copy(CudaContext& context, const Tensor& x) {
   const int64_t n = x.dim(0), d = x.dim(1);
   const Tensor memory = context.empty({n, d + static_cast<int64_t>(sizeof(float))}, DType::u8);

@@ -14,6 +14,9 @@ inline cuda::Output output(const Tensor& t) { return {t.data<void>(), t.dtype()}
 /// The same memory for numbers of another type, which may not be wider.
 inline Tensor retyped(const Tensor& t, DType type) { return {t.buffer(), t.offset(), t.shape(), type}; }
 
+/// Memory for the same numbers in a narrower type. `t`, which nobody has written yet, is given up before.
+Tensor narrowed(CudaContext& context, Tensor t, DType type);
+
 /// (n, d) numbers in 8 bits are a tensor of F8_E4M3, the codes, with the n scales behind it in the same memory.
 inline cuda::Rounded rounded(const Tensor& codes) {
   return {codes.data<uint8_t>(), reinterpret_cast<float*>(codes.data<std::byte>() + codes.bytes())};

@@ -52,7 +52,7 @@ class StepMeter final : public Interceptor {
 struct DryStage {
   DryStage(const Device& counted, size_t limit)
       : pool(std::make_shared<HostMemory>(limit, HostMemory::Backing::none)),
-        device(make_dry_device(pool)),
+        device(make_dry_device(pool, counted.narrow_type())),
         meter(counted) {}
 
   Tensor tensor(const Shape& shape, DType type = DType::f32) {

@@ -17,7 +17,7 @@ NormOptions norm_options(int64_t channels, Activation activation) {
 }
 
 Tensor norm_silu(Ops& ops, const Tensor& x, const Tensor& gamma) {
-  return ops.rms_norm(x, gamma, norm_options(gamma.dim(0), Activation::silu));
+  return ops.rms_norm(x, gamma, norm_options(gamma.dim(0), Activation::silu), Ops::Use::operand);
 }
 
 /// A 1x1 convolution of pictures (count, h, w, c).
@@ -53,14 +53,22 @@ Tensor residual_block(Ops& ops, const VaeResidualBlock& w, Tensor x) {
   return ResidualBlock(w).run(ops, whole(std::move(x))).rows;
 }
 
+// Three layers that write what attention reads: one layer for all would need its result and the parts of it at once,
+// and these are the largest tensors at the resolution of the latents.
+Qkv qkv_of(Ops& ops, const VaeAttention& w, const Tensor& rows, const Sequences& pictures) {
+  const int64_t channels = rows.dim(1);
+  const Tensor normed = ops.rms_norm(rows, w.norm, norm_options(channels, Activation::none), Ops::Use::operand);
+  const auto part = [&](const Linear& layer) {
+    return ops.linear(normed, layer, {}, Ops::Use::operand).reshape({rows.dim(0), 1, channels});
+  };
+  return {.q = part(w.q), .k = part(w.k), .v = part(w.v), .sequences = {{pictures}}};
+}
+
 Tensor attention_block(Ops& ops, const VaeAttention& w, const Tensor& x) {
-  const int64_t channels = x.dim(3);
   const Sequences pictures = Sequences::equal(x.dim(0), x.dim(1) * x.dim(2));
-  const Tensor rows = x.reshape({pictures.rows(), channels});
-  const Tensor normed = ops.rms_norm(rows, w.norm, norm_options(channels, Activation::none));
-  const Qkv qkv = ops.join_qkv({{.qkv = ops.linear(normed, w.qkv), .sequences = &pictures}},
-                               {.heads = 1, .kv_heads = 1, .width = channels});
-  return ops.linear(ops.attention(qkv).front(), w.out, {.residual = rows}).reshape(x.shape());
+  const Tensor rows = x.reshape({pictures.rows(), x.dim(3)});
+  const Tensor attended = ops.attention(qkv_of(ops, w, rows, pictures)).front();
+  return ops.linear(attended, w.out, {.residual = rows}).reshape(x.shape());
 }
 
 Tensor middle(Ops& ops, const VaeMiddle& w, Tensor x) {
@@ -132,16 +140,42 @@ class EncoderHead {
   Stages stages_;
 };
 
+/// How many rows of latents the decoder's layers have seen that are not yet in the picture: a convolution waits for the
+/// row below.
+int64_t rows_held_back(const VaeDecoderWeights& w) {
+  int64_t held = 0, scale = 1;
+  for (const VaeStage& stage : w.stages) {
+    held += 2 * static_cast<int64_t>(stage.blocks.size());
+    if (!stage.resample) continue;
+    scale *= stage.resample->upsampling;
+    held = held * stage.resample->upsampling + 1;
+  }
+  return (held + 1 + scale - 1) / scale;
+}
+
+/// Bands in which layers that hold back so many rows give about `rows` each: the first is larger, the last smaller, of
+/// one row at least. So the last, which all that was held back comes with, takes no more memory than the others.
+struct BandEnds {
+  BandEnds(int64_t height_, int64_t rows_, int64_t held_)
+      : height(height_), rows(rows_), held(held_), count((height_ + rows_ - 1) / rows_) {}
+
+  /// Where band `i` ends.
+  int64_t operator[](int64_t i) const { return std::min((i + 1) * rows + held, height - (count - 1 - i)); }
+
+  int64_t height, rows, held, count;
+};
+
 /// The result for pictures that `layers()`, fresh for each picture, are given in bands of `rows`; 0: as a whole.
-Tensor in_bands(Ops& ops, Tensor pictures, int64_t rows, const auto& layers) {
+Tensor in_bands(Ops& ops, Tensor pictures, int64_t rows, int64_t held_back, const auto& layers) {
   const int64_t count = pictures.dim(0), height = pictures.dim(1);
   if (rows == 0 || rows >= height) return layers().run(whole(std::move(pictures))).rows;
+  const BandEnds ends(height, rows, held_back);
   std::vector<Tensor> parts;
   for (int64_t i = 0; i < count; ++i) {
     auto chain = layers();
     const Band picture = whole(pictures.rows(i, i + 1));
-    for (int64_t row = 0; row < height; row += rows) {
-      const Tensor part = chain.run(picture.cut(row, std::min(row + rows, height))).rows;
+    for (int64_t band = 0, row = 0; band < ends.count; row = ends[band++]) {
+      const Tensor part = chain.run(picture.cut(row, ends[band])).rows;
       if (part) parts.push_back(part.reshape({part.dim(1), part.dim(2), part.dim(3)}));
     }
   }
@@ -162,13 +196,29 @@ VaeResidualBlock load_residual_block(WeightLoader& load, const std::string& name
   return w;
 }
 
+/// The layer that makes features [begin, end) of `layer` only.
+Linear features(const Linear& layer, int64_t begin, int64_t end) {
+  const auto rows = [=](const Tensor& t) { return t ? t.rows(begin, end) : t; };
+  Slab slab = layer.slabs.front();
+  slab.weight.out = end - begin;
+  for (Tensor* part : {&slab.weight.data, &slab.weight.scales, &slab.weight.offsets, &slab.bias}) *part = rows(*part);
+  return {.slabs = {slab}};
+}
+
+VaeAttention load_attention(WeightLoader& load, const std::string& name, int64_t c) {
+  VaeAttention w = {.norm = load.vector(name + ".norm.gamma", c)};
+  const Linear qkv = load.linear(name + ".to_qkv", 3 * c, c);
+  w.q = features(qkv, 0, c);
+  w.k = features(qkv, c, 2 * c);
+  w.v = features(qkv, 2 * c, 3 * c);
+  w.out = load.linear(name + ".proj", c, c);
+  return w;
+}
+
 VaeMiddle load_middle(WeightLoader& load, const std::string& name, int64_t c) {
-  const std::string attention = name + ".attentions.0.";
   return {
       .before = load_residual_block(load, name + ".resnets.0", c, c),
-      .attention = {.norm = load.vector(attention + "norm.gamma", c),
-                    .qkv = load.linear(attention + "to_qkv", 3 * c, c),
-                    .out = load.linear(attention + "proj", c, c)},
+      .attention = load_attention(load, name + ".attentions.0", c),
       .after = load_residual_block(load, name + ".resnets.1", c, c),
   };
 }
@@ -205,15 +255,6 @@ VaeDecoderWeights load_decoder(const VaeConfig& c, WeightLoader& load) {
   return w;
 }
 
-/// The layer that makes the first `n` features of `layer` only.
-Linear first_features(const Linear& layer, int64_t n) {
-  const auto rows = [n](const Tensor& t) { return t ? t.rows(0, n) : t; };
-  Slab slab = layer.slabs.front();
-  slab.weight.out = n;
-  for (Tensor* part : {&slab.weight.data, &slab.weight.scales, &slab.weight.offsets, &slab.bias}) *part = rows(*part);
-  return {.slabs = {slab}};
-}
-
 VaeEncoderWeights load_encoder(const VaeConfig& c, WeightLoader& load) {
   const int64_t last = c.base * c.multipliers.back();
   const int64_t moments = 2 * c.latent_channels;  // mean and logarithm of the variance
@@ -222,7 +263,7 @@ VaeEncoderWeights load_encoder(const VaeConfig& c, WeightLoader& load) {
       .middle = load_middle(load, "encoder.mid_block", last),
       .norm_out = load.vector("encoder.norm_out.gamma", last),
       .conv_out = load.conv2d("encoder.conv_out", moments, last),
-      .quant_mean = first_features(load.linear("quant_conv", moments, moments), c.latent_channels),
+      .quant_mean = features(load.linear("quant_conv", moments, moments), 0, c.latent_channels),
   };
   int64_t width = c.base;
   int64_t index = 0;
@@ -272,12 +313,13 @@ Tensor decode(Ops& ops, const VaeConfig& config, const VaeWeights& weights, cons
   const VaeDecoderWeights& w = weights.decoder;
   Tensor x = pointwise(ops, denormalise(ops, config, latents), w.post_quant);
   x = middle(ops, w.middle, ops.conv2d(x, w.conv_in));
-  return in_bands(ops, std::move(x), band_rows, [&] { return DecoderTail(ops, w); });
+  return in_bands(ops, std::move(x), band_rows, rows_held_back(w), [&] { return DecoderTail(ops, w); });
 }
 
 Tensor encode(Ops& ops, const VaeConfig& config, const VaeWeights& weights, const Tensor& pixels, int64_t band_rows) {
   const VaeEncoderWeights& w = weights.encoder;
-  Tensor x = in_bands(ops, pixels, band_rows * config.scale(), [&] { return EncoderHead(ops, w); });
+  // The encoder's largest layers come first, before anything is held back.
+  Tensor x = in_bands(ops, pixels, band_rows * config.scale(), 0, [&] { return EncoderHead(ops, w); });
   x = norm_silu(ops, middle(ops, w.middle, std::move(x)), w.norm_out);
   return normalise(ops, config, pointwise(ops, ops.conv2d(x, w.conv_out), w.quant_mean));
 }

@@ -25,9 +25,9 @@ struct VaeResidualBlock {
 
 /// Attention among the pixels of a picture: one head as wide as the picture has channels.
 struct VaeAttention {
-  Tensor norm;  // (c)
-  Linear qkv;   // c -> 3c
-  Linear out;   // c -> c
+  Tensor norm;     // (c)
+  Linear q, k, v;  // c -> c; files hold them as one
+  Linear out;      // c -> c
 };
 
 struct VaeMiddle {

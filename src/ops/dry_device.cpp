@@ -25,11 +25,12 @@ class NoKernels final : public Interceptor {
 
 class DryDevice final : public Device {
  public:
-  explicit DryDevice(std::shared_ptr<HostMemory> pool) : pool_(std::move(pool)) {}
+  DryDevice(std::shared_ptr<HostMemory> pool, DType narrow) : pool_(std::move(pool)), narrow_(narrow) {}
 
   std::string name() const override { return "dry"; }
   std::string describe() const override { return "counts memory and work, computes nothing"; }
   DType activation_type() const override { return DType::f32; }
+  DType narrow_type() const override { return narrow_; }
   Kernels& kernels() override { return kernels_; }
   std::shared_ptr<Buffer> allocate(size_t bytes) override {
     if (pool_) return pool_->allocate(bytes);
@@ -50,6 +51,7 @@ class DryDevice final : public Device {
  private:
   NoKernels kernels_;
   std::shared_ptr<HostMemory> pool_;
+  DType narrow_;
   std::shared_ptr<MemoryUse> use_ = std::make_shared<MemoryUse>();
 };
 
@@ -57,8 +59,8 @@ class DryDevice final : public Device {
 
 std::unique_ptr<Device> make_dry_device() { return make_dry_device(nullptr); }
 
-std::unique_ptr<Device> make_dry_device(std::shared_ptr<HostMemory> pool) {
-  return std::make_unique<DryDevice>(std::move(pool));
+std::unique_ptr<Device> make_dry_device(std::shared_ptr<HostMemory> pool, DType narrow) {
+  return std::make_unique<DryDevice>(std::move(pool), narrow);
 }
 
 }  // namespace inkstone

@@ -8,9 +8,10 @@
 namespace inkstone {
 
 /// Model code that runs on it through a Trace without kernels takes no time and no memory; memory() then says what a
-/// device with f32 activations would need. Its buffers have no data; download() gives zeros. kernels() does nothing.
-/// `pool`, one without backing, keeps returned buffers as a real device's does; without one nothing is kept.
+/// device with such activations would need, `narrow` those that only products read. Its buffers have no data;
+/// download() gives zeros. kernels() does nothing. `pool`, one without backing, keeps returned buffers as a real
+/// device's does; without one nothing is kept.
 std::unique_ptr<Device> make_dry_device();
-std::unique_ptr<Device> make_dry_device(std::shared_ptr<HostMemory> pool);
+std::unique_ptr<Device> make_dry_device(std::shared_ptr<HostMemory> pool, DType narrow = DType::f32);
 
 }  // namespace inkstone

@@ -3,9 +3,10 @@
 //
 // Shapes: n rows (tokens), d width, h heads, c head width; pictures are (count, height, width, channels). Results are
 // whole tensors that no one else holds yet; arguments may be views. Activations have one float type per device, f32 on
-// the CPU; a device with a narrow type as well takes both everywhere and chooses which one it gives: then it replaces
-// `out` by a tensor of that type in the same memory. Numbers that change from step to step are tensors, so that
-// recorded launches can be replayed.
+// the CPU; a device with a narrow type as well takes both everywhere. Ops allocates what only products read in the
+// narrow type; of all else the device chooses which one it gives: then it replaces `out` by a tensor of that type, in
+// the same memory or in less. Numbers that change from step to step are tensors, so that recorded launches can be
+// replayed.
 #pragma once
 #include <span>
 

@@ -33,7 +33,9 @@ void check_part(const Arguments& arguments, const QkvPart& part, const Heads& he
 
 }  // namespace
 
-Tensor Ops::empty(const Shape& shape) { return empty(shape, device_.activation_type()); }
+Tensor Ops::empty(const Shape& shape, Use use) {
+  return empty(shape, use == Use::operand ? device_.narrow_type() : device_.activation_type());
+}
 
 Tensor Ops::empty(const Shape& shape, DType dtype) {
   return {device_.allocate(static_cast<size_t>(shape.count()) * size_of(dtype)), 0, shape, dtype};
@@ -49,26 +51,26 @@ Tensor Ops::embed(const Weight& table, const Tensor& ids) {
   return out;
 }
 
-std::vector<Tensor> Ops::linear(const std::vector<LinearPart>& parts) {
+std::vector<Tensor> Ops::linear(const std::vector<LinearPart>& parts, Use use) {
   const Arguments arguments("linear", device_);
   std::vector<Tensor> out;
   for (const LinearPart& part : parts) {
     check_part(arguments, part);
-    out.push_back(empty({part.x.dim(0), part.layer->out()}));
+    out.push_back(empty({part.x.dim(0), part.layer->out()}, use));
   }
   kernels_.linear(out, parts);
   return out;
 }
 
-Tensor Ops::linear(const Tensor& x, const Linear& layer, const Epilogue& epilogue) {
-  return linear({{x, &layer, epilogue}}).front();
+Tensor Ops::linear(const Tensor& x, const Linear& layer, const Epilogue& epilogue, Use use) {
+  return linear({{x, &layer, epilogue}}, use).front();
 }
 
-Tensor Ops::rms_norm(const Tensor& x, const Tensor& weight, const NormOptions& options) {
+Tensor Ops::rms_norm(const Tensor& x, const Tensor& weight, const NormOptions& options, Use use) {
   const Arguments arguments("rms_norm", device_);
   arguments.activation("x", x);
   arguments.tensor("weight", weight, {x.dim(-1)}, DType::f32);
-  Tensor out = empty(x.shape());
+  Tensor out = empty(x.shape(), use);
   kernels_.rms_norm(out, x, weight, options);
   return out;
 }
@@ -127,7 +129,8 @@ std::vector<Tensor> Ops::attention(const Qkv& in, const AttentionOptions& option
     arguments.need(layer == nullptr || layer->in() == heads * width, "q {} cannot feed a layer that takes {}",
                    in.q.shape(), layer == nullptr ? 0 : layer->in());
   std::vector<Tensor> out;
-  for (const Sequences& stream : in.sequences.streams) out.push_back(empty({stream.rows(), heads * width}));
+  for (const Sequences& stream : in.sequences.streams)
+    out.push_back(empty({stream.rows(), heads * width}, Use::operand));
   kernels_.attention(out, in, options);
   return out;
 }
@@ -210,13 +213,16 @@ Tensor Ops::concat_rows(const std::vector<Tensor>& parts) {
   const Arguments arguments("concat_rows", device_);
   arguments.need(!parts.empty(), "there is no part");
   int64_t rows = 0;
+  bool alike = true;
   for (const Tensor& part : parts) {
     arguments.activation("part", part);
     arguments.need(part.shape() == parts.front().shape().with_first(part.dim(0)), "{} cannot stand below {}",
                    part.shape(), parts.front().shape());
     rows += part.dim(0);
+    alike = alike && part.dtype() == parts.front().dtype();
   }
-  Tensor out = empty(parts.front().shape().with_first(rows));
+  const Shape shape = parts.front().shape().with_first(rows);
+  Tensor out = alike ? empty(shape, parts.front().dtype()) : empty(shape);
   kernels_.concat_rows(out, parts);
   return out;
 }

@@ -20,15 +20,19 @@ class Ops {
   /// Whether the device may replay work that it was told of before: then kernels do not see it again.
   enum class Replays : uint8_t { no, yes };
 
+  /// Who reads a result. An operand, which only products, convolutions and attention read, has the device's narrow
+  /// type, and takes no more memory than that; attention's results always do.
+  enum class Use : uint8_t { anything, operand };
+
   explicit Ops(Device& device) : Ops(device, device.kernels(), Replays::yes) {}
   /// Runs `kernels`, usually a decorator of the device's own.
   Ops(Device& device, Kernels& kernels, Replays replays = Replays::no)
       : device_(device), kernels_(kernels), replays_(replays) {}
 
   Tensor embed(const Weight& table, const Tensor& ids);
-  std::vector<Tensor> linear(const std::vector<LinearPart>& parts);
-  Tensor linear(const Tensor& x, const Linear& layer, const Epilogue& epilogue = {});
-  Tensor rms_norm(const Tensor& x, const Tensor& weight, const NormOptions& options);
+  std::vector<Tensor> linear(const std::vector<LinearPart>& parts, Use use = Use::anything);
+  Tensor linear(const Tensor& x, const Linear& layer, const Epilogue& epilogue = {}, Use use = Use::anything);
+  Tensor rms_norm(const Tensor& x, const Tensor& weight, const NormOptions& options, Use use = Use::anything);
   std::vector<Tensor> layer_norm_modulate(const std::vector<ModulatePart>& parts, float eps);
   Qkv join_qkv(const std::vector<QkvPart>& parts, const Heads& heads, float eps = 0);
   /// One tensor per stream of `in`.
@@ -55,7 +59,7 @@ class Ops {
   }
 
  private:
-  Tensor empty(const Shape& shape);
+  Tensor empty(const Shape& shape, Use use = Use::anything);
   Tensor empty(const Shape& shape, DType dtype);
 
   Device& device_;

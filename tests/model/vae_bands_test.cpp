@@ -12,7 +12,8 @@
 namespace inkstone {
 namespace {
 
-constexpr double kTolerance = 1e-5;
+/// On a device that picks other kernels for other numbers of rows, a sum may have another order.
+constexpr double kTolerance = 1e-5, kNarrowTolerance = 1e-2;
 
 /// The greatest difference of two numbers, over the greatest number expected.
 double greatest_error(const Tensor& got, const Tensor& expected) {
@@ -36,6 +37,12 @@ class VaeBandsTest : public ::testing::TestWithParam<std::tuple<const char*, con
     WeightLoader loader(files_, *device_);
     weights_ = load_vae(config_, loader);
   }
+  void SetUp() override { skip_without(device()); }
+
+  static std::string device() { return std::get<0>(GetParam()); }
+  static double tolerance() {
+    return device().starts_with("cuda") ? tolerance_of(device(), kTolerance, kNarrowTolerance) : 0;
+  }
 
   Checkpoint files_;
   VaeConfig config_;
@@ -47,13 +54,13 @@ struct Size {
 };
 
 TEST_P(VaeBandsTest, DecodeAsAWhole) {
-  for (const Size& size : {Size{1, 13, 5}, Size{1, 1, 3}, Size{1, 2, 1}, Size{2, 7, 4}}) {
+  for (const Size& size : {Size{1, 13, 5}, Size{1, 1, 3}, Size{1, 2, 1}, Size{2, 7, 4}, Size{1, 40, 2}}) {
     const Tensor latents =
         ops_.upload(random_normal({size.count, size.height, size.width, config_.latent_channels}, 1));
     const Tensor whole = ops_.download(decode(ops_, config_, weights_, latents));
     for (const int64_t rows : {1, 2, 3, 4, 5, 8, 12, 13, 20}) {
       const Tensor banded = ops_.download(decode(ops_, config_, weights_, latents, rows));
-      EXPECT_LE(greatest_error(banded, whole), kTolerance) << size.height << " rows in bands of " << rows;
+      EXPECT_LE(greatest_error(banded, whole), tolerance()) << size.height << " rows in bands of " << rows;
     }
   }
 }
@@ -66,7 +73,7 @@ TEST_P(VaeBandsTest, EncodeAsAWhole) {
     const Tensor whole = ops_.download(encode(ops_, config_, weights_, pixels));
     for (const int64_t rows : {1, 2, 3, 4, 6, 9}) {
       const Tensor banded = ops_.download(encode(ops_, config_, weights_, pixels, rows));
-      EXPECT_LE(greatest_error(banded, whole), kTolerance) << size.height << " rows in bands of " << rows;
+      EXPECT_LE(greatest_error(banded, whole), tolerance()) << size.height << " rows in bands of " << rows;
     }
   }
 }
@@ -94,8 +101,7 @@ TEST(VaeBandsInt8Test, EveryNumberIsTheWholes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, VaeBandsTest,
-                         ::testing::Combine(::testing::Values("reference", "cpu"),
-                                            ::testing::Values("random_a", "random_b")),
+                         ::testing::Combine(::testing::ValuesIn(kDevices), ::testing::Values("random_a", "random_b")),
                          [](const auto& test) {
                            return std::string(std::get<0>(test.param)) + "_" + std::get<1>(test.param);
                          });
@@ -122,10 +128,10 @@ class NoWeights final : public WeightLoader {
   Checkpoint no_files_;
 };
 
-/// Activations and work of the published decoder on a square picture.
+/// Activations and work of the published decoder.
 class FullSizeVaeTest : public ::testing::Test {
  protected:
-  FullSizeVaeTest() {
+  explicit FullSizeVaeTest(DType operands = DType::f32) : device_(make_dry_device(nullptr, operands)) {
     config_.latents_mean.assign(static_cast<size_t>(config_.latent_channels), 0.0);
     config_.latents_std.assign(static_cast<size_t>(config_.latent_channels), 1.0);
     NoWeights loader(*device_);
@@ -147,9 +153,8 @@ class FullSizeVaeTest : public ::testing::Test {
     run(ops);
     return {static_cast<double>(device_->memory().peak), trace.totals().flop};
   }
-  Cost decoding(int64_t pixels, int64_t band_rows) {
-    const Tensor latents =
-        activations({1, pixels / config_.scale(), pixels / config_.scale(), config_.latent_channels});
+  Cost decoding(int64_t width, int64_t height, int64_t band_rows) {
+    const Tensor latents = activations({1, height / config_.scale(), width / config_.scale(), config_.latent_channels});
     return cost_of([&](Ops& ops) { decode(ops, config_, weights_, latents, band_rows); });
   }
   Cost encoding(int64_t pixels, int64_t band_rows) {
@@ -157,19 +162,41 @@ class FullSizeVaeTest : public ::testing::Test {
     return cost_of([&](Ops& ops) { encode(ops, config_, weights_, picture, band_rows); });
   }
 
-  std::unique_ptr<Device> device_ = make_dry_device();
+  std::unique_ptr<Device> device_;
   VaeConfig config_;
   VaeWeights weights_;
 };
 
 TEST_F(FullSizeVaeTest, BandsNeedLittleMemoryAndLittleMoreWork) {
-  constexpr int64_t kRows = 16;  // of latents: 0.31 GB and 0.82 GB
+  constexpr int64_t kRows = 16;  // of latents
   for (const int64_t pixels : {1024, 2048}) {
-    const double bound = pixels == 1024 ? 0.5e9 : 0.9e9;
-    EXPECT_LE(decoding(pixels, kRows).bytes, bound) << pixels;
+    const double bound = pixels == 1024 ? 0.3e9 : 0.6e9;
+    EXPECT_LE(decoding(pixels, pixels, kRows).bytes, bound) << pixels;
     EXPECT_LE(encoding(pixels, kRows).bytes, bound) << pixels;
-    EXPECT_LE(decoding(pixels, kRows).flop, 1.1 * decoding(pixels, 0).flop) << pixels;
+    EXPECT_LE(decoding(pixels, pixels, kRows).flop, 1.1 * decoding(pixels, pixels, 0).flop) << pixels;
     EXPECT_LE(encoding(pixels, kRows).flop, 1.1 * encoding(pixels, 0).flop) << pixels;
+  }
+}
+
+/// Numbers of 16 bits where only products read them.
+class NarrowFullSizeVaeTest : public FullSizeVaeTest {
+ protected:
+  NarrowFullSizeVaeTest() : FullSizeVaeTest(DType::bf16) {}
+};
+
+TEST_F(NarrowFullSizeVaeTest, DecodesLargePicturesInLessThanAGigabyte) {
+  constexpr double kWeights = 0.14e9;  // of decoder and encoder
+  for (const int64_t pixels : {1664, 2048, 2512, 3072})
+    EXPECT_LE(decoding(pixels, pixels, 8).bytes + kWeights, 0.9e9) << pixels;
+  EXPECT_LE(decoding(3072, 1024, 16).bytes + kWeights, 0.9e9);
+}
+
+TEST_F(NarrowFullSizeVaeTest, FewerRowsNeverTakeMoreMemory) {
+  double before = decoding(2048, 2048, 0).bytes;
+  for (const int64_t rows : {128, 64, 32, 16, 8}) {  // below, the last band is the largest, and the same
+    const double bytes = decoding(2048, 2048, rows).bytes;
+    EXPECT_LE(bytes, before) << rows;
+    before = bytes;
   }
 }
 

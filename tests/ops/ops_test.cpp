@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "io/files.h"
+#include "ops/dry_device.h"
 #include "ops/random_tensors.h"
 #include "reference/reference_device.h"
 
@@ -32,6 +33,21 @@ class OpsTest : public ::testing::Test {
 };
 
 #define EXPECT_REFUSED(call, ...) EXPECT_THAT(error_of([&] { call; }), AllOf(StartsWith(kOp), __VA_ARGS__))
+
+/// A device whose products read bf16.
+TEST_F(OpsTest, WhatOnlyProductsReadIsNarrow) {
+  const auto device = make_dry_device(nullptr, DType::bf16);
+  Ops ops(*device);
+  const Tensor x = f32({3, 4}), narrow = bf16({3, 4});
+  EXPECT_EQ(ops.rms_norm(x, f32({4}), {}).dtype(), DType::f32);
+  EXPECT_EQ(ops.rms_norm(x, f32({4}), {}, Ops::Use::operand).dtype(), DType::bf16);
+  EXPECT_EQ(ops.linear(x, layer_).dtype(), DType::f32);
+  EXPECT_EQ(ops.linear(narrow, layer_, {}, Ops::Use::operand).dtype(), DType::bf16);
+  const Tensor heads = x.reshape({3, 1, 4});
+  EXPECT_EQ(ops.attention({heads, heads, heads, {{Sequences::equal(1, 3)}}}).front().dtype(), DType::bf16);
+  EXPECT_EQ(ops.concat_rows({narrow, narrow}).dtype(), DType::bf16);
+  EXPECT_EQ(ops.concat_rows({narrow, x}).dtype(), DType::f32);
+}
 
 TEST_F(OpsTest, Embed) {
   constexpr const char* kOp = "embed: ";
