@@ -109,6 +109,9 @@ class CudaDevice final : public Device {
     return record_work(context_, inputs, work);
   }
 
+  /// A call begins. What ops of an earlier one gave and no op has read is void.
+  void watch(std::stop_token) override { kernels_.forget_waiting(); }
+
   std::vector<std::string> take_notes() override { return context_.take_notes(); }
 
   void wait() override { check_cuda(cudaStreamSynchronize(context_.stream()), "computing"); }

@@ -31,12 +31,16 @@ class CudaKernels final : public Kernels {
   void to_rgb8(Tensor& out, const Tensor& x) override;
   void from_rgb8(Tensor& out, const Tensor& x) override;
 
+  /// Drops what waits for an op that will not come, as the call that it belongs to was stopped.
+  void forget_waiting();
+
  private:
   /// Layers whose results join_qkv is to take apart: it makes queries, keys and values of the products at once, if
   /// nothing else wants them before.
   struct Waiting {
     std::vector<Tensor> out;
     std::vector<LinearPart> parts;
+    std::vector<Linear> layers;  // of the parts: a call that is stopped or fails takes its own with it
   };
 
   void linear(Tensor& out, const LinearPart& part);

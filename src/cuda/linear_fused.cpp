@@ -117,12 +117,19 @@ bool CudaKernels::linear_fused(std::span<Tensor> out, std::span<const LinearPart
 bool CudaKernels::wait_for_join(std::span<Tensor> out, std::span<const LinearPart> parts) {
   context_.stream();  // what waits already goes first
   for (Tensor& t : out) t = retyped(t, DType::bf16);
-  waiting_ = {{out.begin(), out.end()}, {parts.begin(), parts.end()}};
+  waiting_ = {{out.begin(), out.end()}, {parts.begin(), parts.end()}, {}};
+  for (const LinearPart& part : parts) waiting_.layers.push_back(*part.layer);
+  for (size_t p = 0; p < parts.size(); ++p) waiting_.parts[p].layer = &waiting_.layers[p];
   context_.defer([this] {
     Waiting now = std::exchange(waiting_, {});
     linear_apart(now.out, now.parts);
   });
   return true;
+}
+
+void CudaKernels::forget_waiting() {
+  context_.forget_deferred();
+  waiting_ = {};
 }
 
 CudaKernels::Waiting CudaKernels::take_waiting(std::span<const QkvPart> parts) {

@@ -12,6 +12,7 @@
 #include "engine/job.h"
 #include "engine/sees_every_op.h"
 #include "engine/session.h"
+#include "engine/streamed_options.h"
 #include "engine/tiny_model.h"
 #include "model/pipeline.h"
 #include "why_no_fp8.h"
@@ -312,6 +313,44 @@ TEST_F(OnCudaTest, AStopRequestIsHeardBetweenReplays) {
   };
   EXPECT_THROW(engine.generate(request), Cancelled);
   EXPECT_EQ(engine.generate(small_request()).pictures.size(), 1);
+}
+
+/// Asks for a stop behind a product of queries, keys and values that fills a GPU, which waits for the next op.
+class StopsBeforeJoin final : public Interceptor {
+ public:
+  /// `joins`: how many of them come to their join before.
+  StopsBeforeJoin(Kernels& next, int& joins, std::stop_source& stop) : next_(next), joins_(joins), stop_(stop) {}
+
+ private:
+  void intercept(const Call& call) override {
+    call.run(next_, call.out);
+    const bool waits = call.op == "linear" && call.parts[0].layer->slabs.size() > 1;
+    if (waits && --joins_ < 0) stop_.request_stop();
+  }
+
+  Kernels& next_;
+  int& joins_;
+  std::stop_source& stop_;
+};
+
+TEST_F(OnCudaTest, AfterAStopBetweenAProductAndItsJoinTheNextCallDraws) {
+  Request request = small_request();
+  request.width = 512, request.height = 256;  // 512 tokens
+  for (const EngineOptions& o : {options(), with_streamed_blocks(options(), request)}) {
+    int joins = std::numeric_limits<int>::max();
+    std::stop_source stop;
+    Session session(o, [&](Kernels& next) { return std::make_unique<StopsBeforeJoin>(next, joins, stop); });
+    const std::vector<uint8_t> expected = generate(session, request, 0).pictures[0].rgb;
+    for (const int block : {0, 3, 7}) {
+      joins = block;
+      stop = {};
+      Request stopped = request;
+      stopped.stop = stop.get_token();
+      EXPECT_THROW(generate(session, stopped, 0), Cancelled) << block;
+      joins = std::numeric_limits<int>::max();
+      EXPECT_EQ(generate(session, request, 0).pictures[0].rgb, expected) << block;
+    }
+  }
 }
 
 TEST_F(OnCudaTest, TheStreamedTextEncoderGivesTheSame) {

@@ -24,6 +24,7 @@ class CudaFusedTest : public testing::TestWithParam<CudaArithmetic> {
 
   bool rounds() const { return GetParam() == CudaArithmetic::fp8; }
   double allowed() const { return rounds() ? kMostFp8 : kMostBf16; }
+  Device& device() { return *cuda_; }
   Ops& ops() { return *ops_; }
   Ops& reference() { return reference_; }
   Tensor upload(const Tensor& host) { return host ? cuda_->upload(host) : host; }
@@ -190,6 +191,28 @@ TEST_P(CudaFusedTest, AProductThatWaitsForItsJoinIsThereForOthers) {
   const Tensor first = ops().linear({part})[0], second = ops().linear({part})[0];
   EXPECT_LT(relative_l2(download(first), expected), allowed());
   EXPECT_LT(relative_l2(download(second), expected), allowed());
+}
+
+/// As after a call that was stopped in between: its layers are gone.
+TEST_P(CudaFusedTest, AProductThatWaitsForItsJoinOutlivesItsLayer) {
+  const Linear host = tolerant(WeightFormat::bf16, {128, 128, 128}, 96, 1);
+  const Tensor x = random_normal({600, 96}, 2);
+  Linear layer = placed(host);
+  const Tensor out = ops().linear({{upload(x), &layer}})[0];
+  layer = {};
+  EXPECT_LT(relative_l2(download(out), reference().linear(x, host)), allowed());
+}
+
+TEST_P(CudaFusedTest, WhatWaitsForAJoinIsForgottenWhenTheNextCallBegins) {
+  const Linear& layer = placed(tolerant(WeightFormat::bf16, {128, 128, 128}, 96, 1));
+  const size_t before = device().memory().current;
+  {
+    const LinearPart part = {upload(random_normal({600, 96}, 2)), &layer};
+    ops().linear({part});
+  }
+  EXPECT_GT(device().memory().current, before);
+  device().watch({});
+  EXPECT_EQ(device().memory().current, before);
 }
 
 TEST_P(CudaFusedTest, GivesTheSameNumbersTwice) {
