@@ -12,6 +12,13 @@ namespace inkstone {
 namespace {
 
 constexpr int kBestAlignment = 256;
+constexpr size_t kMostPlans = 1024;  // a model of one size of picture needs some fifty; each length of a text adds some
+
+/// Of what the library makes, which it destroys.
+template <class Handle>
+using Owner = std::unique_ptr<std::remove_pointer_t<Handle>, cublasStatus_t (*)(Handle)>;
+using Description = Owner<cublasLtMatmulDesc_t>;
+using Layout = Owner<cublasLtMatrixLayout_t>;
 
 #define INKSTONE_TEXT_OF(x) #x
 #define INKSTONE_TEXT(x) INKSTONE_TEXT_OF(x)
@@ -77,8 +84,8 @@ struct Cublas::Library {
   }
 
   template <class T>
-  void set(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute, const T& value) const {
-    must(desc_set(desc, attribute, &value, sizeof(value)), "describing a product");
+  void set(const Description& desc, cublasLtMatmulDescAttributes_t attribute, const T& value) const {
+    must(desc_set(desc.get(), attribute, &value, sizeof(value)), "describing a product");
   }
 
   cublasLtHandle_t handle = nullptr;
@@ -101,8 +108,7 @@ struct Cublas::Library {
 
 /// cuBLASLt is column-major: it is asked for dᵀ = w xᵀ.
 struct Cublas::Plan {
-  Plan(const Library& l, const Product& p) : library(l) {
-    l.must(l.desc_create(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
+  Plan(const Library& l, const Product& p) : library(l), desc(describe(l)) {
     l.set(desc, CUBLASLT_MATMUL_DESC_TRANSA, p.upright ? CUBLAS_OP_N : CUBLAS_OP_T);
     if (p.bias != nullptr || p.gelu) l.set(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue(p));
     if (p.type == DType::f8_e4m3) ask_for_row_scales();
@@ -112,12 +118,12 @@ struct Cublas::Plan {
     d = layout(p.d.type, p.outs, p.rows, p.d_stride, p.batch, p.d_step);
     choose_algorithm(p);
   }
-  ~Plan() {
-    for (cublasLtMatrixLayout_t const layout : {w, x, d}) library.layout_destroy(layout);
-    library.desc_destroy(desc);
+
+  static Description describe(const Library& l) {
+    cublasLtMatmulDesc_t made = nullptr;
+    l.must(l.desc_create(&made, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
+    return {made, l.desc_destroy};
   }
-  Plan(const Plan&) = delete;
-  Plan& operator=(const Plan&) = delete;
 
   static cublasLtEpilogue_t epilogue(const Product& p) {
     if (p.bias == nullptr) return CUBLASLT_EPILOGUE_GELU;
@@ -141,26 +147,29 @@ struct Cublas::Plan {
     library.set(desc, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, p.x.scales);
   }
 
-  cublasLtMatrixLayout_t layout(DType type, int64_t rows, int64_t columns, int64_t stride, int64_t batch,
-                                int64_t step) const {
+  Layout layout(DType type, int64_t rows, int64_t columns, int64_t stride, int64_t batch, int64_t step) const {
     cublasLtMatrixLayout_t made = nullptr;
     library.must(library.layout_create(&made, data_type(type), static_cast<uint64_t>(rows),
                                        static_cast<uint64_t>(columns), stride),
                  "describing a matrix");
+    Layout owner = {made, library.layout_destroy};
+    const auto set = [&](cublasLtMatrixLayoutAttribute_t attribute, const auto& value) {
+      library.must(library.layout_set(made, attribute, &value, sizeof(value)), "describing a matrix");
+    };
     if (batch > 1) {
-      const auto count = static_cast<int32_t>(batch);
-      library.layout_set(made, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof(count));
-      library.layout_set(made, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, sizeof(step));
+      set(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, static_cast<int32_t>(batch));
+      set(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, step);
     }
-    return made;
+    return owner;
   }
 
   void choose_algorithm(const Product& p) {
     point(p);
-    cublasLtMatmulPreference_t preference = nullptr;
-    library.must(library.preference_create(&preference), "choosing a kernel");
+    cublasLtMatmulPreference_t made = nullptr;
+    library.must(library.preference_create(&made), "choosing a kernel");
+    const Owner<cublasLtMatmulPreference_t> preference = {made, library.preference_destroy};
     const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
-      library.preference_set(preference, attribute, &value, sizeof(value));
+      library.must(library.preference_set(preference.get(), attribute, &value, sizeof(value)), "choosing a kernel");
     };
     prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, Cublas::kWorkspaceBytes);
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<uint32_t>(alignment(p.w.data)));
@@ -170,8 +179,8 @@ struct Cublas::Plan {
     cublasLtMatmulHeuristicResult_t found = {};
     const auto find = [&] {
       int count = 0;
-      return library.heuristic(library.handle, desc, w, x, d, d, preference, 1, &found, &count) ==
-                 CUBLAS_STATUS_SUCCESS &&
+      return library.heuristic(library.handle, desc.get(), w.get(), x.get(), d.get(), d.get(), preference.get(), 1,
+                               &found, &count) == CUBLAS_STATUS_SUCCESS &&
              count > 0;
     };
     bool is_found = find();
@@ -179,7 +188,6 @@ struct Cublas::Plan {
       library.set(desc, CUBLASLT_MATMUL_DESC_FAST_ACCUM, int8_t{0});
       is_found = find();
     }
-    library.preference_destroy(preference);
     check(is_found, "device {}: cuBLASLt has no kernel for a product of {} rows, {} inputs and {} outputs",
           current_cuda_device(), p.rows, p.depth, p.outs);
     algorithm = found.algo;
@@ -188,9 +196,10 @@ struct Cublas::Plan {
   static const void* added_of(const Product& p) { return p.added == nullptr ? p.d.data : p.added; }
 
   const Library& library;
-  cublasLtMatmulDesc_t desc = nullptr;
-  cublasLtMatrixLayout_t w = nullptr, x = nullptr, d = nullptr;
+  Description desc;
+  Layout w = {nullptr, nullptr}, x = {nullptr, nullptr}, d = {nullptr, nullptr};
   cublasLtMatmulAlgo_t algorithm = {};
+  uint64_t last_use = 0;
 };
 
 std::string Cublas::why_missing() {
@@ -200,6 +209,8 @@ std::string Cublas::why_missing() {
 
 Cublas::Cublas() : library_(std::make_unique<Library>()) {}
 Cublas::~Cublas() = default;
+
+uint64_t Cublas::last_use_of(const Plans::value_type& plan) { return plan.second->last_use; }
 
 Cublas::Plan& Cublas::plan_for(const Product& p) {
   const std::vector<int64_t> key = {static_cast<int64_t>(p.type),
@@ -221,10 +232,15 @@ Cublas::Plan& Cublas::plan_for(const Product& p) {
                                     alignment(p.x.data),
                                     alignment(p.w.data),
                                     alignment(p.d.data),
-                                    alignment(Plan::added_of(p))};
-  std::unique_ptr<Plan>& plan = plans_[key];
-  if (!plan) plan = std::make_unique<Plan>(*library_, p);
-  return *plan;
+                                    alignment(Plan::added_of(p)),
+                                    alignment(p.bias)};
+  auto plan = plans_.find(key);
+  if (plan == plans_.end()) {
+    if (plans_.size() >= kMostPlans) plans_.erase(std::ranges::min_element(plans_, {}, last_use_of));
+    plan = plans_.emplace(key, std::make_unique<Plan>(*library_, p)).first;
+  }
+  plan->second->last_use = ++uses_;
+  return *plan->second;
 }
 
 bool Cublas::has_row_scales([[maybe_unused]] void* room) {
@@ -252,9 +268,9 @@ void Cublas::multiply(const Product& p, cudaStream_t stream, void* workspace) {
   const Plan& plan = plan_for(p);
   plan.point(p);
   const float added = p.added != nullptr ? 1.0f : 0.0f;
-  library_->must(library_->matmul(library_->handle, plan.desc, &p.factor, p.w.data, plan.w, p.x.data, plan.x, &added,
-                                  Plan::added_of(p), plan.d, p.d.data, plan.d, &plan.algorithm, workspace,
-                                  kWorkspaceBytes, stream),
+  library_->must(library_->matmul(library_->handle, plan.desc.get(), &p.factor, p.w.data, plan.w.get(), p.x.data,
+                                  plan.x.get(), &added, Plan::added_of(p), plan.d.get(), p.d.data, plan.d.get(),
+                                  &plan.algorithm, workspace, kWorkspaceBytes, stream),
                  "a product");
 }
 

@@ -53,10 +53,14 @@ class Cublas {
  private:
   struct Library;
   struct Plan;
+  using Plans = std::map<std::vector<int64_t>, std::unique_ptr<Plan>>;  ///< by sizes, types and alignments
+  static uint64_t last_use_of(const Plans::value_type& plan);
+  /// Stays valid until the next call.
   Plan& plan_for(const Product& product);
 
   std::unique_ptr<Library> library_;
-  std::map<std::vector<int64_t>, std::unique_ptr<Plan>> plans_;  ///< by sizes, types and alignments
+  Plans plans_;
+  uint64_t uses_ = 0;
 };
 
 }  // namespace inkstone
