@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <cublasLt.h>
 #include <dlfcn.h>
+#include <filesystem>
 
 #include "core/error.h"
 #include "cuda/cuda_error.h"
+#include "cuda/library_folders.h"
 
 namespace inkstone {
 namespace {
@@ -23,13 +26,30 @@ using Layout = Owner<cublasLtMatrixLayout_t>;
 #define INKSTONE_TEXT_OF(x) #x
 #define INKSTONE_TEXT(x) INKSTONE_TEXT_OF(x)
 constexpr const char* kLibrary = "libcublasLt.so." INKSTONE_TEXT(CUBLAS_VER_MAJOR);
-constexpr const char* kUsualFolder = "/usr/local/cuda/lib64/";  // where the dynamic linker may not look
 
-/// Null if there is none; dlerror() says why then. It stays loaded: others may use it, and CUDA's libraries cannot be
-/// unloaded safely.
-void* open_library() {
-  void* const opened = dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
-  return opened != nullptr ? opened : dlopen((std::string(kUsualFolder) + kLibrary).c_str(), RTLD_NOW | RTLD_LOCAL);
+struct Opened {
+  void* library = nullptr;
+  std::string obstacle;  // if there is none
+};
+
+/// It stays loaded: others may use it, and CUDA's libraries cannot be unloaded safely.
+Opened open_library() {
+  constexpr int kHow = RTLD_NOW | RTLD_LOCAL;
+  if (void* const found = dlopen(kLibrary, kHow)) return {found, {}};
+  std::string obstacle = dlerror();
+  for (const std::string& folder : cuda_library_folders(std::getenv("CUDA_HOME"), std::getenv("CUDA_PATH"))) {
+    const std::filesystem::path file = std::filesystem::path(folder) / kLibrary;
+    if (void* const found = dlopen(file.c_str(), kHow)) return {found, {}};
+    const char* const why = dlerror();
+    std::error_code ignored;
+    if (std::filesystem::exists(file, ignored)) obstacle = why;  // it lacks something itself
+  }
+  return {nullptr, obstacle};
+}
+
+std::string words_for(const std::string& obstacle) {
+  return fmt::format("{} of the CUDA toolkit is needed, where the dynamic linker or CUDA_HOME finds it: {}", kLibrary,
+                     obstacle);
 }
 
 #if CUBLAS_VER_MAJOR > 12 || (CUBLAS_VER_MAJOR == 12 && CUBLAS_VER_MINOR >= 9)
@@ -52,10 +72,10 @@ int alignment(const void* data) {
 
 struct Cublas::Library {
   Library() {
-    void* const opened = open_library();
-    check(opened != nullptr, "device cuda: {}", why_missing());
-    const auto find = [opened](auto& function, const char* name) {
-      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(opened, name));
+    const Opened opened = open_library();
+    check(opened.library != nullptr, "device cuda: {}", words_for(opened.obstacle));
+    const auto find = [&](auto& function, const char* name) {
+      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(opened.library, name));
       check(function != nullptr, "device cuda: {} has no {}", kLibrary, name);
     };
     find(status_name, "cublasLtGetStatusName");
@@ -203,8 +223,8 @@ struct Cublas::Plan {
 };
 
 std::string Cublas::why_missing() {
-  if (open_library() != nullptr) return {};
-  return fmt::format("{} of the CUDA toolkit is needed: {}", kLibrary, dlerror());
+  const Opened opened = open_library();
+  return opened.library != nullptr ? std::string() : words_for(opened.obstacle);
 }
 
 Cublas::Cublas() : library_(std::make_unique<Library>()) {}

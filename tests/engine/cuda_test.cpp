@@ -8,6 +8,7 @@
 #include "inkstone/quantize.h"
 
 #include "cuda/cuda_device.h"
+#include "cuda/library_folders.h"
 #include "engine/generation.h"
 #include "engine/job.h"
 #include "engine/sees_every_op.h"
@@ -105,6 +106,17 @@ TEST(CudaFindingsTest, NothingIsInTheWayOfAGpuOfCapability8WithAnyDriverOfItsCud
     EXPECT_EQ(choice.kind, DeviceKind::cuda);
     EXPECT_EQ(choice.note, "");
   }
+}
+
+TEST(CudaLibraryFoldersTest, TheToolkitOfTheEnvironmentComesBeforeTheUsualOnes) {
+  const std::vector<std::string> usual = cuda_library_folders(nullptr, "");
+  EXPECT_THAT(usual, Contains("/usr/local/cuda/lib64"));
+  std::vector<std::string> named = cuda_library_folders("/home/toolkit", "/path/toolkit");
+  ASSERT_GT(named.size(), usual.size());
+  EXPECT_EQ(named.front(), "/home/toolkit/lib64");
+  EXPECT_THAT(named, Contains("/path/toolkit/lib"));
+  named.erase(named.begin(), named.end() - static_cast<std::ptrdiff_t>(usual.size()));
+  EXPECT_EQ(named, usual);
 }
 
 TEST_F(CudaTest, AutomaticTakesTheGpuIfThereIsOne) {
