@@ -225,9 +225,8 @@ __device__ uint32_t chance(int64_t index) {
 __device__ uint32_t rounded_pair(float low, float high, int64_t index, bool by_chance) {
   if (!by_chance) return pack_bf16(low, high);
   const uint32_t chances = chance(index);
-  const uint32_t low_bits = __float_as_uint(low) + (chances & 0xffffu);
-  const uint32_t high_bits = __float_as_uint(high) + (chances >> 16);
-  return low_bits >> 16 | (high_bits & 0xffff0000u);
+  const auto raised = [](float x, uint32_t by) { return __float_as_uint(x) + (isnan(x) ? 0 : by); };  // or NaN gives -0
+  return raised(low, chances & 0xffffu) >> 16 | (raised(high, chances >> 16) & 0xffff0000u);
 }
 
 /// The numbers of a tile that this thread adds the matrix to.

@@ -1,4 +1,6 @@
 // Side branches that the cuda device adds to weights, when it binds bf16 ones or ahead of a product.
+#include <cmath>
+#include <cstring>
 #include <gtest/gtest.h>
 
 #include "model/block_source.h"
@@ -84,6 +86,26 @@ TEST_F(CudaMergeTest, NorAreTheyInWeightsThatStayPacked) {
       for (int64_t i = 0; i < 256; ++i) after.data<float>()[o * 256 + i] = columns.data<float>()[i * 512 + o];
     expect_changed(after, layer.slabs[0]);
   }
+}
+
+/// Of a matrix or of what is added to it, whether weights change when they are bound or in each call.
+TEST_F(CudaMergeTest, NanStaysInItsOutput) {
+  constexpr int64_t kBroken = 3;
+  const auto device = make_cuda_device();
+  Ops ops(*device);
+  const Tensor x = device->upload(random_normal({5, 256}, 1));
+  for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::f8_e4m3})
+    for (const bool in_branch : {false, true}) {
+      const Linear layer = slightly_changed(format);
+      const Slab& slab = layer.slabs[0];
+      const Tensor& broken = in_branch ? slab.branches[0].up.data : slab.weight.data;
+      const size_t row_bytes = broken.bytes() / 512;
+      std::memset(broken.data<std::byte>() + kBroken * row_bytes, 0xff, row_bytes);  // NaN in each of the formats
+      const Tensor y = to_f32(device->download(ops.linear(x, placed(*device, layer))));
+      for (int64_t i = 0; i < y.count(); ++i)
+        ASSERT_EQ(std::isnan(y.data<float>()[i]), i % 512 == kBroken)
+            << layout_of(format).name << ", in the branch: " << in_branch;
+    }
 }
 
 TEST_F(CudaMergeTest, GivesTheSameWeightsTwice) {
