@@ -82,6 +82,7 @@ class CudaRecording final : public Recording {
 
 std::unique_ptr<Recording> record_work(CudaContext& context, std::span<const Tensor> inputs, const RecordedWork& work) {
   try {
+    context.use_device();  // its events are of the device that this thread uses
     auto recording = std::make_unique<CudaRecording>(context, inputs);
     recording->record(work);
     return recording;

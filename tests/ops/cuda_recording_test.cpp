@@ -1,4 +1,5 @@
 // Work that the cuda device does again as one launch.
+#include <future>
 #include <gtest/gtest.h>
 #include <optional>
 
@@ -15,7 +16,12 @@ class CudaRecordingTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (const std::string reason = why_no_cuda(); !reason.empty()) GTEST_SKIP() << reason;
-    device_ = make_cuda_device();
+    open(0);
+  }
+
+  void open(int index) {
+    layers_.clear();
+    device_ = make_cuda_device({.index = index});
     ops_.emplace(*device_);
     for (const uint64_t seed : {1u, 2u}) {
       layers_.push_back(random_layer(WeightFormat::bf16, 3 * kWidth, kWidth, seed));
@@ -88,6 +94,18 @@ TEST_F(CudaRecordingTest, ItsResultMayOutliveIt) {
   }
   for (uint64_t seed = 10; seed < 14; ++seed) attended(inputs(seed));
   EXPECT_EQ(numbers(result), expected);
+}
+
+TEST_F(CudaRecordingTest, AThreadThatUsedAnotherGpuMayRecord) {
+  if (const std::string reason = why_no_cuda(1); !reason.empty()) GTEST_SKIP() << reason;
+  open(1);
+  const std::vector<Tensor> in = inputs(1);
+  const std::vector<float> expected = numbers(attended(in));
+  auto replayed = std::async(std::launch::async, [&] {  // whose device is the first one to begin with
+    const auto recording = ops_->record(in, work());
+    return recording ? numbers(recording->replay(in)) : std::vector<float>();
+  });
+  EXPECT_EQ(replayed.get(), expected);
 }
 
 TEST_F(CudaRecordingTest, AFaultInTheWorkEndsTheRecord) {
