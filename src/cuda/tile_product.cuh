@@ -11,7 +11,8 @@
 namespace inkstone::cuda {
 
 constexpr int kGroup = 128;  // threads of a warpgroup
-constexpr int kProductThreads = 3 * kGroup;
+constexpr int kMultiplyingGroups = 2;
+constexpr int kProductThreads = (1 + kMultiplyingGroups) * kGroup;
 constexpr int kTileRows = 128, kTileOuts = 256, kGroupRows = kTileRows / 2;
 constexpr int kStepBytes = 128;                            // of each row in a step
 constexpr int kPair = 2;                                   // blocks of a cluster
@@ -44,15 +45,23 @@ struct LaneColumns {
 struct TileColumns {
   float scale[kTileOuts], shift[kTileOuts], extra[kTileOuts];
 };
-constexpr int kProductBytes = 4 * (kTileRows + kTileOuts) * kStepBytes + 2 * sizeof(TileColumns) + 1024;
+constexpr int kProductStages = 4;    // of shared memory, each with a step's 128 rows of x and 256 of weights
+constexpr int kSwizzleBytes = 1024;  // where copied boxes may begin
+constexpr int kRingBytes = kProductStages * (kTileRows + kTileOuts) * kStepBytes;
+constexpr int kProductBytes = kRingBytes + kMultiplyingGroups * sizeof(TileColumns) + kSwizzleBytes;
+/// Of a thread, once the groups have shared the registers out anew: they begin with a third each.
+constexpr int kCopyingRegisters = 40, kMultiplyingRegisters = 232;
+static_assert(kCopyingRegisters + kMultiplyingGroups * kMultiplyingRegisters <= 65536 / kGroup);
+constexpr int kFirstGroupBarrier = 1;  // of the named ones, one for each multiplying group; __syncthreads() has 0
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/// Stages of shared memory in the order of their use: 128 rows of x, 256 of weights.
+/// Stages of shared memory in the order of their use.
 struct ProductRing {
-  static constexpr int kStages = 4, kBarriers = 2 * kStages;
+  static constexpr int kStages = kProductStages, kBarriers = 2 * kStages;
   static constexpr uint32_t kRowsBytes = kTileRows * kStepBytes, kRoom = kRowsBytes + kTileOuts * kStepBytes;
-  static constexpr uint32_t kBytes = kStages * kRoom, kBoxBytes = kTileRows * kStepBytes;
+  static constexpr uint32_t kBytes = kRingBytes, kBoxBytes = kTileRows * kStepBytes;
+  static_assert(kBytes == kStages * kRoom && kStepBoxes * kBoxBytes <= kRoom);
   uint32_t base, barriers;
   unsigned used = 0;
 
@@ -64,7 +73,8 @@ struct ProductRing {
   __device__ Barrier full() const { return {barriers + used % kStages * 8}; }
   __device__ Barrier free(unsigned behind = 0) const { return {barriers + (kStages + (used - behind) % kStages) * 8}; }
   __device__ void init() const {
-    constexpr int kReaders = kPair * 2 * kGroup / kWarp;  // warps of both blocks: each fills the other's memory
+    constexpr int kReaders =
+        kPair * kMultiplyingGroups * kGroup / kWarp;  // warps of both blocks: each fills the other's memory
     for (uint32_t i = 0; i < kStages; ++i) {
       Barrier{barriers + i * 8}.init(1);
       Barrier{barriers + (kStages + i) * 8}.init(kReaders);
@@ -189,7 +199,9 @@ __device__ void multiply_tile(WidestAccumulator& sums, ProductRing& ring, int st
 
 /// By a warpgroup: each lane's columns for all.
 __device__ inline void share_columns(TileColumns& to, const LaneColumns& held, int group) {
-  const auto meet = [group] { asm volatile("bar.sync %0, %1;" ::"r"(1 + group), "n"(kGroup) : "memory"); };
+  const auto meet = [group] {
+    asm volatile("bar.sync %0, %1;" ::"r"(kFirstGroupBarrier + group), "n"(kGroup) : "memory");
+  };
   const int column = 2 * (static_cast<int>(threadIdx.x) % kGroup);
   meet();  // the last tile's are read
   *reinterpret_cast<float2*>(to.scale + column) = held.vectors[0];
@@ -208,7 +220,7 @@ __device__ void multiply_tiles(const TiledProducts& t, const Job& job) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ uint8_t memory[];
   __shared__ uint64_t barriers[ProductRing::kBarriers];
-  const uint32_t gap = (1024 - shared_address(memory) % 1024) % 1024;
+  const uint32_t gap = (kSwizzleBytes - shared_address(memory) % kSwizzleBytes) % kSwizzleBytes;
   ProductRing ring = {shared_address(memory) + gap, shared_address(barriers)};
   const int rank = static_cast<int>(rank_in_cluster());
   if (threadIdx.x == 0) {
@@ -217,10 +229,10 @@ __device__ void multiply_tiles(const TiledProducts& t, const Job& job) {
   }
   meet_cluster();
   if (threadIdx.x < kGroup) {
-    leave_registers<40>();
+    leave_registers<kCopyingRegisters>();
     if (threadIdx.x == 0) copy_tiles(t, ring, rank);
   } else {
-    take_registers<232>();
+    take_registers<kMultiplyingRegisters>();
     const int group = static_cast<int>(threadIdx.x / kGroup) - 1;
     TileColumns& columns = reinterpret_cast<TileColumns*>(memory + gap + ProductRing::kBytes)[group];
     for (int pair = blockIdx.x / kPair; pair < t.pairs; pair += gridDim.x / kPair) {
