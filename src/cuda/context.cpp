@@ -35,8 +35,8 @@ class CudaBlocks final : public BlockSource {
     return nullptr;
   }
   void give_back(void* data, size_t) override {
-    cudaSetDevice(index_);
-    cudaFree(data);  // waits for the kernels that still use it
+    // It waits for the kernels that still use it. A device that is lost says so at the next call that may throw.
+    if (cudaSetDevice(index_) != cudaSuccess || cudaFree(data) != cudaSuccess) cudaGetLastError();
   }
   std::string name() const override { return fmt::format("cuda:{}", index_); }
 
@@ -70,6 +70,13 @@ Priorities priorities() {
   return found;
 }
 
+/// Leaves no error behind where the answer is no.
+bool multiplies_by_wgmma() {
+  const bool does = cuda::has_wgmma();
+  cudaGetLastError();
+  return does;
+}
+
 size_t default_limit() {
   size_t available = 0, total = 0;
   check_cuda(cudaMemGetInfo(&available, &total), "asking for the device's memory");
@@ -100,7 +107,7 @@ CudaContext::CudaContext(const CudaOptions& options)
     : index_(select_device(options.index)),
       arithmetic_(options.arithmetic),
       description_(describe_device(index_)),
-      has_wgmma_(!options.ampere_kernels && cuda::has_wgmma()),
+      has_wgmma_(!options.ampere_kernels && multiplies_by_wgmma()),
       memory_(std::make_unique<CudaBlocks>(index_), options.memory_limit > 0 ? options.memory_limit : default_limit()),
       stream_(priorities().greatest),
       side_stream_(priorities().least),  // fills what the rest leaves idle
