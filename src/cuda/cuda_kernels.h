@@ -7,8 +7,10 @@ namespace inkstone {
 
 /// With bf16 arithmetic these results are bf16, all others f32: of layer_norm_modulate, swiglu and attention, which
 /// linear layers read; of a linear layer that feeds another, or whose slabs the next op takes apart; q, k and v; of a
-/// norm with an activation, which convolutions read. Residual streams, pictures and latents stay f32. With fp8, what
-/// feeds a layer in 8 bits is written so, see rounded() in cuda/views.h.
+/// norm with an activation, which convolutions read; of a convolution that a norm follows in the same op, on
+/// Hopper, whatever the norm's activation: rounded before the norm and behind it where a tile lacks some channels of a
+/// pixel. Residual streams, pictures and latents stay f32. With fp8, what feeds a layer in 8 bits is written so, see
+/// rounded() in cuda/views.h.
 class CudaKernels final : public Kernels {
  public:
   explicit CudaKernels(CudaContext& context) : context_(context) {}
