@@ -1,19 +1,10 @@
 // Softmax of bands of scores, for attention by matrix products: a block for each row.
-#include "cuda/numbers.cuh"
+#include "cuda/row.cuh"
 
 namespace inkstone::cuda {
 namespace {
 
 constexpr int kManyThreads = 1024;
-
-template <int kBlock>
-__device__ float block_max(float x, float* shared) {
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, offset));
-  if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = x;
-  __syncthreads();
-  for (int i = 0; i < kBlock / kWarp; ++i) x = fmaxf(x, shared[i]);
-  return x;
-}
 
 /// Long rows that are seen whole and that the threads can hold: they are read once.
 template <int kHeld>
@@ -31,7 +22,7 @@ __global__ void __launch_bounds__(kManyThreads) softmax_held_rows(Softmax s) {
     greatest = fmaxf(greatest, fmaxf(fmaxf(held[i].x, held[i].y), fmaxf(held[i].z, held[i].w)));
     nan |= isnan(held[i].x) || isnan(held[i].y) || isnan(held[i].z) || isnan(held[i].w);
   }
-  greatest = block_max<kManyThreads>(nan ? INFINITY : greatest, shared);  // infinity - infinity is NaN again
+  greatest = group_max<kManyThreads>(nan ? INFINITY : greatest, shared);  // infinity - infinity is NaN again
   float part = 0;
 #pragma unroll
   for (int i = 0; i < kHeld; ++i) {
@@ -57,7 +48,7 @@ __global__ void __launch_bounds__(kThreads) softmax_rows(Softmax s) {
     greatest = fmaxf(greatest, scores[j]);
     nan |= isnan(scores[j]);
   }
-  greatest = block_max<kThreads>(nan ? INFINITY : greatest, shared);  // as above
+  greatest = group_max<kThreads>(nan ? INFINITY : greatest, shared);  // as above
   float part = 0;
   for (int64_t j = threadIdx.x; j < seen; j += kThreads) part += expf((scores[j] - greatest) * s.factor);
   const float inverse = 1.0f / group_sum<kThreads>(part, shared);
