@@ -26,10 +26,6 @@ void put_scales(CudaContext& context, const Tensor& to, const Weight& w) {
              "copying to the device");
 }
 
-bool is_plain(WeightFormat format) {
-  return format == WeightFormat::f32 || format == WeightFormat::f16 || format == WeightFormat::bf16;
-}
-
 bool has_row_scales(const Weight& w) { return w.format == WeightFormat::f8_e4m3 && (!w.scales || w.group == w.in); }
 
 /// Codes that a side branch would change by less than their last digit, so that rounding them again would lose it.
@@ -43,13 +39,8 @@ void round_slab(CudaContext& context, const Slab& slab, const Tensor& codes, con
     put_scales(context, scales, w);
     return;
   }
-  Tensor dense = w.data;
-  if (!is_plain(w.format) || !slab.branches.empty()) {
-    dense = context.empty({w.out, w.in}, DType::f32);
-    cuda::expand(output(dense), matrix(w), w.out, context.stream());
-    add_branches(context, dense, slab);
-  }
-  cuda::round_rows({codes.data<uint8_t>(), scales.data<float>()}, numbers(dense), Activation::none, w.out, w.in,
+  const Tensor all = merged_numbers(context, slab);
+  cuda::round_rows({codes.data<uint8_t>(), scales.data<float>()}, numbers(all), Activation::none, w.out, w.in,
                    context.stream());
 }
 

@@ -55,6 +55,17 @@ void add_branches(CudaContext& context, const Tensor& numbers, const Slab& slab)
   }
 }
 
+Tensor merged_numbers(CudaContext& context, const Slab& slab) {
+  const Weight& w = slab.weight;
+  const bool is_plain =
+      w.format == WeightFormat::f32 || w.format == WeightFormat::f16 || w.format == WeightFormat::bf16;
+  if (is_plain && slab.branches.empty()) return w.data;
+  const Tensor all = context.empty({w.out, w.in}, DType::f32);
+  cuda::expand(output(all), matrix(w), w.out, context.stream());
+  add_branches(context, all, slab);
+  return all;
+}
+
 void put_with_branches(CudaContext& context, const Tensor& to, const Slab& slab) {
   cuda::Matrix from = matrix(slab.weight);
   cuda::Changes changes;

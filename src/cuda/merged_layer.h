@@ -5,11 +5,15 @@
 
 namespace inkstone {
 
-/// Adds to `numbers` (out, in) f32 what a slab's side branches, at least one, add to its matrix.
+/// Adds to `numbers` (out, in) f32 what a slab's side branches add to its matrix.
 void add_branches(CudaContext& context, const Tensor& numbers, const Slab& slab);
 
-/// The same in bf16, in `to`, which may be where the slab's matrix is: what is smaller than the last digit of a weight
-/// rounds up as often as it should, so that it is not lost. An error in each weight like that of rounding it once.
+/// A slab's matrix with its side branches: f32, but as it is held if it is f32, f16 or bf16 and has none.
+Tensor merged_numbers(CudaContext& context, const Slab& slab);
+
+/// Puts that in bf16 into `to`, which may be where the slab's matrix is: what is smaller than the last digit of a
+/// weight rounds up as often as it should, so that it is not lost. An error in each weight like that of rounding it
+/// once.
 void put_with_branches(CudaContext& context, const Tensor& to, const Slab& slab);
 
 /// Which matrices take side branches in: those that products read as they are, or all, which become like them.

@@ -12,16 +12,6 @@ namespace {
 
 bool is_mixed(const Slab& slab) { return static_cast<bool>(slab.weight.factors); }
 
-/// A slab's matrix with its side branches.
-Tensor numbers_of(CudaContext& context, const Slab& slab) {
-  const Weight& w = slab.weight;
-  if (slab.branches.empty() && w.format == dense_format(w.data.dtype())) return w.data;
-  const Tensor all = context.empty({w.out, w.in}, DType::f32);
-  cuda::expand(output(all), matrix(w), w.out, context.stream());
-  if (!slab.branches.empty()) add_branches(context, all, slab);
-  return all;
-}
-
 /// Powers of two that even out the inputs of matrices (out, in): see cpu/int8_factors.h, which finds them alike.
 void put_factors(CudaContext& context, const Tensor& factors, const std::vector<Tensor>& matrices) {
   const int64_t in = matrices.front().dim(1);
@@ -60,7 +50,7 @@ void fill(CudaContext& context, const MixedLayer& form, const Linear& layer) {
   put_bias(context, form.bias, layer);
   if (are_mixed(layer)) return;
   std::vector<Tensor> matrices;
-  for (const Slab& slab : layer.slabs) matrices.push_back(numbers_of(context, slab));
+  for (const Slab& slab : layer.slabs) matrices.push_back(merged_numbers(context, slab));
   const Tensor& factors = form.weights.front().factors;
   put_factors(context, factors, matrices);
   for (size_t i = 0; i < matrices.size(); ++i) {

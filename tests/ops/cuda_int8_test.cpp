@@ -129,6 +129,22 @@ TEST_F(CudaInt8Test, SideBranchesAreTakenInBeforeWeightsAreRounded) {
   }
 }
 
+/// Files give weights in FP8 as tensors of that type.
+TEST_F(CudaInt8Test, WeightsInFp8AreTheSameWhateverTheTypeOfTheirBytes) {
+  for (const auto& [format, type] :
+       {std::pair{WeightFormat::f8_e4m3, DType::f8_e4m3}, {WeightFormat::f8_e5m2, DType::f8_e5m2}}) {
+    const Linear bytes = tolerant(format, {64, 32}, 192, 3);
+    Linear numbers = bytes;
+    for (Slab& slab : numbers.slabs) {
+      const Tensor& data = slab.weight.data;
+      slab.weight.data = {data.buffer(), data.offset(), data.shape(), type};
+    }
+    const Tensor x = random_normal({40, 192}, 1);
+    EXPECT_EQ(values_of(on_device({{x, &numbers}})[0]), values_of(on_device({{x, &bytes}})[0]))
+        << layout_of(format).name;
+  }
+}
+
 TEST_F(CudaInt8Test, RoundingCostsWhatItMust) { expect_error_between(kLeastError, kMostError); }
 
 TEST_F(CudaInt8Test, EveryEpilogueOnSeveralPartsAndSequences) {
