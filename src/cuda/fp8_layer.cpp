@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cuda/joined_layer.h"
+#include "cuda/layer_form.h"
 #include "cuda/merged_layer.h"
 #include "cuda/views.h"
 
@@ -119,7 +120,7 @@ const Fp8Layer& fp8_layer(CudaContext& context, const Linear& layer) {
     fill(context, *made, layer);
     form = std::move(made);
   }
-  return static_cast<const Fp8Layer&>(*form);
+  return form_as<Fp8Layer>(*form);
 }
 
 void keep_in_fp8(CudaContext& context, WeightUploads& uploads, Linear& layer) {

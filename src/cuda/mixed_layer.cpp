@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cuda/joined_layer.h"
+#include "cuda/layer_form.h"
 #include "cuda/merged_layer.h"
 #include "cuda/views.h"
 #include "ops/mixed_order.h"
@@ -85,7 +86,7 @@ const MixedLayer& mixed_layer(CudaContext& context, const Linear& layer) {
     fill(context, *made, layer);
     form = std::move(made);
   }
-  return static_cast<const MixedLayer&>(*form);
+  return form_as<MixedLayer>(*form);
 }
 
 void keep_mixed(CudaContext& context, WeightUploads& uploads, Linear& layer) {
