@@ -58,8 +58,9 @@ endif()
 inkstone_module(cuda LINK inkstone_ops CUDA::cudart_static ${CMAKE_DL_LIBS})
 file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/cuda/*.cu)
 target_sources(inkstone_cuda PRIVATE ${kernels})
-foreach(exact weights changed_weights)
-  set_source_files_properties(${PROJECT_SOURCE_DIR}/src/cuda/${exact}.cu PROPERTIES COMPILE_OPTIONS -fmad=false)
+foreach(exact weights changed_weights)  # packed.cuh wants it
+  set_source_files_properties(${PROJECT_SOURCE_DIR}/src/cuda/${exact}.cu PROPERTIES COMPILE_OPTIONS
+                                                                                    "-fmad=false;-DINKSTONE_NO_FMAD")
 endforeach()
 foreach(mixed mix int8_product)  # they ask ops/mixed_order.h where codes lie
   set_source_files_properties(${PROJECT_SOURCE_DIR}/src/cuda/${mixed}.cu PROPERTIES COMPILE_OPTIONS

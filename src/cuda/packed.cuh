@@ -1,6 +1,9 @@
 // Reading weights of any format inside kernels. Files that include this are built without fused multiply-adds: the
 // definition of the formats rounds each product and sum.
 #pragma once
+#if !defined(INKSTONE_NO_FMAD)
+#error "a file that reads packed weights is to be built with -fmad=false, see cmake/cuda.cmake"
+#endif
 #include "cuda/numbers.cuh"
 #include "ops/expand.inl"
 
