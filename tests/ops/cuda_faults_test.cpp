@@ -1,11 +1,11 @@
 // What the cuda device says of memory that it does not get, and when the device itself works no more.
-#include <cstdio>
 #include <cstdlib>
 #include <gmock/gmock.h>
 
 #include "core/error.h"
 #include "core/host_memory.h"
 #include "cuda/cuda_device.h"
+#include "ops/lost_device.h"
 #include "ops/ops.h"
 #include "ops/random_tensors.h"
 
@@ -54,50 +54,36 @@ TEST_F(CudaFaultsTest, HostMemoryThatCannotBeLockedIsTakenAsItIs) {
   EXPECT_THAT(device->take_notes(), IsEmpty());
 }
 
-/// Where no memory is.
-struct Nowhere final : Buffer {
-  Nowhere() : Buffer(reinterpret_cast<void*>(uintptr_t{1} << 16), size_t{1} << 20) {}
-};
-
-void tell_error_of(const std::function<void()>& work) {
-  try {
-    work();
-    std::fputs("no error\n", stderr);
-  } catch (const Error& e) {
-    std::fprintf(stderr, "%s\n", e.what());
-  }
-}
-
 /// Ends the process, for which the device is lost, and tells the errors of what comes after.
 [[noreturn]] void lose_the_device() {
   {
     const auto device = make_cuda_device();
     Ops ops(*device);
-    const Tensor lost(std::make_shared<Nowhere>(), 0, {64, 64}, DType::f32);
-    const Tensor factor = device->upload(host_tensor(std::vector<float>{1}));
     const Tensor weight = host_tensor({64, 1 << 20}, DType::u8);
     device->upload(weight);  // so that there is memory for it later
     const Tensor kept = ops.concat_rows({device->upload(random_normal({3, 4}, 1))});
-    tell_error_of([&] {
-      ops.add_scaled(lost, lost, factor);
+    tell_error_of("work", [&] {
+      lose(*device);
       device->wait();
     });
-    tell_error_of([&] { device->allocate(size_t{256} << 20); });
-    tell_error_of([&] { device->download(kept); });
-    tell_error_of([&] {
+    tell_error_of("memory", [&] { device->allocate(size_t{256} << 20); });
+    tell_error_of("a result", [&] { device->download(kept); });
+    tell_error_of("weights", [&] {
       device->upload_weight(weight);
       device->finish_uploads();
     });
-    tell_error_of([&] { device->upload(weight); });
+    tell_error_of("an argument", [&] { device->upload(weight); });
   }
   std::exit(EXIT_SUCCESS);
 }
 
 TEST_F(CudaFaultsTest, ADeviceThatIsLostIsNotOutOfMemory) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");  // a process of its own, as CUDA survives no fork
-  EXPECT_EXIT(lose_the_device(), ExitedWithCode(EXIT_SUCCESS),
-              AllOf(HasSubstr("device cuda"), HasSubstr(": computing: an illegal memory access was encountered"),
-                    Not(HasSubstr("out of memory")), Not(HasSubstr("no error"))));
+  EXPECT_EXIT(
+      lose_the_device(), ExitedWithCode(EXIT_SUCCESS),
+      AllOf(HasSubstr("work: device cuda"), HasSubstr(": computing: an illegal memory access was encountered"),
+            HasSubstr("memory: device cuda"), HasSubstr("a result: device cuda"), HasSubstr("weights: device cuda"),
+            HasSubstr("an argument: device cuda"), Not(HasSubstr("out of memory"))));
 }
 
 }  // namespace
