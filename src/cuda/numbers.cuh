@@ -104,19 +104,25 @@ __device__ inline int64_t joined_row(const JoinPart& part, int64_t row) {
 }
 
 /// The sum over the `kGroup` neighbouring threads that share a row: those of a warp or of a part of it, or the whole
-/// block through `shared`.
+/// block through `shared`, which no thread may still read.
 template <int kGroup>
-__device__ float group_sum(float x, float* shared) {
+__device__ float first_group_sum(float x, float* shared) {
   for (int offset = (kGroup < kWarp ? kGroup : kWarp) / 2; offset > 0; offset /= 2)
     x += __shfl_xor_sync(kAllLanes, x, offset);
   if constexpr (kGroup > kWarp) {
-    __syncthreads();  // readers of an earlier sum are done
     if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = x;
     __syncthreads();
     x = 0;
     for (int i = 0; i < kGroup / kWarp; ++i) x += shared[i];
   }
   return x;
+}
+
+/// The same where threads may still read what an earlier sum left in `shared`.
+template <int kGroup>
+__device__ float group_sum(float x, float* shared) {
+  if constexpr (kGroup > kWarp) __syncthreads();
+  return first_group_sum<kGroup>(x, shared);
 }
 
 inline unsigned blocks_for(int64_t items, int64_t per_block = kThreads) {

@@ -9,7 +9,7 @@ __global__ void __launch_bounds__(kThreads) round_row(Rounded out, Numbers x, in
   __shared__ float shared[kThreads / kWarp];
   Row<kThreads, true, kHeld> row(x, blockIdx.x, d);
   if constexpr (kActivation != Activation::none)
-    row.change({}, {}, [](float v, float, float) {
+    row.change(Vector{}, Vector{}, [](float v, float, float) {
       return kActivation == Activation::gelu_tanh ? gelu_by_exp(v) : activate(v, kActivation);
     });
   row.round(out, blockIdx.x, shared);

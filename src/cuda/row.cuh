@@ -9,17 +9,29 @@ namespace inkstone::cuda {
 constexpr float kMostCode = 448;      // the greatest number of E4M3
 constexpr float kLeastMost = 1e-30f;  // of a row: scales stay normal numbers
 
-/// The greatest of the `kGroup` neighbouring threads that share a row; as group_sum.
+/// The greatest of the `kGroup` neighbouring threads that share a row; as first_group_sum.
 template <int kGroup>
 __device__ float group_max(float x, float* shared) {
   for (int offset = kWarp / 2; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, offset));
   if constexpr (kGroup > kWarp) {
-    __syncthreads();  // readers of an earlier sum are done
     if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = x;
     __syncthreads();
     for (int i = 0; i < kGroup / kWarp; ++i) x = fmaxf(x, shared[i]);
   }
   return x;
+}
+
+/// Which group this is, and where a thread is in it. Of whole blocks it is the same for all threads, and must look so:
+/// what follows from it then needs no registers of each thread.
+template <int kGroup>
+__device__ int64_t group_index() {
+  if constexpr (kGroup == kThreads) return blockIdx.x;
+  return int64_t{blockIdx.x} * (kThreads / kGroup) + threadIdx.x / kGroup;
+}
+template <int kGroup>
+__device__ int place_in_group() {
+  if constexpr (kGroup == kThreads) return static_cast<int>(threadIdx.x);
+  return static_cast<int>(threadIdx.x) % kGroup;
 }
 
 /// Four E4M3 codes; NaN stays NaN.
@@ -40,23 +52,38 @@ struct Vector {
   }
 };
 
-/// One row's numbers as a group of threads sees them; each holds up to kHeld float4 of it.
-template <int kGroup, bool kFours, int kHeld = 4>
+/// The same of f32 numbers that are there: fewer registers.
+struct PlainVector {
+  const float* numbers;
+
+  __device__ float4 load4_at(int64_t j) const { return __ldg(reinterpret_cast<const float4*>(numbers + j)); }
+};
+
+/// One row's numbers as a group of threads sees them; each holds up to kHeld float4 of it. kIsF32: they are known to be
+/// f32, which leaves registers for more groups.
+template <int kGroup, bool kFours, int kHeld = 4, bool kIsF32 = false>
 struct Row {
   const Numbers& x;
-  int64_t start, d;
+  int64_t start;
+  int d;
   float4 held[kHeld];
 
-  __device__ Row(const Numbers& numbers, int64_t row, int64_t width) : x(numbers), start(row * width), d(width) {
+  __device__ Row(const Numbers& numbers, int64_t row, int64_t width)
+      : x(numbers), start(row * width), d(static_cast<int>(width)) {
     if constexpr (kFours) {
 #pragma unroll
-      for (int i = 0; i < kHeld; ++i) held[i] = column(i) < d ? load4(x, start + column(i)) : make_float4(0, 0, 0, 0);
+      for (int i = 0; i < kHeld; ++i) held[i] = column(i) < d ? load4_at(column(i)) : make_float4(0, 0, 0, 0);
     }
   }
 
-  __device__ static int64_t column(int i) { return 4 * (i * kGroup + static_cast<int>(threadIdx.x) % kGroup); }
+  __device__ static int column(int i) { return 4 * (i * kGroup + place_in_group<kGroup>()); }
 
-  /// Sum of f(number) over the row.
+  __device__ float4 load4_at(int j) const {
+    if constexpr (kIsF32) return PlainVector{static_cast<const float*>(x.data) + start}.load4_at(j);
+    return load4(x, start + j);
+  }
+
+  /// Sum of f(number) over the row. `shared`: of this sum alone, as in round().
   template <class F>
   __device__ float sum(float* shared, const F& f) const {
     float part = 0;
@@ -65,19 +92,20 @@ struct Row {
       for (int i = 0; i < kHeld; ++i)
         if (column(i) < d) part += (f(held[i].x) + f(held[i].y)) + (f(held[i].z) + f(held[i].w));
     } else {
-      for (int64_t j = threadIdx.x % kGroup; j < d; j += kGroup) part += f(load(x, start + j));
+      for (int j = place_in_group<kGroup>(); j < d; j += kGroup) part += f(load(x, start + j));
     }
-    return group_sum<kGroup>(part, shared);
+    return first_group_sum<kGroup>(part, shared);
   }
 
   /// Each held number becomes f(number, a, b), with the numbers of two vectors at the same column.
-  template <class F>
-  __device__ void change(const Vector& a, const Vector& b, const F& f) {
+  template <class V, class F>
+  __device__ void change(const V& a, const V& b, const F& f) {
     static_assert(kFours);
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) {
       if (column(i) >= d) continue;
-      const float4 v = held[i], p = a.load4_at(column(i)), q = b.load4_at(column(i));
+      const float4 v = held[i];
+      const float4 p = a.load4_at(column(i)), q = b.load4_at(column(i));
       held[i] = make_float4(f(v.x, p.x, q.x), f(v.y, p.y, q.y), f(v.z, p.z, q.z), f(v.w, p.w, q.w));
     }
   }
@@ -90,7 +118,7 @@ struct Row {
     for (int i = 0; i < kHeld; ++i)  // columns behind the end are zeros
       most = fmaxf(most, fmaxf(fmaxf(fabsf(held[i].x), fabsf(held[i].y)), fmaxf(fabsf(held[i].z), fabsf(held[i].w))));
     const float scale = fmaxf(group_max<kGroup>(most, shared), kLeastMost) / kMostCode;
-    if (threadIdx.x % kGroup == 0) out.scales[row] = scale;
+    if (place_in_group<kGroup>() == 0) out.scales[row] = scale;
     const float inverse = 1.0f / scale;
 #pragma unroll
     for (int i = 0; i < kHeld; ++i)
@@ -98,15 +126,15 @@ struct Row {
   }
 
   /// Writes f(number, a, b) for the whole row, with the numbers of two vectors at the same column.
-  template <class F>
-  __device__ void write(const Output& out, const Vector& a, const Vector& b, const F& f) {
+  template <class V, class F>
+  __device__ void write(const Output& out, const V& a, const V& b, const F& f) {
     if constexpr (kFours) {
       change(a, b, f);  // all reads before the first write, which they may not pass
 #pragma unroll
       for (int i = 0; i < kHeld; ++i)
         if (column(i) < d) store4(out, start + column(i), held[i]);
     } else {
-      for (int64_t j = threadIdx.x % kGroup; j < d; j += kGroup)
+      for (int j = place_in_group<kGroup>(); j < d; j += kGroup)
         store(out, start + j, f(load(x, start + j), a.load_at(j), b.load_at(j)));
     }
   }

@@ -57,7 +57,7 @@ TEST_P(NormTest, LayerNormModulateEqualsItsDefinition) {
   const std::vector<std::vector<int64_t>> kStreams[] = {
       {{1}}, {{40, 3}, {256, 256}}, {{0, 5, 1}, {2, 0, 7}}, {{700, 1, 1, 300}}};
   for (const auto& lengths : kStreams) {
-    for (const int64_t d : {1, 20, 192, 3072}) {
+    for (const int64_t d : {1, 20, 192, 1044, 3072}) {
       const Modulation m(lengths, d, 0);
       const auto actual = tested().layer_norm_modulate(m.parts, 1e-6f);
       const auto expected = reference().layer_norm_modulate(m.parts, 1e-6f);
