@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 
+#include "inkstone/combination_error.h"
 #include "inkstone/inkstone.h"
 
 #include "core/option_error.h"
@@ -197,8 +198,8 @@ double measure_peak(Machine& machine, const BenchOptions& options, int threads) 
 BenchResult run_bench(const BenchOptions& options) {
   check_option(options.kind != BenchKind::vae || options.layers == 1, "layers {}: the vae is measured whole",
                options.layers);
-  check_option(options.kind != BenchKind::vae || !is_half(options.arithmetic),
-               "arithmetic: the vae has none in 16 bits; block and encoder have");
+  if (options.kind == BenchKind::vae && is_half(options.arithmetic))
+    throw CombinationError("arithmetic: the vae has none in 16 bits; block and encoder have");
   check_option(options.layers >= 1 && options.layers <= kMaxBenchLayers, "layers {}: 1 to {} work", options.layers,
                kMaxBenchLayers);
   check_option(options.size >= 1 && options.size <= kMaxSide, "size {}: 1 to {} work", options.size, kMaxSide);

@@ -32,6 +32,12 @@ void bind_layer(Device& device, Linear& layer, const std::stop_token& stop) {
   device.round_weights(layer);
 }
 
+/// What a measurement took of the arithmetics of 16 bits, so that a picture tells how to draw it again anywhere.
+Arithmetic arithmetic_of(const HalfChoice& half) {
+  if (half.ops == nullptr) return Arithmetic::f32;
+  return half.ops->kind == HalfKind::fp16 ? Arithmetic::fp16 : Arithmetic::bf16;
+}
+
 bool is_bound(BlockPlace place) { return place == BlockPlace::bound || place == BlockPlace::bound_wide; }
 
 /// Who compares devices or takes times wants to see every op.
@@ -58,6 +64,7 @@ Session::Session(const EngineOptions& options, const Decorate& decorate)
       store_(keeps_prompts(options) ? options.prompt_cache : std::filesystem::path(), options.prompt_cache_bytes) {
   const DeviceChoice& choice = machine_.choice();
   options_.device = choice.kind;
+  if (machine_.half()) options_.arithmetic = arithmetic_of(*machine_.half());
   if (!choice.note.empty()) model_.notes.push_back(choice.note);
   if (held_ || !machine_.device().own_memory()) return;
   for (const Checkpoint* files : model_.files())

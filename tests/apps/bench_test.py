@@ -31,7 +31,7 @@ class BenchTest(ProgramTest):
         result = json.loads(output)
         self.assertEqual(result["arithmetic"], "half")
         self.assertIn(result["half_kind"], ["fp16", "bf16", "f32"])
-        self.assertIn("vae", self.error_of("bench", "vae", "--arithmetic", "half"))
+        self.assertIn("vae", self.error_of("bench", "vae", "--arithmetic", "half", code=2))
 
     def test_faults(self):
         self.assertIn("33", self.error_of("bench", "block", "--size", "33"))

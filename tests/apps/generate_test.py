@@ -108,7 +108,16 @@ class PictureTest(ProgramTest):
     def test_half_is_named_first_with_what_it_takes(self):
         _, messages = self.run_program("generate", "--prompt", "a red star", *QUICK, "--arithmetic", "half", "--output", "half.png")
         self.assertRegex(messages.splitlines()[0], r"arithmetic half(: f32, as|.* \((fp16|bf16)\), lossy: the text encoder)")
-        self.assertEqual(png_metadata(self.folder / "half.png")["arithmetic"], "half")
+        kind = re.search(r"half(?:: (f32)| \((fp16|bf16)\))", messages.splitlines()[0])
+        self.assertEqual(png_metadata(self.folder / "half.png")["arithmetic"], kind[1] or kind[2])
+
+    def test_half_is_repeated_as_what_it_was(self):
+        drawn = self.draw("half.png", "--arithmetic", "half", "--seed", "1")
+        kind = png_metadata(drawn)["arithmetic"]
+        _, messages = self.run_program("generate", "--like", "half.png", "--output", "again.png")
+        self.assertNotIn("half", messages.splitlines()[0])
+        self.assertEqual(f"arithmetic {kind}, lossy" in messages.splitlines()[0], kind != "f32")
+        self.assertEqual((self.folder / "again.png").read_bytes(), drawn.read_bytes())
 
     def test_lossy_arithmetic_is_named_first_and_costs_little(self):
         latents = []
