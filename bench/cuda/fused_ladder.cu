@@ -63,14 +63,12 @@ struct Part {
         w_scales(s.outs),
         scales(n),
         our_scales(n),
-        gated_scales(s.outs),
         gate(s.outs),
         norm(kHeadWidth),
         angles(size_t(n) * kHeadWidth),
         residual(size_t(n) * s.outs),
         finished(size_t(n) * s.outs),
-        our_finished(size_t(n) * s.outs),
-        gated_bias(s.outs) {
+        our_finished(size_t(n) * s.outs) {
     draw(x, seed + 1, 1);
     const Buffer<__nv_bfloat16> one(weight_count());
     draw(one, seed + 2, 1 / std::sqrt(static_cast<float>(s.depth)));
@@ -127,19 +125,10 @@ struct Part {
 
   /// As the engine does it, without join_qkv.
   void by_passes(inkstone::Cublas& library, DType type, int round, void* workspace) const {
-    inkstone::Product p = by_library(type, round);
+    const inkstone::Product p = by_library(type, round);
     const bool fp8 = type == DType::f8_e4m3, gated = shape.kind == Kind::out || shape.kind == Kind::down;
-    const bool inside = gated && fp8 && rows >= 2048;
-    if (inside) {
-      cuda::gate_outputs({gated_scales.data(), gated_bias.data(), w_scales.data(), bias.data(), gate_vectors()},
-                         shape.outs, nullptr);
-      p.w.scales = gated_scales.data();
-      p.bias = gated_bias.data();
-      p.added = residual.data();
-      p.d = {finished.data(), DType::f32};
-    }
     library.multiply(p, nullptr, workspace);
-    if (gated && !inside)
+    if (gated)
       cuda::finish({.out = {finished.data(), DType::f32},
                     .x = {product.data(), DType::bf16},
                     .gate = gate_vectors(),
@@ -183,9 +172,7 @@ struct Part {
   int rows, copies;
   Buffer<__nv_bfloat16> x, w, bias, product, ours;
   Buffer<uint8_t> x_codes, w_codes, codes, our_codes;
-  Buffer<float> x_scales, w_scales, scales, our_scales, gated_scales, gate, norm, angles, residual, finished,
-      our_finished;
-  Buffer<__nv_bfloat16> gated_bias;
+  Buffer<float> x_scales, w_scales, scales, our_scales, gate, norm, angles, residual, finished, our_finished;
   Buffer<float> bound{2};
   Buffer<int32_t> begins{2}, zero{1}, shift{1};
 };

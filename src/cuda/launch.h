@@ -88,17 +88,6 @@ struct Finish {
 };
 void finish(const Finish& f, int64_t rows, int64_t d, cudaStream_t stream);
 
-/// What makes a product of 8-bit numbers a gated one, for each sequence of the gate: scales of the weight's rows
-/// (sequences, d) and biases (sequences, d, bf16), multiplied with its gate.
-struct GatedOutputs {
-  float* scales = nullptr;
-  void* bias = nullptr;
-  const float* weight_scales = nullptr;
-  const void* weight_bias = nullptr;  // bf16; absent: bias stays unwritten
-  RowVectors gate;
-};
-void gate_outputs(const GatedOutputs& g, int64_t d, cudaStream_t stream);
-
 struct RmsNorm {
   Output out;
   Numbers x;

@@ -7,8 +7,6 @@
 namespace inkstone {
 namespace {
 
-constexpr int64_t kLeastGated = 2048;  // rows; fewer take longer as a product of their own than a pass over the result
-
 /// A bf16 tensor in the second half of an f32 one: numbers in 8 bits leave it free.
 Tensor second_half(const Tensor& t) { return {t.buffer(), t.offset() + t.bytes() / 2, t.shape(), DType::bf16}; }
 
@@ -25,40 +23,6 @@ Product product_of(const Tensor& x, const Tensor& codes, const Tensor& scales, c
           .d_stride = outs};
 }
 
-/// Whether gate and residual can be part of one product for each sequence, and gain by it.
-bool gates_inside(const Tensor& out, const Epilogue& e) {
-  if (!e.gate || !e.residual || e.activation != Activation::none) return false;
-  if (out.dtype() != DType::f32 || e.residual.dtype() != DType::f32) return false;
-  const Sequences& sequences = *e.gate.sequences;
-  for (int64_t s = 0; s < sequences.count(); ++s)
-    if (sequences.length(s) < kLeastGated) return false;
-  return true;
-}
-
-/// out = residual + gate * (x Wᵀ + b): the gate multiplies the scales of the weight's rows.
-void multiply_gated(CudaContext& context, const Tensor& out, const Tensor& x, const Epilogue& e,
-                    const Fp8Layer& layer) {
-  const Sequences& sequences = *e.gate.sequences;
-  const int64_t outs = out.dim(1);
-  const Tensor scales = context.empty({sequences.count(), outs}, DType::f32);
-  const Tensor bias = layer.bias ? context.empty(scales.shape(), DType::bf16) : Tensor();
-  cuda::gate_outputs({.scales = scales.data<float>(),
-                      .bias = bias ? bias.data<void>() : nullptr,
-                      .weight_scales = layer.scales.data<float>(),
-                      .weight_bias = layer.bias ? layer.bias.data<void>() : nullptr,
-                      .gate = row_vectors(context, e.gate)},
-                     outs, context.stream());
-  for (int64_t s = 0; s < sequences.count(); ++s) {
-    const int64_t begin = sequences.begin(s), end = sequences.end(s);
-    const Tensor to = out.rows(begin, end);
-    Product product = product_of(x.rows(begin, end), layer.codes, scales.rows(s, s + 1), to);
-    product.x.scales = rounded(x).scales + begin;  // they lie behind all codes
-    if (bias) product.bias = bias.rows(s, s + 1).data<void>();
-    product.added = e.residual.rows(begin, end).data<void>();
-    context.multiply(product);
-  }
-}
-
 }  // namespace
 
 bool CudaKernels::uses_fp8(const Linear* layer) const {
@@ -69,7 +33,6 @@ void CudaKernels::linear_fp8(Tensor& out, const LinearPart& part) {
   const Epilogue& epilogue = part.epilogue;
   const Fp8Layer& layer = fp8_layer(context_, *part.layer);
   const Tensor x = part.x.dtype() == DType::f8_e4m3 ? part.x : rounded_copy(context_, part.x);
-  if (gates_inside(out, epilogue)) return multiply_gated(context_, out, x, epilogue, layer);
   const bool changes = epilogue.activation != Activation::none || epilogue.gate || epilogue.residual;
   const bool rounds = uses_fp8(epilogue.feeds) && !epilogue.gate && !epilogue.residual;
   const bool narrow = epilogue.feeds != nullptr || part.layer->slabs.size() > 1;

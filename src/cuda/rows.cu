@@ -34,18 +34,6 @@ __global__ void finish_rows(Finish f, int64_t rows, int64_t d) {
   }
 }
 
-/// Sequences along y.
-__global__ void gate_output(GatedOutputs g, int64_t d) {
-  const int64_t j = thread_index();
-  if (j >= d) return;
-  const int64_t i = blockIdx.y * d + j;
-  const float gate = load(g.gate.table, (g.gate.row[blockIdx.y] + g.gate.slot) * d + j);
-  g.scales[i] = g.weight_scales[j] * gate;
-  if (g.weight_bias == nullptr) return;
-  const float bias = __bfloat162float(static_cast<const __nv_bfloat16*>(g.weight_bias)[j]);
-  static_cast<__nv_bfloat16*>(g.bias)[i] = __float2bfloat16_rn(bias * gate);
-}
-
 __global__ void swiglu_elements(Output out, Numbers x, int64_t count, int64_t m) {
   const int64_t i = thread_index();
   if (i >= count) return;
@@ -142,10 +130,6 @@ void finish(const Finish& f, int64_t rows, int64_t d, cudaStream_t stream) {
   } else {
     finish_rows<false><<<dim3(blocks_for(d), grid_rows), kThreads, 0, stream>>>(f, rows, d);
   }
-}
-
-void gate_outputs(const GatedOutputs& g, int64_t d, cudaStream_t stream) {
-  gate_output<<<dim3(blocks_for(d), static_cast<unsigned>(g.gate.sequences.count)), kThreads, 0, stream>>>(g, d);
 }
 
 void swiglu(const Output& out, const Numbers& x, int64_t rows, int64_t m, cudaStream_t stream) {

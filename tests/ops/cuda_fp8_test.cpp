@@ -87,10 +87,10 @@ TEST_F(CudaFp8Test, EveryEpilogueOnSeveralPartsAndSequences) {
   for_every_epilogue([&](const auto& parts, const std::string& what) { expect_as_rounded(parts, what); });
 }
 
-TEST_F(CudaFp8Test, GateAndResidualOfLongSequencesArePartOfTheProduct) {
-  for (const std::vector<int64_t>& lengths : {std::vector<int64_t>{2051}, {2048, 2300}, {2048, 2047}}) {
+TEST_F(CudaFp8Test, GateAndResidualOfLongSequences) {
+  for (const std::vector<int64_t>& lengths : {std::vector<int64_t>{2051}, {2048, 2300}}) {
     const Sequences rows(lengths);
-    Linear layer = tolerant(WeightFormat::bf16, {48}, 96, 4);
+    Linear layer = tolerant(WeightFormat::bf16, {48}, 96, 4);  // of a width that no fused launch takes
     for (const bool with_bias : {true, false}) {
       if (!with_bias) layer.slabs[0].bias = {};
       const Epilogue epilogue = {.gate = {random_normal({12, 48}, 8), random_indices(rows.count(), 9, 9), 2, &rows},
@@ -122,7 +122,7 @@ TEST_F(CudaFp8Test, WhatFeedsALayerIsRoundedForIt) {
 
 TEST_F(CudaFp8Test, ANormRoundsForTheLayerThatItFeeds) {
   const Sequences rows(std::vector<int64_t>{700, 0, 1, 30});
-  for (const int64_t d : {16, 192, 3072, 4096, 4112}) {
+  for (const int64_t d : {16, 192, 1040, 3072, 4096, 4112}) {
     Tensor x = random_normal({rows.rows(), d}, 1);
     for (float& v : x.span<float>()) v += 3;
     const Linear layer = placed(tolerant(WeightFormat::f32, {16}, d, 3));
