@@ -66,12 +66,14 @@ void swiglu(benchmark::State& state) {
   measure(state, on, {x}, [&] { return Tensors{on.ops().swiglu(x)}; });
 }
 
-void guide(benchmark::State& state) {
+void guided_step(benchmark::State& state) {
   BenchDevice on;
   const Shape shape = {state.range(0), state.range(1)};
-  const Tensor cond = on.upload(random_normal(shape, 1)), uncond = on.upload(random_normal(shape, 2));
-  const Tensor scale = on.upload(host_tensor(std::vector<float>{4}));
-  measure(state, on, {cond, uncond}, [&] { return Tensors{on.ops().guide(cond, uncond, scale)}; });
+  const Tensor x = on.upload(random_normal(shape, 3)), factor = on.upload(host_tensor(std::vector<float>{-0.02f}));
+  const Guidance guidance = {on.upload(random_normal(shape, 1)), on.upload(random_normal(shape, 2)),
+                             on.upload(host_tensor(std::vector<float>{4}))};
+  measure(state, on, {x, guidance.cond, guidance.uncond},
+          [&] { return Tensors{on.ops().guided_step(x, guidance, factor)}; });
 }
 
 void add_scaled(benchmark::State& state) {
@@ -104,7 +106,7 @@ BENCHMARK(join_qkv)
     ->Args({592, 3, 64})
     ->Args({16640, 24, 128});
 BENCHMARK(swiglu)->UseRealTime()->Unit(benchmark::kMicrosecond)->Args({1024, 18944})->Args({96, 512});
-BENCHMARK(guide)->UseRealTime()->Unit(benchmark::kMicrosecond)->Args({4096, 64})->Args({256, 64});
+BENCHMARK(guided_step)->UseRealTime()->Unit(benchmark::kMicrosecond)->Args({4096, 64})->Args({256, 64});
 BENCHMARK(add_scaled)->UseRealTime()->Unit(benchmark::kMicrosecond)->Args({4096, 64})->Args({256, 64});
 BENCHMARK(to_rgb8)->UseRealTime()->Unit(benchmark::kMicrosecond)->Arg(1024)->Arg(256);
 

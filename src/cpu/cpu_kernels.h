@@ -37,7 +37,7 @@ class CpuKernels final : public Kernels {
   void timestep_embedding(Tensor& out, const Tensor& t) override;
   void patchify(Tensor& out, const Tensor& latents) override;
   void unpatchify(Tensor& out, const Tensor& tokens) override;
-  void guide(Tensor& out, const Tensor& cond, const Tensor& uncond, const Tensor& scale) override;
+  void guided_step(Tensor& out, const Tensor& x, const Guidance& guidance, const Tensor& factor) override;
   void add_scaled(Tensor& out, const Tensor& x, const Tensor& y, const Tensor& factor) override;
   void scale_shift(Tensor& out, const Tensor& x, const Tensor& scale, const Tensor& shift) override;
   void concat_rows(Tensor& out, std::span<const Tensor> parts) override;

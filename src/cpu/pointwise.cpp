@@ -29,13 +29,14 @@ void CpuKernels::timestep_embedding(Tensor& out, const Tensor& t) {
   }
 }
 
-void CpuKernels::guide(Tensor& out, const Tensor& cond, const Tensor& uncond, const Tensor& scale) {
-  const int64_t d = cond.dim(1);
-  const float s = scale.data<const float>()[0];
-  for_row_blocks(pool_, cond.dim(0), d, [&](int64_t begin, int64_t end) {
+void CpuKernels::guided_step(Tensor& out, const Tensor& x, const Guidance& guidance, const Tensor& factor) {
+  const int64_t d = x.dim(1);
+  const float *cond = guidance.cond.data<const float>(), *uncond = guidance.uncond.data<const float>();
+  const float scale = guidance.scale.data<const float>()[0], by = factor.data<const float>()[0];
+  for_row_blocks(pool_, x.dim(0), d, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      vector_.guide(cond.data<const float>() + i * d, uncond.data<const float>() + i * d, s, d,
-                    out.data<float>() + i * d);
+      vector_.guided_step(x.data<const float>() + i * d, cond + i * d, uncond + i * d, scale, by, d,
+                          out.data<float>() + i * d);
   });
 }
 

@@ -93,8 +93,9 @@ struct VectorOps {
   /// Pixels in [-1, 1] to bytes: 127.5 x + 127.5, at least 0 (also for NaN) and at most 255, to nearest, ties to even.
   void (*to_bytes)(const float* x, int64_t n, uint8_t* out);
 
-  /// y = uncond + scale (cond - uncond), times |cond| / |y|; zero where y is
-  void (*guide)(const float* cond, const float* uncond, float scale, int64_t n, float* out);
+  /// x + factor * y |cond| / |y| with y = uncond + scale (cond - uncond); x where y is zero
+  void (*guided_step)(const float* x, const float* cond, const float* uncond, float scale, float factor, int64_t n,
+                      float* out);
 
   /// act(x / sqrt(mean(x²) + eps) * weight)
   void (*rms_norm)(const float* x, const float* weight, float eps, Activation activation, int64_t n, float* out);

@@ -168,8 +168,13 @@ void multiply_mixed(const MixedProduct& p, cudaStream_t stream);
 
 void swiglu(const Output& out, const Numbers& x, int64_t rows, int64_t m, cudaStream_t stream);
 void timestep_embedding(float* out, const float* t, int64_t n, int64_t half, cudaStream_t stream);
-void guide(float* out, const Numbers& cond, const Numbers& uncond, const float* scale, int64_t rows, int64_t d,
-           cudaStream_t stream);
+/// out (rows, d) = x + factor * v, with the velocity v of Guidance; scale and factor (1).
+struct GuidedStep {
+  float* out = nullptr;
+  Numbers x, cond, uncond;
+  const float *scale = nullptr, *factor = nullptr;
+};
+void guided_step(const GuidedStep& step, int64_t rows, int64_t d, cudaStream_t stream);
 void add_scaled(float* out, const Numbers& x, const Numbers& y, const float* factor, int64_t count,
                 cudaStream_t stream);
 void scale_shift(float* out, const Numbers& x, const float* scale, const float* shift, int64_t count, int64_t d,

@@ -87,10 +87,15 @@ void CudaKernels::unpatchify(Tensor& out, const Tensor& tokens) {
   check_launch("unpatchify");
 }
 
-void CudaKernels::guide(Tensor& out, const Tensor& cond, const Tensor& uncond, const Tensor& scale) {
-  cuda::guide(out.data<float>(), numbers(cond), numbers(uncond), scale.data<const float>(), cond.dim(0), cond.dim(1),
-              context_.stream());
-  check_launch("guide");
+void CudaKernels::guided_step(Tensor& out, const Tensor& x, const Guidance& guidance, const Tensor& factor) {
+  cuda::guided_step({.out = out.data<float>(),
+                     .x = numbers(x),
+                     .cond = numbers(guidance.cond),
+                     .uncond = numbers(guidance.uncond),
+                     .scale = guidance.scale.data<const float>(),
+                     .factor = factor.data<const float>()},
+                    x.dim(0), x.dim(1), context_.stream());
+  check_launch("guided_step");
 }
 
 void CudaKernels::add_scaled(Tensor& out, const Tensor& x, const Tensor& y, const Tensor& factor) {

@@ -54,14 +54,14 @@ __global__ void embed_times(float* out, const float* t, int64_t n, int64_t half)
 }
 
 /// A warp for each row.
-__global__ void guide_rows(float* out, Numbers cond, Numbers uncond, const float* scale, int64_t rows, int64_t d) {
+__global__ void guided_step_rows(GuidedStep step, int64_t rows, int64_t d) {
   const int64_t row = thread_index() / kWarp;
   const int lane = threadIdx.x % kWarp;
   if (row >= rows) return;
-  const float s = scale[0];
+  const float s = step.scale[0], by = step.factor[0];
   float cond_squares = 0, squares = 0;
   for (int64_t j = row * d + lane; j < (row + 1) * d; j += kWarp) {
-    const float c = load(cond, j), u = load(uncond, j);
+    const float c = load(step.cond, j), u = load(step.uncond, j);
     const float guided = u + s * (c - u);
     cond_squares += c * c;
     squares += guided * guided;
@@ -70,8 +70,8 @@ __global__ void guide_rows(float* out, Numbers cond, Numbers uncond, const float
   squares = group_sum<kWarp>(squares, nullptr);
   const float rescale = squares > 0 ? sqrtf(cond_squares / squares) : 0.0f;
   for (int64_t j = row * d + lane; j < (row + 1) * d; j += kWarp) {
-    const float c = load(cond, j), u = load(uncond, j);
-    out[j] = (u + s * (c - u)) * rescale;
+    const float c = load(step.cond, j), u = load(step.uncond, j);
+    step.out[j] = load(step.x, j) + by * ((u + s * (c - u)) * rescale);
   }
 }
 
@@ -140,9 +140,8 @@ void timestep_embedding(float* out, const float* t, int64_t n, int64_t half, cud
   if (n > 0) embed_times<<<blocks_for(n * half), kThreads, 0, stream>>>(out, t, n, half);
 }
 
-void guide(float* out, const Numbers& cond, const Numbers& uncond, const float* scale, int64_t rows, int64_t d,
-           cudaStream_t stream) {
-  if (rows > 0) guide_rows<<<blocks_for(rows * kWarp), kThreads, 0, stream>>>(out, cond, uncond, scale, rows, d);
+void guided_step(const GuidedStep& step, int64_t rows, int64_t d, cudaStream_t stream) {
+  if (rows > 0) guided_step_rows<<<blocks_for(rows * kWarp), kThreads, 0, stream>>>(step, rows, d);
 }
 
 void add_scaled(float* out, const Numbers& x, const Numbers& y, const float* factor, int64_t count,

@@ -35,13 +35,17 @@ Tensor Sampler::run(const Batch& batch, Tensor tokens, const std::function<void(
   const RecordedWork velocity_at = [&](std::span<const Tensor> in) {
     const Tensor& at = in[0];
     const Tensor x = guided ? ops_.concat_rows({at, at}) : at;  // both branches see the same latents
-    const Tensor velocity = transformer_.forward(ops_, x, condition, tables_, {.block = in[1], .head = in[2]});
-    return guided ? ops_.guide(velocity.rows(0, drawn), velocity.rows(drawn, 2 * drawn), scale_) : velocity;
+    return transformer_.forward(ops_, x, condition, tables_, {.block = in[1], .head = in[2]});
   };
-  Repeated velocity(ops_, velocity_at, transformer_.stays_in_place() ? steps() : 1);
+  Repeated velocity_of(ops_, velocity_at, transformer_.stays_in_place() ? steps() : 1);
   for (int64_t step = 0; step < steps(); ++step) {
     const StepRows rows = Transformer::rows_of_step(ops_, step, condition.txt_rows.count());
-    tokens = ops_.add_scaled(tokens, velocity({tokens, rows.block, rows.head}), differences_.rows(step, step + 1));
+    const Tensor velocity = velocity_of({tokens, rows.block, rows.head}), by = differences_.rows(step, step + 1);
+    if (guided) {
+      tokens = ops_.guided_step(tokens, {velocity.rows(0, drawn), velocity.rows(drawn, 2 * drawn), scale_}, by);
+    } else {
+      tokens = ops_.add_scaled(tokens, velocity, by);
+    }
     step_done();
   }
   return tokens;

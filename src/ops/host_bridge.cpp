@@ -112,8 +112,9 @@ void HostBridge::unpatchify(Tensor& out, const Tensor& tokens) {
   give(out, [&](Kernels& k, Tensor& to) { k.unpatchify(to, up(tokens)); });
 }
 
-void HostBridge::guide(Tensor& out, const Tensor& cond, const Tensor& uncond, const Tensor& scale) {
-  give(out, [&](Kernels& k, Tensor& to) { k.guide(to, up(cond), up(uncond), up(scale)); });
+void HostBridge::guided_step(Tensor& out, const Tensor& x, const Guidance& guidance, const Tensor& factor) {
+  const Guidance placed = {up(guidance.cond), up(guidance.uncond), up(guidance.scale)};
+  give(out, [&](Kernels& k, Tensor& to) { k.guided_step(to, up(x), placed, up(factor)); });
 }
 
 void HostBridge::add_scaled(Tensor& out, const Tensor& x, const Tensor& y, const Tensor& factor) {

@@ -106,9 +106,10 @@ void Interceptor::unpatchify(Tensor& out, const Tensor& tokens) {
       {"unpatchify", {&out, 1}, {tokens}, 0, [&](Kernels& k, std::span<Tensor> to) { k.unpatchify(to[0], tokens); }});
 }
 
-void Interceptor::guide(Tensor& out, const Tensor& cond, const Tensor& uncond, const Tensor& scale) {
-  intercept({"guide", {&out, 1}, {cond, uncond, scale}, 0, [&](Kernels& k, std::span<Tensor> to) {
-               k.guide(to[0], cond, uncond, scale);
+void Interceptor::guided_step(Tensor& out, const Tensor& x, const Guidance& guidance, const Tensor& factor) {
+  const auto& [cond, uncond, scale] = guidance;
+  intercept({"guided_step", {&out, 1}, {x, cond, uncond, scale, factor}, 0, [&](Kernels& k, std::span<Tensor> to) {
+               k.guided_step(to[0], x, guidance, factor);
              }});
 }
 

@@ -33,7 +33,7 @@ class Interceptor : public Kernels {
   void timestep_embedding(Tensor& out, const Tensor& t) final;
   void patchify(Tensor& out, const Tensor& latents) final;
   void unpatchify(Tensor& out, const Tensor& tokens) final;
-  void guide(Tensor& out, const Tensor& cond, const Tensor& uncond, const Tensor& scale) final;
+  void guided_step(Tensor& out, const Tensor& x, const Guidance& guidance, const Tensor& factor) final;
   void add_scaled(Tensor& out, const Tensor& x, const Tensor& y, const Tensor& factor) final;
   void scale_shift(Tensor& out, const Tensor& x, const Tensor& scale, const Tensor& shift) final;
   void concat_rows(Tensor& out, std::span<const Tensor> parts) final;

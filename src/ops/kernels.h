@@ -85,6 +85,13 @@ struct AttentionOptions {
   std::span<const Linear* const> feeds = {};  ///< as in Epilogue, a layer for each stream; or none
 };
 
+/// True classifier-free guidance: the velocity uncond + scale (cond - uncond), each row rescaled to the norm of cond's
+/// row. A row that is zero stays zero (QwenImagePipeline of diffusers).
+struct Guidance {
+  Tensor cond, uncond;  ///< (n, d)
+  Tensor scale;         ///< f32 (1)
+};
+
 class Kernels {
  public:
   virtual ~Kernels() = default;
@@ -120,9 +127,9 @@ class Kernels {
   /// Tokens back to latents (count, height, width, z), channels last.
   virtual void unpatchify(Tensor& out, const Tensor& tokens) = 0;
 
-  /// True classifier-free guidance: c = uncond + scale (cond - uncond), each row rescaled to the norm of cond's row.
-  /// A row where c is zero stays zero. scale f32 (1).
-  virtual void guide(Tensor& out, const Tensor& cond, const Tensor& uncond, const Tensor& scale) = 0;
+  /// out = x + factor * v, the Euler step along a guided velocity v, which is rounded as a result of its own would be.
+  /// factor f32 (1).
+  virtual void guided_step(Tensor& out, const Tensor& x, const Guidance& guidance, const Tensor& factor) = 0;
 
   /// out = x + factor * y; factor f32 (1).
   virtual void add_scaled(Tensor& out, const Tensor& x, const Tensor& y, const Tensor& factor) = 0;

@@ -179,13 +179,15 @@ Tensor Ops::unpatchify(const Tensor& tokens, const Shape& grid, int64_t patch) {
   return out;
 }
 
-Tensor Ops::guide(const Tensor& cond, const Tensor& uncond, const Tensor& scale) {
-  const Arguments arguments("guide", device_);
-  arguments.activation("cond", cond, 2);
-  arguments.activation("uncond", uncond, cond.shape());
-  arguments.tensor("scale", scale, kScalar, DType::f32);
-  Tensor out = empty(cond.shape());
-  kernels_.guide(out, cond, uncond, scale);
+Tensor Ops::guided_step(const Tensor& x, const Guidance& guidance, const Tensor& factor) {
+  const Arguments arguments("guided_step", device_);
+  arguments.activation("x", x, 2);
+  arguments.activation("cond", guidance.cond, x.shape());
+  arguments.activation("uncond", guidance.uncond, x.shape());
+  arguments.tensor("scale", guidance.scale, kScalar, DType::f32);
+  arguments.tensor("factor", factor, kScalar, DType::f32);
+  Tensor out = empty(x.shape());
+  kernels_.guided_step(out, x, guidance, factor);
   return out;
 }
 

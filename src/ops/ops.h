@@ -42,7 +42,7 @@ class Ops {
   Tensor patchify(const Tensor& latents, int64_t patch);
   /// `grid`: the latents' count, height, width.
   Tensor unpatchify(const Tensor& tokens, const Shape& grid, int64_t patch);
-  Tensor guide(const Tensor& cond, const Tensor& uncond, const Tensor& scale);
+  Tensor guided_step(const Tensor& x, const Guidance& guidance, const Tensor& factor);
   Tensor add_scaled(const Tensor& x, const Tensor& y, const Tensor& factor);
   Tensor scale_shift(const Tensor& x, const Tensor& scale, const Tensor& shift);
   Tensor concat_rows(const std::vector<Tensor>& parts);

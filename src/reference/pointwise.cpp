@@ -27,12 +27,12 @@ void ReferenceKernels::timestep_embedding(Tensor& out, const Tensor& t) {
     }
 }
 
-void ReferenceKernels::guide(Tensor& out, const Tensor& cond, const Tensor& uncond, const Tensor& scale) {
-  const int64_t d = cond.dim(1);
-  const double s = scale.data<const float>()[0];
-  for (int64_t i = 0; i < cond.dim(0); ++i) {
-    const float* c = cond.data<const float>() + i * d;
-    const float* u = uncond.data<const float>() + i * d;
+void ReferenceKernels::guided_step(Tensor& out, const Tensor& x, const Guidance& guidance, const Tensor& factor) {
+  const int64_t d = x.dim(1);
+  const double s = guidance.scale.data<const float>()[0];
+  for (int64_t i = 0; i < x.dim(0); ++i) {
+    const float* c = guidance.cond.data<const float>() + i * d;
+    const float* u = guidance.uncond.data<const float>() + i * d;
     double cond_squares = 0, squares = 0;
     for (int64_t j = 0; j < d; ++j) {
       const double guided = u[j] + s * (double{c[j]} - u[j]);
@@ -40,8 +40,11 @@ void ReferenceKernels::guide(Tensor& out, const Tensor& cond, const Tensor& unco
       squares += guided * guided;
     }
     const double rescale = squares > 0 ? std::sqrt(cond_squares / squares) : 0;
-    for (int64_t j = 0; j < d; ++j)
-      out.data<float>()[i * d + j] = static_cast<float>((u[j] + s * (double{c[j]} - u[j])) * rescale);
+    for (int64_t j = 0; j < d; ++j) {
+      const auto velocity = static_cast<float>((u[j] + s * (double{c[j]} - u[j])) * rescale);
+      const double scaled = double{factor.data<const float>()[0]} * velocity;
+      out.data<float>()[i * d + j] = static_cast<float>(x.data<const float>()[i * d + j] + scaled);
+    }
   }
 }
 

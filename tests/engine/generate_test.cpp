@@ -136,10 +136,10 @@ TEST_F(GenerateTest, CfgOfOneRunsOnePass) {
   request.cfg = 1;
   request.negative_prompt = "blue";
   const Result one = engine.generate(request);
-  EXPECT_EQ(one.profile.find("guide"), std::string::npos) << one.profile;
+  EXPECT_EQ(one.profile.find("guided_step"), std::string::npos) << one.profile;
   EXPECT_THAT(one.notes, ::testing::ElementsAre(::testing::HasSubstr("the negative prompt has no effect")));
   request.cfg = 1.5;
-  EXPECT_NE(engine.generate(request).profile.find("guide"), std::string::npos);
+  EXPECT_NE(engine.generate(request).profile.find("guided_step"), std::string::npos);
 }
 
 TEST_F(GenerateTest, TellsStagesAndStepsInOrder) {
@@ -278,7 +278,7 @@ TEST_F(GenerateTest, WeightsHeldAsF32AreTheSameWeights) {
 
 TEST_F(GenerateTest, ProfileCountsEveryOp) {
   const Result result = tiny({.profile = true}).generate(small_request());
-  for (const char* op : {"linear", "attention", "conv2d", "guide", "add_scaled", "to_rgb8", "all ops"})
+  for (const char* op : {"linear", "attention", "conv2d", "guided_step", "to_rgb8", "all ops"})
     EXPECT_NE(result.profile.find(op), std::string::npos) << op;
 }
 

@@ -43,7 +43,8 @@ TEST_F(HostBridgeTest, CarriesPictures) {
 
 TEST_F(HostBridgeTest, CarriesStepsOfTheSampler) {
   const Tensor a = random_normal({3, 8}, 1), b = random_normal({3, 8}, 2), factor = random_normal({1}, 3);
-  EXPECT_EQ(values_of(bridged_.guide(a, b, factor)), values_of(plain_.guide(a, b, factor)));
+  const Guidance guidance = {a, b, random_normal({1}, 7)};
+  EXPECT_EQ(values_of(bridged_.guided_step(b, guidance, factor)), values_of(plain_.guided_step(b, guidance, factor)));
   EXPECT_EQ(values_of(bridged_.add_scaled(a, b, factor)), values_of(plain_.add_scaled(a, b, factor)));
   EXPECT_EQ(values_of(bridged_.concat_rows({a, b})), values_of(plain_.concat_rows({a, b})));
   EXPECT_EQ(values_of(bridged_.swiglu(a)), values_of(plain_.swiglu(a)));

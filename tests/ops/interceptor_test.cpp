@@ -63,7 +63,10 @@ class InterceptorTest : public ::testing::Test {
 };
 
 TEST_F(InterceptorTest, PassesPointwiseOpsOn) {
-  expect("guide", {x_, y_, factor_}, [&](Ops& o) { return std::vector{o.guide(x_, y_, factor_)}; });
+  const Tensor z = f32({5, 6}, 18), scale = f32({1}, 19);
+  expect("guided_step", {z, x_, y_, scale, factor_}, [&](Ops& o) {
+    return std::vector{o.guided_step(z, {x_, y_, scale}, factor_)};
+  });
   expect("add_scaled", {x_, y_, factor_}, [&](Ops& o) { return std::vector{o.add_scaled(x_, y_, factor_)}; });
   expect("scale_shift", {x_, d_, e_}, [&](Ops& o) { return std::vector{o.scale_shift(x_, d_, e_)}; });
   expect("concat_rows", {x_, y_, x_}, [&](Ops& o) { return std::vector{o.concat_rows({x_, y_, x_})}; });

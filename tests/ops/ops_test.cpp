@@ -253,12 +253,15 @@ TEST_F(OpsTest, Unpatchify) {
   EXPECT_REFUSED(ops_.unpatchify(f32({12, 12}), {8, 6}, 2), HasSubstr("(count, height, width)"));
 }
 
-TEST_F(OpsTest, Guide) {
-  constexpr const char* kOp = "guide: ";
-  EXPECT_EQ(ops_.guide(f32({3, 4}), f32({3, 4}), f32({1})).shape(), (Shape{3, 4}));
-  EXPECT_REFUSED(ops_.guide(f32({3, 4}), f32({4, 3}), f32({1})), HasSubstr("uncond is F32 [4, 3], F32 [3, 4]"));
-  EXPECT_REFUSED(ops_.guide(f32({3, 4}), f32({3, 4}), f32({3})), HasSubstr("scale is F32 [3], F32 [1]"));
-  EXPECT_REFUSED(ops_.guide(f32({4}), f32({4}), f32({1})), HasSubstr("cond is [4]"));
+TEST_F(OpsTest, GuidedStep) {
+  constexpr const char* kOp = "guided_step: ";
+  const Tensor x = f32({3, 4}), turned = f32({4, 3}), one = f32({1}), three = f32({3});
+  EXPECT_EQ(ops_.guided_step(x, {x, x, one}, one).shape(), (Shape{3, 4}));
+  EXPECT_REFUSED(ops_.guided_step(x, {turned, x, one}, one), HasSubstr("cond is F32 [4, 3], F32 [3, 4]"));
+  EXPECT_REFUSED(ops_.guided_step(x, {x, turned, one}, one), HasSubstr("uncond is F32 [4, 3], F32 [3, 4]"));
+  EXPECT_REFUSED(ops_.guided_step(x, {x, x, three}, one), HasSubstr("scale is F32 [3], F32 [1]"));
+  EXPECT_REFUSED(ops_.guided_step(x, {x, x, one}, three), HasSubstr("factor is F32 [3], F32 [1]"));
+  EXPECT_REFUSED(ops_.guided_step(three, {three, three, one}, one), HasSubstr("x is [3]"));
 }
 
 TEST_F(OpsTest, AddScaled) {

@@ -33,21 +33,36 @@ TEST_P(PointwiseTest, AddScaledAndScaleShift) {
             2 * kRounding);
 }
 
-TEST_P(PointwiseTest, Guide) {
+TEST_P(PointwiseTest, GuidedStep) {
   for (const Shape& shape : kShapes) {
-    const Tensor cond = random_normal(shape, 1), uncond = random_normal(shape, 2);
-    for (const float scale : {0.0f, 1.0f, 4.0f, 7.5f})
-      EXPECT_LT(
-          relative_l2(tested().guide(cond, uncond, scalar(scale)), reference().guide(cond, uncond, scalar(scale))),
-          12 * kRounding)
-          << shape.text() << ", scale " << scale;
+    const Tensor x = random_normal(shape, 3), zeros = random_normal(shape, 1, 0);
+    for (const float scale : {0.0f, 1.0f, 4.0f, 7.5f}) {
+      const Guidance guidance = {random_normal(shape, 1), random_normal(shape, 2), scalar(scale)};
+      const auto error = [&](const Tensor& from, float by) {
+        return relative_l2(tested().guided_step(from, guidance, scalar(by)),
+                           reference().guided_step(from, guidance, scalar(by)));
+      };
+      EXPECT_LT(error(zeros, 1), 12 * kRounding) << "the velocity, " << shape.text() << ", scale " << scale;
+      EXPECT_LT(error(x, -0.37f), 12 * kRounding) << shape.text() << ", scale " << scale;
+    }
   }
 }
 
-TEST_P(PointwiseTest, GuideLeavesZeroRowsZero) {
-  const Tensor cond = random_normal({3, 20}, 1), zeros = random_normal({3, 20}, 1, 0);
-  EXPECT_THAT(values_of(tested().guide(zeros, zeros, scalar(4))), testing::Each(0.0f));
-  EXPECT_THAT(values_of(tested().guide(cond, zeros, scalar(0))), testing::Each(0.0f));
+TEST_P(PointwiseTest, GuidedStepRoundsAsGuidanceAndTheStepApart) {
+  if (GetParam().narrow_inputs) GTEST_SKIP() << "the velocity would be rounded on its way into the step";
+  const Shape shape = {17, 33};
+  const Tensor x = random_normal(shape, 3), zeros = random_normal(shape, 1, 0);
+  const Guidance guidance = {random_normal(shape, 1), random_normal(shape, 2), scalar(4)};
+  const Tensor velocity = tested().guided_step(zeros, guidance, scalar(1));
+  EXPECT_EQ(values_of(tested().guided_step(x, guidance, scalar(-0.37f))),
+            values_of(tested().add_scaled(x, velocity, scalar(-0.37f))));
+}
+
+TEST_P(PointwiseTest, GuidedStepStaysWhereTheVelocityIsZero) {
+  const Tensor x = random_normal({3, 20}, 2), cond = random_normal({3, 20}, 1), zeros = random_normal({3, 20}, 1, 0);
+  const std::vector<float> stays = values_of(tested().add_scaled(x, zeros, scalar(1)));  // x, which may be rounded
+  EXPECT_EQ(values_of(tested().guided_step(x, {zeros, zeros, scalar(4)}, scalar(1))), stays);
+  EXPECT_EQ(values_of(tested().guided_step(x, {cond, zeros, scalar(0)}, scalar(1))), stays);
 }
 
 TEST_P(PointwiseTest, TimestepEmbedding) {

@@ -28,22 +28,23 @@ TEST_F(ReferencePointwise, TimestepEmbeddingHasTheValuesOfDiffusers) {
   EXPECT_EQ(at_zero[128 + 5], 0);
 }
 
-TEST_F(ReferencePointwise, GuideRescalesEachRowToTheNormOfTheConditional) {
-  const Tensor cond = f32({2, 2}, {3, 4, 0, 2}), uncond = f32({2, 2}, {1, 0, 0, 1});
+TEST_F(ReferencePointwise, GuidedStepRescalesEachRowToTheNormOfTheConditional) {
+  const Tensor x = f32({2, 2}, {1, 2, 3, 4}), cond = f32({2, 2}, {3, 4, 0, 2}), uncond = f32({2, 2}, {1, 0, 0, 1});
   // uncond + 3 (cond - uncond) = (7, 12) and (0, 4), of norms sqrt(193) and 4; cond's norms are 5 and 2.
-  EXPECT_THAT(values_of(ops_.guide(cond, uncond, scalar(3))),
-              Near({35 / std::sqrt(193.0), 60 / std::sqrt(193.0), 0, 2}));
+  EXPECT_THAT(values_of(ops_.guided_step(x, {cond, uncond, scalar(3)}, scalar(-0.5f))),
+              Near({1 - 17.5 / std::sqrt(193.0), 2 - 30 / std::sqrt(193.0), 3, 3}));
 }
 
-TEST_F(ReferencePointwise, GuideWithScaleOneIsTheConditional) {
-  const Tensor cond = random_normal({3, 16}, 1);
-  const Tensor guided = ops_.guide(cond, random_normal({3, 16}, 2), scalar(1));
-  EXPECT_LT(relative_l2(guided, cond), 1e-7);
+TEST_F(ReferencePointwise, GuidedStepWithScaleOneGoesAlongTheConditional) {
+  const Tensor x = random_normal({3, 16}, 3), cond = random_normal({3, 16}, 1), by = scalar(-0.25f);
+  const Tensor next = ops_.guided_step(x, {cond, random_normal({3, 16}, 2), scalar(1)}, by);
+  EXPECT_LT(relative_l2(next, ops_.add_scaled(x, cond, by)), 1e-7);
 }
 
-TEST_F(ReferencePointwise, GuideLeavesAZeroRowZero) {
+TEST_F(ReferencePointwise, GuidedStepStaysWhereTheVelocityIsZero) {
+  const Tensor x = f32({2, 2}, {5, 6, 7, 8});
   const Tensor cond = f32({2, 2}, {1, 2, 1, 0}), uncond = f32({2, 2}, {2, 4, 0, 0});  // 2 cond - uncond = 0 in row 0
-  EXPECT_THAT(values_of(ops_.guide(cond, uncond, scalar(2))), ElementsAre(0, 0, 1, 0));
+  EXPECT_THAT(values_of(ops_.guided_step(x, {cond, uncond, scalar(2)}, scalar(3))), ElementsAre(5, 6, 10, 8));
 }
 
 TEST_F(ReferencePointwise, AddScaled) {

@@ -26,7 +26,8 @@ float dot(const float* x, const float* y, int64_t n) {
   return sum_of(n, [=](int64_t i, int64_t width) { return load_some(x + i, width) * load_some(y + i, width); });
 }
 
-void guide(const float* cond, const float* uncond, float scale, int64_t n, float* out) {
+void guided_step(const float* x, const float* cond, const float* uncond, float scale, float factor, int64_t n,
+                 float* out) {
   const auto guided = [=](int64_t i, int64_t width) {
     const Floats from = load_some(uncond + i, width);
     return fma(splat(scale), load_some(cond + i, width) - from, from);
@@ -36,7 +37,10 @@ void guide(const float* cond, const float* uncond, float scale, int64_t n, float
     return y * y;
   });
   const float rescale = squares > 0 ? __builtin_sqrtf(dot(cond, cond, n) / squares) : 0.0f;
-  for_vectors(n, [=](int64_t i, int64_t width) { store_some(out + i, guided(i, width) * splat(rescale), width); });
+  for_vectors(n, [=](int64_t i, int64_t width) {
+    const Floats velocity = guided(i, width) * splat(rescale);
+    store_some(out + i, load_some(x + i, width) + splat(factor) * velocity, width);
+  });
 }
 
 inline float reciprocal_root(float x) { return 1.0f / __builtin_sqrtf(x); }
