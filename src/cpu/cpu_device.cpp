@@ -44,7 +44,8 @@ class CpuDevice final : public Device {
 
   std::shared_ptr<Buffer> allocate(size_t bytes) override { return memory_->allocate(bytes); }
   MemoryUse memory() const override {
-    return {memory_->current() + kernels_.kept_bytes(), memory_->peak() + kernels_.kept_bytes()};
+    const size_t kept = kernels_.kept_bytes();
+    return {memory_->current() + kept, memory_->peak() + kept + kernels_.shared_bytes()};
   }
   size_t step_bytes(std::span<const LinearPart> parts) const override { return kernels_.step_bytes(parts); }
   size_t conv_bytes(const Shape& x, const Conv2d& conv) const override { return kernels_.conv_bytes(x, conv); }

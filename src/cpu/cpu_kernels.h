@@ -49,7 +49,10 @@ class CpuKernels final : public Kernels {
   size_t kept_bytes() const { return layers_ ? layers_->bytes() : 0; }
   void keep_at_most(size_t bytes) {
     if (layers_) layers_->keep_at_most(bytes);
+    scratch_.release_shared();
   }
+  /// Of activations and kernels in 8 bits, beside the pool: the most that a call took.
+  size_t shared_bytes() const { return scratch_.shared_bytes(); }
   size_t step_bytes(std::span<const LinearPart> parts) const;
   size_t conv_bytes(const Shape& x, const Conv2d& conv) const;
   size_t attention_bytes(const Qkv& tolerant) const;

@@ -7,7 +7,6 @@
 #include <numbers>
 #include <utility>
 
-#include "core/host_memory.h"
 #include "core/rounding.h"
 #include "cpu/attention_tasks.h"
 #include "cpu/transpose.h"
@@ -281,8 +280,7 @@ void run_int8_attention(std::span<Tensor> out, std::span<const RoundedStream> ro
   const int64_t heads = rounded.empty() ? 0 : heads_together(in, int8, workers.pool.threads());
   const RoundedShape shape(in, int8, heads);
   RoundedKeys keys(in, shape);
-  const auto memory = HostMemory(static_cast<size_t>(keys.bytes())).allocate(static_cast<size_t>(keys.bytes()));
-  keys.keep_in(static_cast<std::byte*>(memory->data));
+  keys.keep_in(workers.scratch.shared(static_cast<size_t>(keys.bytes())));
   keys.round(ops, workers);
   const RoundedTask::Call call = {out, rounded, in, shape, keys, workers, ops};
   const std::vector<AttentionTask> tasks =

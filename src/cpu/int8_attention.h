@@ -16,7 +16,7 @@ struct Int8Workers {
   WorkerScratch& scratch;
 };
 
-/// Bytes of rounded keys and values, which are kept as long as a call takes.
+/// Bytes of rounded keys and values, in memory that the workers share.
 size_t int8_attention_bytes(const Int8Ops& int8, const Qkv& in);
 
 /// Where a stream's results go as codes, and what they are multiplied with before. Without factors they stay f32.

@@ -1,6 +1,7 @@
 #include "cpu/int8_conv.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/rounding.h"
 #include "cpu/int8_pictures.h"
@@ -8,6 +9,7 @@
 namespace inkstone {
 namespace {
 
+constexpr int64_t kAlignment = 64;           // bytes
 constexpr int64_t kMostRows = 2048;          // of a tile
 constexpr int64_t kKernelBytes = 704 << 10;  // of a tile's kernels, which stay in the second cache
 
@@ -39,7 +41,8 @@ std::vector<TapRun> tap_runs(const std::vector<Int8Plane>& planes, const PixelKi
   return runs;
 }
 
-/// The kernel of one kind in 8 bits: of each strip of outputs first all codes, group by group, then their scales.
+/// The kernel of one kind in 8 bits: of each strip of outputs first all codes, group by group, then their scales. It
+/// lies in bytes() that keep_in() gives it.
 class Int8Kernel {
  public:
   Int8Kernel(const std::vector<Int8Plane>& planes, const PixelKind& kind, const Int8Functions& functions)
@@ -47,8 +50,10 @@ class Int8Kernel {
     const TapRun& last = runs_.back();
     groups_ = last.group + last.taps;
     depth_ = last.codes_before + last.taps * round_up(planes[last.plane].depth, functions.int8.depth_unit);
-    memory_ = host_tensor({columns() * output_bytes()}, DType::u8);
   }
+
+  int64_t bytes() const { return round_up(columns() * output_bytes(), kAlignment); }
+  void keep_in(std::byte* memory) { memory_ = memory; }
 
   const std::vector<TapRun>& runs() const { return runs_; }
   int64_t output_bytes() const {
@@ -69,7 +74,7 @@ class Int8Kernel {
  private:
   int64_t columns() const { return vectors() * functions_.int8.lanes; }
   int64_t strip_columns(int64_t out) const { return std::min(strip_width(functions_.int8), columns() - out); }
-  std::byte* strip(int64_t out) const { return memory_.data<std::byte>() + out * output_bytes(); }
+  std::byte* strip(int64_t out) const { return memory_ + out * output_bytes(); }
   float* scales(int64_t out) const {
     return reinterpret_cast<float*>(strip(out) + depth_ * strip_columns(out) * functions_.int8.code_bytes);
   }
@@ -80,7 +85,7 @@ class Int8Kernel {
   std::vector<TapRun> runs_;
   int64_t groups_ = 0;  // of inputs
   int64_t depth_ = 0;   // in codes
-  Tensor memory_;
+  std::byte* memory_ = nullptr;
 };
 
 void Int8Kernel::pack(int64_t vector, float* room) const {
@@ -180,9 +185,13 @@ class TileRunner {
 void run_int8_convolution(const Int8Convolution& c, ThreadPool& pool, const Int8Functions& functions,
                           WorkerScratch& scratch) {
   const Int8Ops& int8 = functions.int8;
-  const Int8Pictures pictures(c.x, pool, int8);
+  Int8Pictures pictures(c.x);
   std::vector<Int8Kernel> kernels;
-  for (const PixelKind& kind : c.kinds) kernels.emplace_back(pictures.planes(), kind, functions);
+  int64_t bytes = Int8Pictures::bytes(c.x.shape());
+  for (const PixelKind& kind : c.kinds) bytes += kernels.emplace_back(pictures.planes(), kind, functions).bytes();
+  std::byte* memory = scratch.shared(static_cast<size_t>(bytes));
+  pictures.round(std::exchange(memory, memory + Int8Pictures::bytes(c.x.shape())), pool, int8);
+  for (Int8Kernel& kernel : kernels) kernel.keep_in(std::exchange(memory, memory + kernel.bytes()));
   const int64_t vectors = kernels.front().vectors();
   pool.run(vectors * static_cast<int64_t>(kernels.size()), [&](int64_t task, int worker) {
     const Int8Kernel& kernel = kernels[static_cast<size_t>(task / vectors)];
@@ -196,7 +205,7 @@ void run_int8_convolution(const Int8Convolution& c, ThreadPool& pool, const Int8
       .row_unit = int8.tile_rows,
       .most_rows = kMostRows,
       .most_columns = std::max(strip_width(int8), columns / strip_width(int8) * strip_width(int8))};
-  const std::vector<TileTask> tasks = plan_tiles(sizes, limits, pool.threads());
+  const std::vector<TileTask>& tasks = scratch.plans().of(sizes, limits, pool.threads());
   pool.run(static_cast<int64_t>(tasks.size()), [&](int64_t index, int worker) {
     const TileTask& task = tasks[static_cast<size_t>(index)];
     TileRunner runner({pictures, c.kinds[task.product], kernels[task.product], c.products[task.product]}, task.tile,

@@ -2,17 +2,15 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 
 #include "core/rounding.h"
 
 namespace inkstone {
 namespace {
 
-constexpr size_t kAnyBytes = std::numeric_limits<size_t>::max();  // the plan has counted them
-constexpr int64_t kAlignment = 64;                                // bytes
-constexpr int64_t kUnit = 4;                                      // channels: of the widest product's step
-constexpr int64_t kBeyond = 64;                                   // pixels that a tile may read behind the last one
+constexpr int64_t kAlignment = 64;  // bytes
+constexpr int64_t kUnit = 4;        // channels: of the widest product's step
+constexpr int64_t kBeyond = 64;     // pixels that a tile may read behind the last one
 
 int64_t pixels_of(const Shape& x) { return x[0] * (x[1] + kZeros) * (x[2] + kZeros) + kBeyond; }
 
@@ -35,15 +33,14 @@ int64_t Int8Pictures::bytes(const Shape& x) {
   int64_t bytes = 0;
   for (const Int8Plane& plane : planes_of(x[3]))
     bytes += code_bytes(plane, pixels) + pixels * static_cast<int64_t>(sizeof(float) + sizeof(int32_t));
-  return bytes;
+  return round_up(bytes, kAlignment);
 }
 
-Int8Pictures::Int8Pictures(const Tensor& x, ThreadPool& pool, const Int8Ops& int8)
-    : shape_(x.shape()),
-      memory_(HostMemory(kAnyBytes).allocate(static_cast<size_t>(bytes(x.shape())))),
-      planes_(planes_of(x.dim(3))) {
+Int8Pictures::Int8Pictures(const Tensor& x) : x_(x), shape_(x.shape()), planes_(planes_of(x.dim(3))) {}
+
+void Int8Pictures::round(std::byte* memory, ThreadPool& pool, const Int8Ops& int8) {
   const int64_t pixels = pixels_of(shape_);
-  auto* to = static_cast<int8_t*>(memory_->data);
+  auto* to = reinterpret_cast<int8_t*>(memory);
   for (Int8Plane& plane : planes_) {
     plane.codes = to;
     plane.scales = reinterpret_cast<float*>(to + code_bytes(plane, pixels));
@@ -51,15 +48,14 @@ Int8Pictures::Int8Pictures(const Tensor& x, ThreadPool& pool, const Int8Ops& int
     to = reinterpret_cast<int8_t*>(plane.sums + pixels);
   }
   const int64_t lines = shape_[1] + kZeros;
-  pool.run(shape_[0] * lines,
-           [&](int64_t task, int) { round_line(x, task / lines, task % lines - kZerosBefore, int8); });
+  pool.run(shape_[0] * lines, [&](int64_t task, int) { round_line(task / lines, task % lines - kZerosBefore, int8); });
 }
 
 /// A line with what is left and right of it; a line of the border is zeros.
-void Int8Pictures::round_line(const Tensor& x, int64_t picture, int64_t line, const Int8Ops& int8) const {
+void Int8Pictures::round_line(int64_t picture, int64_t line, const Int8Ops& int8) const {
   const int64_t width = shape_[2], begin = pixel(picture, line, -kZerosBefore), first = begin + kZerosBefore;
   const bool is_border = line < 0 || line >= shape_[1];
-  const float* from = x.data<const float>() + (picture * shape_[1] + line) * width * shape_[3];
+  const float* from = x_.data<const float>() + (picture * shape_[1] + line) * width * shape_[3];
   for (const Int8Plane& plane : planes_) {
     const auto clear = [&](int64_t at, int64_t pixels) {
       std::memset(plane.codes + at * plane.stride, 0, static_cast<size_t>(pixels * plane.stride));

@@ -2,7 +2,7 @@
 #pragma once
 #include <vector>
 
-#include "core/host_memory.h"
+#include "core/tensor.h"
 #include "core/thread_pool.h"
 #include "cpu/int8_ops.h"
 
@@ -27,9 +27,11 @@ inline constexpr int64_t kZeros = kZerosBefore + kZerosAfter;
 /// channels.
 class Int8Pictures {
  public:
-  Int8Pictures(const Tensor& x, ThreadPool& pool, const Int8Ops& int8);
+  explicit Int8Pictures(const Tensor& x);
 
-  static int64_t bytes(const Shape& x);
+  static int64_t bytes(const Shape& x);  ///< in multiples of 64
+  /// To bytes() at `memory`, which is aligned to 64 of them.
+  void round(std::byte* memory, ThreadPool& pool, const Int8Ops& int8);
 
   const std::vector<Int8Plane>& planes() const { return planes_; }
   int64_t line_pixels() const { return shape_[2] + kZeros; }  ///< from a pixel to the one below
@@ -39,10 +41,10 @@ class Int8Pictures {
   }
 
  private:
-  void round_line(const Tensor& x, int64_t picture, int64_t line, const Int8Ops& int8) const;
+  void round_line(int64_t picture, int64_t line, const Int8Ops& int8) const;
 
+  const Tensor& x_;
   Shape shape_;
-  std::shared_ptr<Buffer> memory_;
   std::vector<Int8Plane> planes_;
 };
 

@@ -195,7 +195,7 @@ void run_products(std::span<const Int8Product> products, ThreadPool& pool, const
                              .most_columns = kPanelBytes / int8.code_bytes,
                              .tasks_per_worker = kTasksPerWorker,
                              .packing = kPacking};
-  const std::vector<TileTask> tasks = plan_tiles(sizes, limits, pool.threads());
+  const std::vector<TileTask>& tasks = scratch.plans().of(sizes, limits, pool.threads());
   pool.run(static_cast<int64_t>(tasks.size()), [&](int64_t index, int worker) {
     const TileTask& task = tasks[static_cast<size_t>(index)];
     TileRunner runner(products[task.product], task.tile, functions, pool);

@@ -156,7 +156,7 @@ void run_products(std::span<const MatrixProduct> products, ThreadPool& pool, con
   std::vector<ProductSize> sizes;
   for (const MatrixProduct& p : products) sizes.push_back(p.size(strip_width(vector)));
   const TileLimits limits = {.row_unit = vector.tile_rows, .most_rows = kMostRows, .most_columns = kMostColumns};
-  const std::vector<TileTask> tasks = plan_tiles(sizes, limits, pool.threads());
+  const std::vector<TileTask>& tasks = scratch.plans().of(sizes, limits, pool.threads());
   pool.run(static_cast<int64_t>(tasks.size()), [&](int64_t index, int worker) {
     const TileTask& task = tasks[static_cast<size_t>(index)];
     TileRunner runner(products[task.product], task.tile, vector, pool);

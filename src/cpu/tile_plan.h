@@ -12,6 +12,8 @@ struct ProductSize {
   int64_t in = 0;
   int64_t out = 0;
   int64_t column_unit = 1;  ///< columns of its tiles are multiples of this, or end with the product
+
+  bool operator==(const ProductSize&) const = default;
 };
 
 /// Rows and outputs of a product.
@@ -37,12 +39,33 @@ struct TileLimits {
   int64_t most_columns = 0;
   int64_t tasks_per_worker = 8;  ///< enough that the last ones end together
   int64_t packing = 1;           ///< what packing a weight costs, beside reading a number of the left factor
+
+  bool operator==(const TileLimits&) const = default;
 };
 
 /// The side of equal blocks of at most `most` that `n` divides into, rounded up to whole units.
 int64_t even_side(int64_t n, int64_t most, int64_t unit);
 
-/// All products as one list of tasks, large ones first, so that small ones fill the gaps at the end.
+/// All products as one list of tasks, large ones first, so that small ones fill the gaps at the end. Equal tiles of the
+/// best shape if so many threads end together with them, else whatever a simulation of them finds to end first: up to 2
+/// ms of planning for 128 threads.
 std::vector<TileTask> plan_tiles(std::span<const ProductSize> products, const TileLimits& limits, int threads);
+
+/// Keeps the plans of a device's last products: every step and block has the same.
+class TilePlans {
+ public:
+  /// As plan_tiles(); void at the next call.
+  const std::vector<TileTask>& of(std::span<const ProductSize> products, const TileLimits& limits, int threads);
+
+ private:
+  struct Plan {
+    std::vector<ProductSize> products;
+    TileLimits limits;
+    int threads = 0;
+    std::vector<TileTask> tasks;
+  };
+  std::vector<Plan> plans_;
+  size_t oldest_ = 0;
+};
 
 }  // namespace inkstone
