@@ -16,6 +16,7 @@ namespace {
 
 constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 constexpr double kPercent = 100;
+constexpr double kGiga = 1e9;
 
 constexpr const char* kFooter =
     R"(Runs parts of Qwen-Image-2512 in full size on random weights at least five times and gives the median. The share of the
@@ -51,15 +52,30 @@ void print_json(const Arguments& a, const BenchResult& result) {
                                  {"peak_fraction", result.peak_fraction},
                                  {"peak_bytes", result.peak_bytes}};
   if (!result.half_kind.empty()) json["half_kind"] = result.half_kind;
+  if (!result.isa.empty()) json["isa"] = result.isa;
+  json["threads"] = result.threads;
+  json["peak_gflops"] = result.peak / kGiga;
   fmt::print("{}\n", json.dump());
 }
 
 /// With what is lossy about it; nothing for f32.
-std::string arithmetic_text(const std::string& name, const std::string& half_kind) {
+std::string arithmetic_text(const std::string& name, const std::string& half_kind, InstructionSet isa) {
   if (name == "f32") return "";
-  if (half_kind == "f32") return fmt::format("{} arithmetic (f32, which is faster here), ", name);
+  if (half_kind == "f32") return fmt::format("{} arithmetic (f32, as {}), ", name, why_not_half(isa));
   const bool tells_kind = !half_kind.empty() && half_kind != name;
   return fmt::format("{} arithmetic ({}lossy), ", name, tells_kind ? half_kind + ", " : "");
+}
+
+void print_text(const Arguments& a, const BenchOptions& options, const BenchResult& result) {
+  const std::string size =
+      options.kind == BenchKind::encoder ? "" : fmt::format(" at {}x{} pixels", options.size, options.size);
+  const std::string isa = result.isa.empty() ? "" : result.isa + " ";
+  fmt::print(
+      "{}{}, {} weights, {}{} ({}on {} thread{}): {}, {:.1f} GFLOP/s, {:.0f} % of a peak of {:.1f}, at most {}\n",
+      a.kind, size, options.format, arithmetic_text(a.arithmetic.value_or("f32"), result.half_kind, options.isa),
+      a.device.value_or("cpu"), isa, result.threads, result.threads == 1 ? "" : "s", seconds_text(result.median_s),
+      result.gflops, kPercent * result.peak_fraction, result.peak / kGiga, bytes_text(result.peak_bytes));
+  fmt::print("{}", result.profile);
 }
 
 void run_bench_command(const Arguments& a) {
@@ -85,12 +101,7 @@ void run_bench_command(const Arguments& a) {
     });
   });
   if (a.as_json) return print_json(a, result);
-  fmt::print("{} at {}x{} pixels, {} weights, {}{}: {}, {:.1f} GFLOP/s, {:.0f} % of the machine's peak, at most {}\n",
-             a.kind, options.size, options.size, options.format,
-             arithmetic_text(a.arithmetic.value_or("f32"), result.half_kind), a.device.value_or("cpu"),
-             seconds_text(result.median_s), result.gflops, kPercent * result.peak_fraction,
-             bytes_text(result.peak_bytes));
-  fmt::print("{}", result.profile);
+  print_text(a, options, result);
 }
 
 }  // namespace

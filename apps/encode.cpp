@@ -35,8 +35,8 @@ void run_encode(const Arguments& a) {
   Embeddings embeddings;
   run_interruptibly([&](const std::stop_token& stop) {
     Engine engine = Engine::open(options);
-    if (options.arithmetic != Arithmetic::f32)
-      spdlog::info("{}", arithmetic_line(options.arithmetic, engine.half_kind(), Components::text));
+    if (const std::string lossy = lossy_line(engine, options, Components::text); !lossy.empty())
+      spdlog::info("{}", lossy);
     for (const std::string& line : engine.describe()) spdlog::debug("{}", line);
     embeddings = with_progress(shows_progress(verbosity), [&](const ProgressFunction& progress) {
       return engine.encode({*a.prompt, a.max_sequence_length, progress, stop});

@@ -219,8 +219,8 @@ void run_generate(const Arguments& a) {
   const auto work = [&](const std::stop_token& stop) {
     request.stop = stop;
     Engine engine = Engine::open(options);
-    if (options.arithmetic != Arithmetic::f32)
-      spdlog::info("{}", arithmetic_line(options.arithmetic, engine.half_kind(), Components::all));
+    if (const std::string lossy = lossy_line(engine, options, Components::all); !lossy.empty())
+      spdlog::info("{}", lossy);
     for (const std::string& line : engine.describe()) spdlog::debug("{}", line);
     if (shows_plan(verbosity)) spdlog::info("{}", plan_line(engine.plan(request)));
     Result result = with_progress(shows_progress(verbosity), [&](const ProgressFunction& progress) {

@@ -14,6 +14,10 @@ constexpr const char* kModelGroup = "Model";
 constexpr const char* kRunGroup = "How to run it";
 constexpr int kMaxThreads = 1024;
 constexpr const char* kIsaVariable = "INKSTONE_ISA";
+constexpr std::pair<const char*, InstructionSet> kIsaNames[] = {{"scalar", InstructionSet::scalar},
+                                                                {"avx2", InstructionSet::avx2},
+                                                                {"avx_vnni", InstructionSet::avx_vnni},
+                                                                {"avx512", InstructionSet::avx512}};
 
 CLI::Option* add_path(CLI::App& command, const std::string& name, std::optional<std::string>& path,
                       const std::string& help) {
@@ -39,6 +43,27 @@ std::filesystem::path prompt_cache(const std::optional<std::string>& given) {
   if (given) return *given;
   const std::filesystem::path cache = user_cache();
   return cache.empty() ? cache : cache / "inkstone" / "prompts";
+}
+
+/// `half_kind`: as Engine has it. Empty for f32.
+std::string arithmetic_line(const EngineOptions& options, const std::string& half_kind, Components components) {
+  const Arithmetic arithmetic = options.arithmetic;
+  if (arithmetic == Arithmetic::f32) return "";
+  if (half_kind == "f32") return "arithmetic half: f32, as " + why_not_half(options.isa);
+  const bool text = components == Components::text;
+  const std::string differ = fmt::format("{} differ a little from those of f32", text ? "embeddings" : "pictures");
+  if (is_half(arithmetic))
+    return fmt::format("arithmetic {}, lossy: the text encoder's layers{} multiply in 16 bits; {}",
+                       arithmetic == Arithmetic::half ? fmt::format("half ({})", half_kind) : half_kind,
+                       text ? "" : " and the transformer's blocks", differ);
+  const auto in_8_bits = [&](const char* parts) {
+    return fmt::format("arithmetic {} multiply in 8 bits; {}", parts, differ);
+  };
+  if (text) return in_8_bits("int8_all, lossy: the text encoder's layers");
+  if (arithmetic == Arithmetic::fp8) return in_8_bits("fp8, lossy: the transformer's blocks");
+  if (arithmetic == Arithmetic::int8)
+    return in_8_bits("int8, lossy: the transformer's blocks and, on a CPU, the VAE's convolutions");
+  return in_8_bits("int8_all, lossy: the text encoder's layers, the transformer's blocks and the VAE's convolutions");
 }
 
 }  // namespace
@@ -143,30 +168,23 @@ Arithmetic arithmetic_named(const std::string& name) {
   return found == std::end(kNames) ? Arithmetic::f32 : found->second;
 }
 
-std::string arithmetic_line(Arithmetic arithmetic, const std::string& half_kind, Components components) {
-  if (arithmetic == Arithmetic::f32) return "";
-  if (half_kind == "f32") return "arithmetic half: f32, as no products of 16 bits are faster on this processor";
-  const bool text = components == Components::text;
-  const std::string differ = fmt::format("{} differ a little from those of f32", text ? "embeddings" : "pictures");
-  if (is_half(arithmetic))
-    return fmt::format("arithmetic {}, lossy: the text encoder's layers{} multiply in 16 bits; {}",
-                       arithmetic == Arithmetic::half ? fmt::format("half ({})", half_kind) : half_kind,
-                       text ? "" : " and the transformer's blocks", differ);
-  const auto in_8_bits = [&](const char* parts) {
-    return fmt::format("arithmetic {} multiply in 8 bits; {}", parts, differ);
-  };
-  if (text) return in_8_bits("int8_all, lossy: the text encoder's layers");
-  if (arithmetic == Arithmetic::fp8) return in_8_bits("fp8, lossy: the transformer's blocks");
-  if (arithmetic == Arithmetic::int8)
-    return in_8_bits("int8, lossy: the transformer's blocks and, on a CPU, the VAE's convolutions");
-  return in_8_bits("int8_all, lossy: the text encoder's layers, the transformer's blocks and the VAE's convolutions");
+std::string why_not_half(InstructionSet isa) {
+  if (isa == InstructionSet::best || isa == InstructionSet::avx512)
+    return "no products of 16 bits are faster on this processor";
+  const auto* name = std::ranges::find(kIsaNames, isa, [](const auto& pair) { return pair.second; });
+  return fmt::format("the instruction set {} has no products of 16 bits", name->first);
+}
+
+std::string lossy_line(const Engine& engine, const EngineOptions& options, Components components) {
+  const std::string arithmetic = arithmetic_line(options, engine.half_kind(), components);
+  const std::string weights = engine.lossy_weights();
+  if (weights.empty()) return arithmetic;
+  return fmt::format("{}{}weights, lossy: {}", arithmetic, arithmetic.empty() ? "" : "; ", weights);
 }
 
 InstructionSet isa_named(const std::string& name) {
-  if (name == "avx512") return InstructionSet::avx512;
-  if (name == "avx_vnni") return InstructionSet::avx_vnni;
-  if (name == "avx2") return InstructionSet::avx2;
-  if (name == "scalar") return InstructionSet::scalar;
+  const auto* found = std::ranges::find(kIsaNames, name, [](const auto& pair) { return std::string_view(pair.first); });
+  if (found != std::end(kIsaNames)) return found->second;
   throw UsageError(fmt::format("--isa: '{}' given, one of scalar, avx2, avx_vnni, avx512 in --isa or {} wanted", name,
                                kIsaVariable));
 }

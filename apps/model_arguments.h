@@ -37,8 +37,10 @@ CLI::Option* add_threads_option(CLI::App& command, std::optional<int>& threads);
 void apply(const ModelArguments& arguments, EngineOptions& options);
 
 Arithmetic arithmetic_named(const std::string& name);
-/// What is lossy about an arithmetic, for the first line of output; empty for f32. `half_kind`: as Engine has it.
-std::string arithmetic_line(Arithmetic arithmetic, const std::string& half_kind, Components components);
+/// Everything lossy about what an engine does, for the first line of output; empty if nothing is.
+std::string lossy_line(const Engine& engine, const EngineOptions& options, Components components);
+/// Why arithmetic `half` is f32 with this instruction set.
+std::string why_not_half(InstructionSet isa);
 InstructionSet isa_named(const std::string& name);  ///< UsageError for any other name
 DeviceKind device_named(const std::string& name);
 Verbosity verbosity_of(const ModelArguments& arguments);

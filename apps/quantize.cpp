@@ -48,7 +48,8 @@ std::pair<std::string, std::string> kept(const std::string& text) {
   return {text.substr(0, equals), format};
 }
 
-void print_result(const QuantizeResult& result) {
+void print_result(const QuantizeResult& result, const std::string& format) {
+  spdlog::info("{}, lossy: matrices are rounded; quantization.json has the error of each", format);
   for (const std::string& note : result.notes) spdlog::info("note: {}", note);
   fmt::print("{} to {} in {} matrices; the greatest relative errors:\n", bytes_text(result.source_bytes),
              bytes_text(result.bytes), result.tensors.size());
@@ -79,7 +80,7 @@ void run_quantize(const Arguments& a) {
   } catch (const Interrupted& e) {
     throw Interrupted(e.signal(), "interrupted; the same command goes on with the files that are missing");
   }
-  print_result(result);
+  print_result(result, options.format);
 }
 
 }  // namespace
@@ -97,7 +98,7 @@ void add_quantize(CLI::App& app, Run& run) {
       ->check(one_of({"int4", "int8", "fp8", "bf16"}));
   command
       .add_option("--group", arguments->options.group,
-                  "inputs that share a scale, with int4 and int8: 32, 64 or 128; default 64")
+                  "inputs that share a scale, with int4 and int8: 32, 64 or 128; default 64; not with --layout cpu")
       ->type_name("N")
       ->check(one_of({"32", "64", "128"}));
   command

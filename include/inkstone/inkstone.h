@@ -239,6 +239,10 @@ class INKSTONE_API Engine {
   /// that. Empty with any other.
   std::string half_kind() const;
 
+  /// Which components' weights are not the published ones to the last bit: "the transformer's are stored in int4, the
+  /// vae's rounded to bf16". Empty if all are.
+  std::string lossy_weights() const;
+
  private:
   struct State;
   explicit Engine(std::unique_ptr<State> state);
@@ -343,9 +347,12 @@ struct BenchResult {
   double gflops = 0;
   double peak_fraction =
       0;                  ///< of what the device reached in the same run: with that arithmetic, or in a large product
+  double peak = 0;        ///< that rate: operations a second, a multiply-add counted as two
   size_t peak_bytes = 0;  ///< of the device's memory pool plus the weights
   std::string profile;    ///< a table per op over all runs, if asked for
   std::string half_kind;  ///< as of Engine
+  std::string isa;        ///< instruction set of the cpu device; empty with any other
+  int threads = 0;        ///< of the host
 };
 INKSTONE_API BenchResult run_bench(const BenchOptions& options);
 

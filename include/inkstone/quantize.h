@@ -9,7 +9,8 @@ struct QuantizeOptions {
   std::filesystem::path source;
   std::filesystem::path output;  ///< a folder, made if it is not there
   std::string format = "int4";   ///< of matrices: int4, int8, fp8 or bf16
-  /// Inputs that share a scale, with int4 and int8: 32, 64 or 128; 64 if not given. An Error where nothing has groups.
+  /// Inputs that share a scale, with int4 and int8: 32, 64 or 128; 64 if not given. An Error where nothing has groups,
+  /// and with layout "cpu", whose groups are its own.
   std::optional<int64_t> group;
 
   /// "rows", or "cpu": int8 and int4 matrices of the layers that Arithmetic::int8_all multiplies in 8 bits lie as the

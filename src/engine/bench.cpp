@@ -200,6 +200,8 @@ BenchResult run_bench(const BenchOptions& options) {
                options.layers);
   if (options.kind == BenchKind::vae && is_half(options.arithmetic))
     throw CombinationError("arithmetic: the vae has none in 16 bits; block and encoder have");
+  if (options.kind == BenchKind::encoder && options.arithmetic != Arithmetic::f32 && !rounds_text(options.arithmetic))
+    throw CombinationError("arithmetic: that of the encoder is f32 with int8 and fp8; int8_all and half round it too");
   check_option(options.layers >= 1 && options.layers <= kMaxBenchLayers, "layers {}: 1 to {} work", options.layers,
                kMaxBenchLayers);
   check_option(options.size >= 1 && options.size <= kMaxSide, "size {}: 1 to {} work", options.size, kMaxSide);
@@ -236,6 +238,10 @@ BenchResult run_bench(const BenchOptions& options) {
   const double rate = flop_of(*work) / result.median_s;
   result.gflops = rate / 1e9;
   result.peak_fraction = rate / peak;
+  result.peak = peak;
+  result.threads = threads;
+  if (!machine.device().own_memory() && options.device != DeviceKind::reference)
+    result.isa = name_of(isa_of(options.isa));
   return result;
 }
 

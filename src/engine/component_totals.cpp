@@ -48,15 +48,16 @@ std::string_view telling_tensor(Component component) {
 
 ComponentTotals totals_of(const Checkpoint& files) {
   ComponentTotals totals;
-  std::map<std::string, int64_t> formats;  // parameters of matrices
+  std::map<std::string, int64_t> formats, packed_formats;  // parameters of matrices
   std::set<std::string> parts_of_packed;
   for (const auto& [name, tensor] : files.tensors) {
     totals.bytes += tensor.data.bytes();
     ++totals.dtypes[type_name(tensor)];
     if (const auto packed = packed_matrix(files, name)) {
       const int64_t parameters = packed->weight.out * packed->weight.in;
-      formats[std::string(layout_of(packed->weight.format).name) + (packed->weight.factors ? kMixed : "")] +=
-          parameters;
+      const std::string format(layout_of(packed->weight.format).name);
+      formats[format + (packed->weight.factors ? kMixed : "")] += parameters;
+      packed_formats[format] += parameters;
       totals.parameters += parameters;
       parts_of_packed.insert(packed->parts.begin(), packed->parts.end());
     }
@@ -67,7 +68,15 @@ ComponentTotals totals_of(const Checkpoint& files) {
     if (tensor.data.shape().rank() > 1) formats[lower(type_name(tensor))] += tensor.data.count();
   }
   totals.format = format_text(formats);
+  totals.packed = format_text(packed_formats);
   return totals;
+}
+
+bool loses_in_bf16(const Checkpoint& files) {
+  return std::ranges::any_of(files.tensors, [](const auto& item) {
+    const DType type = item.second.data.dtype();
+    return item.second.data.shape().rank() > 1 && (type == DType::f32 || type == DType::f16);
+  });
 }
 
 }  // namespace inkstone

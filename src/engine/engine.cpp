@@ -61,6 +61,7 @@ Embeddings Engine::encode(const EncodeRequest& request) {
 }
 
 std::string Engine::half_kind() const { return state_->session.half_kind(); }
+std::string Engine::lossy_weights() const { return state_->session.lossy_weights(); }
 std::vector<std::string> Engine::describe() const { return state_->session.describe(); }
 
 }  // namespace inkstone

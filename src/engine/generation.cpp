@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/host_memory.h"
 #include "core/quantity.h"
+#include "engine/component_totals.h"
 #include "engine/finite.h"
 #include "engine/job.h"
 #include "engine/load_ahead.h"
@@ -18,13 +19,6 @@ namespace inkstone {
 namespace {
 
 constexpr std::string_view kLatents = "latents";
-
-bool rounds_weights(const Checkpoint& files) {
-  return std::any_of(files.tensors.begin(), files.tensors.end(), [](const auto& item) {
-    const DType type = item.second.data.dtype();
-    return item.second.data.shape().rank() > 1 && (type == DType::f32 || type == DType::f16);
-  });
-}
 
 /// What a job's plan depends on beside the job.
 MemoryState memory_state(Session& session, const std::vector<PromptTokens>& prompts) {
@@ -83,7 +77,7 @@ std::vector<std::string> notes_of(const Session& session, const Job& job) {
   std::vector<std::string> notes = model.notes;
   notes.insert(notes.end(), job.notes.begin(), job.notes.end());
   for (const Checkpoint* files : model.files())
-    if (session.held() == DType::bf16 && rounds_weights(*files))
+    if (session.held() == DType::bf16 && loses_in_bf16(*files))
       notes.push_back(fmt::format("the {}'s weights are rounded to bf16", name_of(files->component)));
   if (lora_keeps_fp8_from_rounding(session))
     notes.emplace_back("layers with a LoRA are multiplied in bf16: their weights are in fp8 already");

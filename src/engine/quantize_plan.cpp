@@ -180,6 +180,9 @@ TargetRules::TargetRules(const QuantizeOptions& options)
                kForCpu);
   if (for_cpu_ && !options.calibrate.empty())
     throw CombinationError(fmt::format("calibrate: layout {} mixes the inputs that it would weigh", kForCpu));
+  if (for_cpu_ && options.group)
+    throw CombinationError(
+        fmt::format("group {}: layout {} has groups of its own; layout rows takes a size", group_, kForCpu));
   check_option(std::ranges::find(kGroups, group_) != kGroups.end(), "group {}: 32, 64 or 128 is needed", group_);
   const Target all = target_named(options.format, "format");
   check_option(all != Target::stored && all != Target::f32, "format {}: int4, int8, fp8 or bf16 is needed",

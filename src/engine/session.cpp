@@ -77,6 +77,20 @@ Session::Session(const EngineOptions& options, const Decorate& decorate)
 
 std::string Session::half_kind() const { return machine_.half() ? name_of(*machine_.half()) : ""; }
 
+std::string Session::lossy_weights() const {
+  std::vector<std::string> losses;
+  for (const Checkpoint* files : model_.files()) {
+    std::vector<std::string> of_component;
+    if (const std::string packed = totals_of(*files).packed; !packed.empty())
+      of_component.push_back("stored in " + packed);
+    if (held_ == DType::bf16 && loses_in_bf16(*files)) of_component.emplace_back("rounded to bf16");
+    if (!of_component.empty())
+      losses.push_back(fmt::format("the {}'s {}{}", name_of(files->component), losses.empty() ? "are " : "",
+                                   fmt::join(of_component, " and ")));
+  }
+  return fmt::format("{}", fmt::join(losses, ", "));
+}
+
 std::vector<std::string> Session::describe() {
   std::vector<std::string> lines = {machine_.device().describe()};
   for (const Checkpoint* files : model_.files()) {

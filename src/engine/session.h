@@ -60,8 +60,9 @@ class Session {
   Machine& machine() { return machine_; }
   HeldType held() const { return held_; }
   std::vector<std::string> describe();
-  /// As of Engine.
+  // As of Engine.
   std::string half_kind() const;
+  std::string lossy_weights() const;
 
   /// From here on work, binding of weights included, throws Cancelled soon after a stop request of `stop`.
   void watch(const std::stop_token& stop);

@@ -4,7 +4,8 @@ import unittest
 
 from program import ProgramTest
 
-KEYS = ["bench", "size", "format", "arithmetic", "device", "median_s", "gflops", "peak_fraction", "peak_bytes"]
+KEYS = ["bench", "size", "format", "arithmetic", "device", "median_s", "gflops", "peak_fraction", "peak_bytes", "isa", "threads",
+        "peak_gflops"]
 
 
 class BenchTest(ProgramTest):
@@ -14,8 +15,15 @@ class BenchTest(ProgramTest):
         result = json.loads(output)
         self.assertEqual(list(result), KEYS)
         self.assertEqual([result[key] for key in KEYS[:5]], ["vae", 32, "f32", "f32", "cpu"])
-        for key in KEYS[5:]:
+        for key in KEYS[5:9] + KEYS[10:]:
             self.assertGreater(result[key], 0, key)
+        self.assertAlmostEqual(result["gflops"], result["peak_fraction"] * result["peak_gflops"], delta=1e-6 * result["gflops"])
+
+    def test_tells_threads_and_instruction_set(self):
+        command = ["bench", "vae", "--size", "32", "--threads", "1", "--isa", "scalar"]
+        result = json.loads(self.run_program(*command, "--json")[0])
+        self.assertEqual([result["isa"], result["threads"]], ["scalar", 1])
+        self.assertIn("cpu (scalar on 1 thread)", self.run_program(*command)[0])
 
     def test_text_for_people(self):
         output, _ = self.run_program("bench", "vae", "--size", "32", "--threads", "1")
@@ -32,6 +40,15 @@ class BenchTest(ProgramTest):
         self.assertEqual(result["arithmetic"], "half")
         self.assertIn(result["half_kind"], ["fp16", "bf16", "f32"])
         self.assertIn("vae", self.error_of("bench", "vae", "--arithmetic", "half", code=2))
+
+    def test_half_of_an_instruction_set_without_it(self):
+        output, _ = self.run_program("bench", "encoder", "--format", "int8", "--arithmetic", "half", "--isa", "avx2")
+        self.assertIn("the instruction set avx2 has no products of 16 bits", output)
+        self.assertNotIn("pixels", output)
+
+    def test_arithmetic_that_leaves_the_encoder_alone(self):
+        for arithmetic in ["int8", "fp8"]:
+            self.assertIn("int8_all", self.error_of("bench", "encoder", "--arithmetic", arithmetic))
 
     def test_faults(self):
         self.assertIn("33", self.error_of("bench", "block", "--size", "33"))

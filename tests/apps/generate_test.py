@@ -4,8 +4,11 @@ import re
 import resource
 import subprocess
 import unittest
+from pathlib import Path
 
 from program import MODEL, PROGRAM, QUICK, ProgramTest, png_metadata, png_pixels, png_size, read_safetensors
+
+DATA = Path(__file__).resolve().parents[1] / "data"
 
 
 class PictureTest(ProgramTest):
@@ -118,6 +121,25 @@ class PictureTest(ProgramTest):
         self.assertNotIn("half", messages.splitlines()[0])
         self.assertEqual(f"arithmetic {kind}, lossy" in messages.splitlines()[0], kind != "f32")
         self.assertEqual((self.folder / "again.png").read_bytes(), drawn.read_bytes())
+
+    def test_half_names_the_instruction_set_that_lacks_it(self):
+        _, messages = self.run_program("generate", "--prompt", "a red star", *QUICK, "--arithmetic", "half", "--isa", "scalar",
+                                       "--output", "half.png")
+        self.assertEqual(messages.splitlines()[0], "arithmetic half: f32, as the instruction set scalar has no products of 16 bits")
+
+    def test_lossy_weights_are_named_first(self):
+        mlx = [f"--{part.replace('_', '-')}={DATA / 'random_mlx' / part}" for part in ["transformer", "text_encoder", "vae"]]
+        mlx.append(f"--tokenizer={DATA / 'random_a' / 'tokenizer'}")
+        random_a = [f"--model={DATA / 'random_a'}"]
+        cases = [([*random_a, "--dtype", "bf16"], "weights, lossy: the transformer's are rounded to bf16, .*"),
+                 (mlx, "weights, lossy: the transformer's are stored in int[48].*"),
+                 ([*mlx, "--arithmetic", "int8"], "arithmetic int8, lossy: .*; weights, lossy: .*stored in int[48].*")]
+        for options, line in cases:
+            command = ["generate", "--prompt", "x", "--size", "32x32", "--steps", "2", "--output", "x.png", *options]
+            self.assertRegex(self.run_program(*command)[1].splitlines()[0], f"\\A{line}\\Z")
+            self.assertEqual(self.run_program(*command, "--quiet")[1], "")
+        exact = self.run_program("generate", *random_a, "--prompt", "x", "--size", "32x32", "--steps", "2", "--output", "x.png")[1]
+        self.assertNotIn("lossy", exact)
 
     def test_lossy_arithmetic_is_named_first_and_costs_little(self):
         latents = []

@@ -14,9 +14,19 @@ TEST(BenchTest, MeasuresTheDecoder) {
   EXPECT_GT(result.gflops, 0);
   EXPECT_GT(result.peak_fraction, 0);
   EXPECT_LT(result.peak_fraction, 1.05);  // both are rates of this machine, measured in the same run
+  EXPECT_NEAR(result.gflops * 1e9, result.peak_fraction * result.peak, 1e-6 * result.peak);
+  EXPECT_EQ(result.isa, name_of(vector_ops().isa));
+  EXPECT_EQ(result.threads, usable_processors());
   // 44.6 million of the VAE's parameters act on a single frame, here in two bytes each.
   EXPECT_GT(result.peak_bytes, 2 * 44'000'000u);
   EXPECT_LT(result.peak_bytes, 2 * 50'000'000u);
+}
+
+TEST(BenchTest, CountsWhatIsRoundedBesideThePool) {
+  BenchOptions options = {.kind = BenchKind::vae, .size = 64, .format = "bf16"};
+  const size_t exact = run_bench(options).peak_bytes;
+  options.arithmetic = Arithmetic::int8;
+  EXPECT_GT(run_bench(options).peak_bytes, exact + size_t{64} * 64 * 96);  // a picture's codes at the least
 }
 
 TEST(BenchTest, RefusesWhatItCannotMeasure) {
@@ -28,6 +38,9 @@ TEST(BenchTest, RefusesWhatItCannotMeasure) {
   EXPECT_THAT(error_of([] { run_bench({.size = 24}); }), HasSubstr("size 24: multiples of 16 work"));
   EXPECT_THAT(error_of([] { run_bench({.size = 0}); }), HasSubstr("size 0: 1 to 16383 work"));
   EXPECT_THAT(error_of([] { run_bench({.layers = 61}); }), HasSubstr("layers 61: 1 to 60 work"));
+  for (const Arithmetic arithmetic : {Arithmetic::int8, Arithmetic::fp8})  // which leave the encoder in f32
+    EXPECT_THAT(error_of([&] { run_bench({.kind = BenchKind::encoder, .arithmetic = arithmetic}); }),
+                HasSubstr("int8_all and half round it too"));
 }
 
 TEST(BenchTest, TellsOfEveryRunAndStopsWithinOne) {

@@ -116,6 +116,9 @@ TEST_F(LayoutTest, WhatItCannotBeIsNamed) {
   o = for_cpu("int8", kTiny);
   o.calibrate = write("prompts.txt", "a red star");
   EXPECT_THAT(error(o), HasSubstr("layout cpu mixes the inputs"));
+  o = for_cpu();
+  o.group = 128;
+  EXPECT_THAT(error(o), HasSubstr("group 128: layout cpu has groups of its own"));
   EXPECT_FALSE(fs::exists(o.output));
 }
 
