@@ -31,15 +31,19 @@ size_t mapped_bytes(const Linear& layer, bool in_place) {
 
 const Int8Layer& Int8Layers::of(const Linear& layer) {
   std::unique_ptr<DeviceForm>& form = layer.tolerance->form;
-  if (form == nullptr) {
+  const auto* kept = dynamic_cast<const Int8Layer*>(form.get());
+  if (kept == nullptr || kept->owner != &functions_.int8) {
+    form = nullptr;  // its memory is free for the new one
     auto made = std::make_unique<Int8Layer>();
+    made->owner = &functions_.int8;
     made->factors = int8_factors(layer, pool_, functions_.vector);
     made->in_place = in_place(layer);
     made->packed = pack(layer, made->factors);
     if (!made->packed.empty()) for_each_mapped(layer, made->in_place, release_pages);  // nobody reads them again
+    kept = made.get();
     form = std::move(made);
   }
-  return static_cast<const Int8Layer&>(*form);
+  return *kept;
 }
 
 void Int8Layers::keep_at_most(size_t bytes) {

@@ -24,6 +24,7 @@ struct Int8Slab {
 };
 
 struct Int8Layer final : DeviceForm {
+  const Int8Ops* owner = nullptr;  ///< whose order the rounded weights have; nobody else can read them
   Int8Factors factors;
   bool in_place = false;         ///< its weights are read where they lie, and `packed` has their side branches only
   std::vector<Int8Slab> packed;  ///< none: they are rounded again in every product
@@ -41,6 +42,7 @@ class Int8Layers {
         now_(keep_bytes),
         left_for_others_(keep_bytes) {}
 
+  /// What another device, or one with other instructions, made of the layer is made anew.
   const Int8Layer& of(const Linear& layer);
   /// A weight of a layer that is read where it lies, as long as it lies there; not of 4 bits.
   Int8Packed view(const Weight& weight) const;

@@ -398,6 +398,23 @@ TEST_P(CpuInt8Test, WeightsInTheKernelsOrderAreUnpackedForExactProducts) {
   }
 }
 
+/// Each instruction set has an order of its own for rounded weights.
+TEST_P(CpuInt8Test, AnotherInstructionSetRoundsAnew) {
+  ThreadPool pool(2);
+  CpuKernels one(pool, vector_ops(GetParam()), &int8_ops(GetParam()), kKept);
+  CpuKernels other(pool, vector_ops(Isa::scalar), &int8_ops(Isa::scalar), kKept);
+  const std::unique_ptr<Device> memory = make_reference_device();
+  Ops ops(*memory, one), others(*memory, other);
+  const Linear layer = tolerant(WeightFormat::f32, {80}, 256, 3), same = tolerant(WeightFormat::f32, {80}, 256, 3);
+  const Tensor x = random_normal({40, 256}, 1);
+  const auto expected = values_of(ops.linear(x, layer));
+  const auto expected_of_other = values_of(others.linear(x, same));
+  for (int turn = 0; turn < 2; ++turn) {
+    EXPECT_EQ(values_of(others.linear(x, layer)), expected_of_other);
+    EXPECT_EQ(values_of(ops.linear(x, layer)), expected);
+  }
+}
+
 TEST_P(CpuInt8Test, CopiesOfALayerShareItsFactors) {
   const Linear layer = tolerant(WeightFormat::f32, {80}, 256, 3);
   const Tensor x = random_normal({40, 256}, 1);
