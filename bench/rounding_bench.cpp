@@ -58,10 +58,10 @@ struct Block {
     TransformerWeights all = run.weights;
     for_each_block_layer(all.blocks[0], [&](Linear& layer) {
       layer.tolerance = std::make_shared<Tolerance>();
-      for_each_tensor(layer, place);
-      gpu.arrange_weights(layer);
+      gpu.upload_weights(layer);
       gpu.round_weights(layer);
     });
+    gpu.finish_uploads();
     for_each_other_tensor(all, place);
     ModulationTables tables = run.tables;
     StepRows rows = run.rows;
