@@ -51,6 +51,7 @@ class OwnMemoryDevice : public HostDevice {
     pinned_bytes += host->bytes;
     return host;
   }
+  size_t upload_memory() const override { return copies_through; }
   std::unique_ptr<UploadSlab> upload_slab(size_t bytes) override {
     auto slab = std::make_unique<LateSlab>(bytes);
     slabs.push_back(slab.get());
@@ -62,6 +63,7 @@ class OwnMemoryDevice : public HostDevice {
 
   std::vector<LateSlab*> slabs;
   size_t pinned_bytes = 0;
+  size_t copies_through = 0;
 };
 
 /// The transformer of models/tiny, on the host.
@@ -295,6 +297,15 @@ TEST_F(UploadPlanTest, WhereTheHostHasNoRoomTheyComeFromTheDisk) {
   EXPECT_EQ(made.blocks.place, BlockPlace::files);
   EXPECT_FALSE(made.told.transformer_on_host);
   EXPECT_EQ(made.caching, Caching::direct);
+}
+
+TEST_F(UploadPlanTest, WhatCopiesGoThroughTakesMemoryOfTheHost) {
+  constexpr size_t kMachine = size_t{64} << 20;
+  const size_t available = first_plan(kMachine, &Plan::transformer_streamed).told.available_bytes;
+  EXPECT_EQ(plan(available, kMachine).blocks.place, BlockPlace::on_host);
+  device_.copies_through = kMachine;
+  EXPECT_EQ(plan(available, kMachine).blocks.place, BlockPlace::files);
+  EXPECT_EQ(plan(available, kMachine).caching, Caching::direct);
 }
 
 TEST_F(UploadPlanTest, LorasAreTakenIntoWeightsWhereThereIsRoom) {
