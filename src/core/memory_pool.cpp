@@ -56,6 +56,7 @@ struct MemoryPool::State {
                                            [](const auto& a, const auto& b) { return a.second.when < b.second.when; });
       kept -= oldest->first;
       source->give_back(oldest->second.data, oldest->first);
+      ++blocks_given_back;
       returned.erase(oldest);
     }
   }
@@ -124,7 +125,7 @@ struct MemoryPool::State {
   size_t limit;
   size_t in_use = 0, most = 0, most_ever = 0, most_held = 0;
   size_t kept = 0;  // in returned blocks
-  size_t blocks_taken = 0;
+  size_t blocks_taken = 0, blocks_given_back = 0;
   bool was_short = false;
   std::multimap<size_t, Returned> returned;
   uint64_t clock = 0;
@@ -210,6 +211,11 @@ size_t MemoryPool::most_held() const {
 size_t MemoryPool::blocks_taken() const {
   const std::lock_guard lock(state_->mutex);
   return state_->blocks_taken;
+}
+
+size_t MemoryPool::blocks_given_back() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->blocks_given_back;
 }
 
 bool MemoryPool::was_short() const {

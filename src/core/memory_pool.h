@@ -40,7 +40,8 @@ class MemoryPool {
   size_t held() const;          ///< bytes in use and in returned buffers
   size_t most_held() const;     ///< since the last reset
   size_t blocks_taken() const;  ///< from the source, ever
-  bool was_short() const;       ///< returned buffers, or some of them, were given back only because of the limit
+  size_t blocks_given_back() const;
+  bool was_short() const;  ///< returned buffers, or some of them, were given back only because of the limit
 
   void set_limit(size_t bytes);
   /// Gives returned buffers back to where they came from.

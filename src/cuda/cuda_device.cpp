@@ -54,7 +54,8 @@ class CudaDevice final : public Device {
 
   std::shared_ptr<Buffer> allocate(size_t bytes) override { return context_.memory().allocate(bytes); }
   MemoryUse memory() const override {
-    return {context_.memory().current(), context_.memory().peak(), context_.memory().blocks_taken()};
+    const MemoryPool& pool = context_.memory();
+    return {pool.current(), pool.peak(), pool.blocks_taken(), pool.blocks_given_back()};
   }
   void reset_peak() override { context_.memory().reset_peak(); }
   size_t pool_bytes(size_t bytes) const override { return context_.memory().block_size(bytes); }

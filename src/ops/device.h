@@ -39,6 +39,7 @@ struct MemoryUse {
   size_t current = 0;
   size_t peak = 0;
   size_t blocks_taken = 0;  ///< from the system, ever; where that is counted
+  size_t blocks_given_back = 0;
 };
 
 class Device : public WeightPlace {

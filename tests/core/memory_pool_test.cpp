@@ -66,13 +66,16 @@ TEST(MemoryPool, AFaultOfTheSourceIsNoLackOfMemory) {
   }
 }
 
-TEST(MemoryPool, CountsWhatItTakesFromTheSource) {
+TEST(MemoryPool, CountsWhatItTakesFromTheSourceAndGivesBack) {
   MemoryPool pool(std::make_unique<FewBlocks>(10 * kKilo), kNoLimit);
   pool.allocate(4 * kKilo).reset();
   const auto again = pool.allocate(4 * kKilo);
   EXPECT_EQ(pool.blocks_taken(), 1);
-  const auto other = pool.allocate(kKilo);
+  pool.allocate(kKilo).reset();
   EXPECT_EQ(pool.blocks_taken(), 2);
+  EXPECT_EQ(pool.blocks_given_back(), 0);
+  pool.release_unused();
+  EXPECT_EQ(pool.blocks_given_back(), 1);
 }
 
 TEST(MemoryPool, KnowsItsLimit) {

@@ -6,6 +6,7 @@
 #include "engine/generation.h"
 #include "engine/sees_every_op.h"
 #include "engine/session.h"
+#include "engine/streamed_options.h"
 #include "engine/tiny_model.h"
 #include "why_no_fp8.h"
 
@@ -58,34 +59,50 @@ TEST_F(CudaMemoryTest, MemoryThatOthersTookMeanwhileIsAnErrorAndTheNextCallDraws
   EXPECT_EQ(engine.generate(small_request()).pictures[0].rgb, expected);
 }
 
-/// How many blocks of memory were ever taken, after the second step and each that follows.
-std::vector<size_t> blocks_after_steps(Session& session, int64_t steps) {
-  std::vector<size_t> taken;
+constexpr int64_t kSteps = 8;
+
+Request guided_request() {
   Request request = small_request();
-  request.steps = steps;
+  request.steps = kSteps;
   request.negative_prompt = "a square";
   request.cfg = 3;
-  request.progress = [&](const Progress& progress) {
-    if (progress.stage == Stage::denoise && progress.step >= 2)
-      taken.push_back(session.machine().device().memory().blocks_taken);
-  };
-  generate(session, request, 0);
-  return taken;
+  return request;
 }
 
-TEST_F(CudaMemoryTest, NoneIsAskedOfTheDriverFromTheThirdStepOn) {
-  constexpr int64_t kSteps = 8;
+/// Blocks of memory that were ever taken from the driver and given back.
+using Traffic = std::pair<size_t, size_t>;
+
+/// After the second step and each that follows.
+std::vector<Traffic> traffic_after_steps(Session& session, Request request) {
+  std::vector<Traffic> traffic;
+  request.progress = [&](const Progress& progress) {
+    if (progress.stage != Stage::denoise || progress.step < 2) return;
+    const MemoryUse use = session.machine().device().memory();
+    traffic.emplace_back(use.blocks_taken, use.blocks_given_back);
+  };
+  generate(session, request, 0);
+  return traffic;
+}
+
+void expect_no_traffic(const EngineOptions& options, const Decorate& decorate, const std::string& what) {
+  Session session(options, decorate);
+  const std::vector<Traffic> traffic = traffic_after_steps(session, guided_request());
+  ASSERT_THAT(traffic, SizeIs(kSteps - 1));
+  EXPECT_GT(traffic.front().first, 0);
+  EXPECT_THAT(traffic, Each(traffic.front())) << what;
+}
+
+TEST_F(CudaMemoryTest, TheDriverIsAskedForNoneAndGivenNoneFromTheThirdStepOn) {
   std::vector<Arithmetic> all = {Arithmetic::f32, Arithmetic::int8};
   if (why_no_fp8().empty()) all.push_back(Arithmetic::fp8);
-  for (const Arithmetic arithmetic : all)
-    for (const bool replays : {true, false}) {
-      const Decorate see_every_op = [](Kernels& next) { return std::make_unique<SeesEveryOp>(next); };
-      Session session(options(arithmetic), replays ? Decorate() : see_every_op);
-      const std::vector<size_t> taken = blocks_after_steps(session, kSteps);
-      ASSERT_THAT(taken, SizeIs(kSteps - 1));
-      EXPECT_GT(taken.front(), 0);
-      EXPECT_THAT(taken, Each(taken.front())) << static_cast<int>(arithmetic) << ", replayed: " << replays;
-    }
+  const Decorate see_every_op = [](Kernels& next) { return std::make_unique<SeesEveryOp>(next); };
+  for (const Arithmetic arithmetic : all) {
+    const EngineOptions o = options(arithmetic);
+    const std::string name = fmt::format("arithmetic {}", static_cast<int>(arithmetic));
+    expect_no_traffic(o, {}, name + ", replayed");
+    expect_no_traffic(o, see_every_op, name + ", op by op");
+    expect_no_traffic(with_streamed_blocks(o, guided_request()), {}, name + ", blocks streamed");
+  }
 }
 
 }  // namespace
