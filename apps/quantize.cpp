@@ -98,7 +98,7 @@ void add_quantize(CLI::App& app, Run& run) {
       ->check(one_of({"int4", "int8", "fp8", "bf16"}));
   command
       .add_option("--group", arguments->options.group,
-                  "inputs that share a scale, with int4 and int8: 32, 64 or 128; default 64; not with --layout cpu")
+                  "inputs that share a scale (int4, int8, not --layout cpu): 32, 64 or 128; default 64")
       ->type_name("N")
       ->check(one_of({"32", "64", "128"}));
   command

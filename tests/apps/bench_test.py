@@ -48,7 +48,7 @@ class BenchTest(ProgramTest):
 
     def test_arithmetic_that_leaves_the_encoder_alone(self):
         for arithmetic in ["int8", "fp8"]:
-            self.assertIn("int8_all", self.error_of("bench", "encoder", "--arithmetic", arithmetic))
+            self.assertIn("int8_all", self.error_of("bench", "encoder", "--arithmetic", arithmetic, code=2))
 
     def test_faults(self):
         self.assertIn("33", self.error_of("bench", "block", "--size", "33"))

@@ -53,7 +53,8 @@ class CountingLoader final : public WeightLoader {
 
   Linear linear(const std::vector<SlabName>& slabs, int64_t in, Bias bias) override {
     Linear layer = WeightLoader::linear(slabs, in, bias);
-    parameters += layer.out() * layer.in();  // biases come through vector()
+    parameters += layer.out() * layer.in();
+    for (const Slab& slab : layer.slabs) parameters += slab.bias ? slab.bias.count() : 0;
     return layer;
   }
   Weight table(const std::string& name, int64_t rows, int64_t width) override {
