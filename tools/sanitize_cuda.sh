@@ -36,12 +36,12 @@ for tool in "${tools[@]}"; do
   # shellcheck disable=SC2086
   timeout "$seconds" compute-sanitizer --tool "$tool" ${options[$tool]} --error-exitcode 3 \
     "$build/tests/ops_test" --gtest_brief=1 --gtest_filter="${filters[$tool]}" >"$log" 2>&1 || status=$?
-  summary=$(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY' "$log" | tail -1 | sed 's/^=* *//')
-  passed=$(grep -E '^\[  PASSED  \]|tests ran' "$log" | tail -1)
+  summary=$(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY' "$log" | tail -1 | sed 's/^=* *//' || true)
+  passed=$(grep -E '^\[  PASSED  \]|tests ran' "$log" | tail -1 || true)
   case $status in
     0) echo "$tool: ${summary:-no summary}; $passed" ;;
     124) echo "$tool: its $seconds s were up; $(grep -cE '^=+ (Invalid|Race|Error|Uninit|Barrier)' "$log" || true) reports until then" ;;
-    *) failed=1; echo "$tool: ended with $status; ${summary:-no summary}"; grep -E '^=+ ' "$log" | head -40 ;;
+    *) failed=1; echo "$tool: ended with $status; ${summary:-no summary}"; grep -E '^=+ ' "$log" | head -40 || tail -5 "$log" ;;
   esac
   rm -f "$log"
 done

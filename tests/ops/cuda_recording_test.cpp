@@ -48,7 +48,7 @@ class CudaRecordingTest : public ::testing::Test {
             device_->upload(random_normal({rows, kWidth}, seed + 1))};
   }
 
-  std::vector<float> numbers(const Tensor& t) { return values_of(device_->download(t)); }
+  std::vector<float> numbers(const Tensor& t) { return values_of(to_f32(device_->download(t))); }
 
   std::unique_ptr<Device> device_;
   std::optional<Ops> ops_;
