@@ -58,7 +58,7 @@ class CudaDevice final : public Device {
     return {pool.current(), pool.peak(), pool.blocks_taken(), pool.blocks_given_back()};
   }
   void reset_peak() override { context_.memory().reset_peak(); }
-  size_t pool_bytes(size_t bytes) const override { return context_.memory().block_size(bytes); }
+  size_t pool_bytes(size_t bytes) const override { return rounds() ? context_.memory().block_size(bytes) : bytes; }
   size_t step_bytes(std::span<const LinearPart> parts) const override { return low_rank_bytes(parts); }
   std::optional<size_t> own_memory() const override {
     const size_t limit = context_.memory().limit();
@@ -78,8 +78,8 @@ class CudaDevice final : public Device {
   }
 
   Tensor upload_weight(const Tensor& host) override { return uploads_.upload(host); }
-  void upload_weights(Linear& layer) override { uploads_.upload(layer); }
-  void finish_uploads() override { uploads_.finish(); }
+  void upload_weights(Linear& layer) override { uploads_.upload(layer, stay_of(layer)); }
+  void finish_uploads() override { uploads_.finish_model(); }
   size_t upload_memory() const override { return LargeCopies::pinned_bytes(); }
 
   void round_weights(Linear& layer) override {
@@ -88,7 +88,7 @@ class CudaDevice final : public Device {
     } else if (in_int8(layer)) {
       keep_mixed(context_, uploads_, layer);
     } else {
-      merge_branches(context_, layer, widens_ ? Merged::all : Merged::dense);
+      merge_branches(context_, layer, merged());
     }
   }
   std::optional<size_t> rounded_bytes(const Linear& layer) const override {
@@ -120,6 +120,13 @@ class CudaDevice final : public Device {
  private:
   bool in_fp8(const Linear& layer) const { return context_.rounds() && suits_fp8(layer); }
   bool in_int8(const Linear& layer) const { return suits_mixed(context_, layer); }
+  /// Whether layers that tolerate it are rounded.
+  bool rounds() const { return context_.rounds() || context_.arithmetic() == CudaArithmetic::int8; }
+  Merged merged() const { return widens_ ? Merged::all : Merged::dense; }
+  /// Which layers will be rounded is not known before they are uploaded.
+  Stay stay_of(const Linear& layer) const {
+    return rounds() || can_merge(context_, layer, merged()) ? Stay::until_changed : Stay::as_uploaded;
+  }
   /// Nothing if no side branch is taken in.
   std::optional<size_t> merged_bytes(const Linear& layer, Merged which) const {
     return can_merge(context_, layer, which) ? std::optional(inkstone::merged_bytes(context_, layer, which))

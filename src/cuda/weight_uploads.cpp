@@ -43,16 +43,22 @@ Tensor WeightUploads::upload(const Tensor& host) {
   return to;
 }
 
-void WeightUploads::upload(Linear& layer) {
-  const auto upload_each = [this](const std::vector<Tensor*>& tensors) {
-    for (Tensor* t : tensors)
-      if (*t) *t = upload(*t);
+void WeightUploads::upload(Linear& layer, Stay stay) {
+  const auto room_for = [&](const Shape& shape, DType type) {
+    return stay == Stay::as_uploaded ? slabs_.empty(shape, type) : context_.empty(shape, type);
+  };
+  const auto upload_each = [&](const std::vector<Tensor*>& tensors) {
+    for (Tensor* t : tensors) {
+      if (!*t) continue;
+      const Tensor to = room_for(t->shape(), t->dtype());
+      copy(to, std::exchange(*t, to));
+    }
   };
   const auto upload_as_one = [&](const std::vector<Tensor*>& tensors) {
     if (tensors.size() < 2 || !are_alike(tensors)) return upload_each(tensors);
     int64_t rows = 0, begin = 0;
     for (const Tensor* t : tensors) rows += t->dim(0);
-    const Tensor all = context_.empty(tensors.front()->shape().with_first(rows), tensors.front()->dtype());
+    const Tensor all = room_for(tensors.front()->shape().with_first(rows), tensors.front()->dtype());
     for (Tensor* t : tensors) {
       const Tensor part = all.rows(begin, begin + t->dim(0));
       begin += t->dim(0);
@@ -140,6 +146,11 @@ void WeightUploads::finish() {
   if (!is_open_ || is_working_) return;
   or_close([this] { finish_all(); });
   close();
+}
+
+void WeightUploads::finish_model() {
+  slabs_.close();
+  finish();
 }
 
 void WeightUploads::finish_all() {

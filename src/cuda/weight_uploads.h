@@ -4,16 +4,20 @@
 #include <optional>
 
 #include "cuda/large_copies.h"
+#include "cuda/weight_slabs.h"
 #include "ops/weight.h"
 
 namespace inkstone {
+
+/// Whether a layer's tensors are what products read until the end, or the device makes others of them.
+enum class Stay : uint8_t { as_uploaded, until_changed };
 
 /// While weights are bound, nobody waits for a tensor: threads copy pieces of all of them, one behind the other, into
 /// the copy stream. What is to be made of them on the device follows in the context's stream, beside later copies. Ends
 /// by itself before anything else is put into that stream.
 class WeightUploads {
  public:
-  WeightUploads(CudaContext& context, LargeCopies& copies) : context_(context), copies_(copies) {}
+  WeightUploads(CudaContext& context, LargeCopies& copies) : context_(context), copies_(copies), slabs_(context) {}
   ~WeightUploads() { context_.set_before_work(nullptr); }
   WeightUploads(const WeightUploads&) = delete;
   WeightUploads& operator=(const WeightUploads&) = delete;
@@ -21,12 +25,14 @@ class WeightUploads {
   /// A copy on the device. The host's bytes must stay as they are until finish().
   Tensor upload(const Tensor& host);
   /// Of all of a layer's tensors: its dense matrices, their scales and its biases one below the other.
-  void upload(Linear& layer);
+  void upload(Linear& layer, Stay stay);
   /// Has `work` put kernels into the context's stream that read what was uploaded so far; at once if that is there. Who
   /// wants their results for such work asks for their memory before. `work` must keep all that it reads.
   void then(std::function<void()> work);
   /// All copies and all such work are queued, and no host bytes are read any more.
   void finish();
+  /// The same, of all of a model's weights.
+  void finish_model();
 
  private:
   struct Later {
@@ -51,6 +57,7 @@ class WeightUploads {
 
   CudaContext& context_;
   LargeCopies& copies_;
+  WeightSlabs slabs_;
   bool is_open_ = false, is_working_ = false;
   std::vector<UploadPiece> pieces_;  // of the next copy
   size_t taken_ = 0;                 // of its buffer

@@ -59,9 +59,13 @@ class Planner {
       widening_ = widening_bytes(*memory.device, dry_.transformer(), memory.held);
     }
     block_bytes_ = block_bytes(dry_.transformer(), *memory.device, memory.weights_copied);
-    transformer_.own = rounded_bytes(transformer_.own, *memory.device, dry_.transformer(), memory.held);
     const std::vector<EncoderLayer>& layers = dry_.text_encoder().layers;
     const std::vector<BlockWeights>& blocks = dry_.transformer().blocks;
+    if (memory.weights_copied) {  // elsewhere no layer is rounded beside the mapped ones
+      text_encoder_.own = bound_bytes(text_encoder_.own, layers, kEncoderLayers);
+      transformer_.own = bound_bytes(transformer_.own, blocks, kBlockLayers);
+      transformer_.own = bound_bytes(transformer_.own, blocks, kModulationLayers);
+    }
     layers_ = file_blocks(layers, kEncoderLayers, all_of(layers));
     blocks_ = file_blocks(blocks, kBlockLayers, all_of(blocks));
     modulations_ = file_blocks(blocks, kModulationLayers, all_of(blocks));
@@ -109,6 +113,16 @@ class Planner {
   }
 
  private:
+  /// What the device's pool gives for a component that is `bytes` as it is held, with those of its layers.
+  template <class Block, class ForEach>
+  size_t bound_bytes(size_t bytes, const std::vector<Block>& blocks, const ForEach& for_each) const {
+    for (Block block : blocks)
+      for_each(block, [&](const Linear& layer) {
+        bytes = inkstone::bound_bytes(bytes, *memory_.device, layer, memory_.held);
+      });
+    return bytes;
+  }
+
   size_t scratch() const { return memory_.weights_copied ? 0 : static_cast<size_t>(memory_.threads) * kWorkerScratch; }
   size_t noise() const { return static_cast<size_t>(job_.latents.count()) * sizeof(float); }
   bool streams() const { return !memory_.held; }  // else weights have memory of their own

@@ -34,7 +34,7 @@ size_t bytes_as_held(const Linear& layer, HeldType held) {
   return bytes;
 }
 
-/// What a device's pool gives, at most, for a layer that is bound as it is stored.
+/// What a device's pool gives, at most, for a bound layer.
 size_t pool_bytes(const Device& device, Linear layer) {
   size_t bytes = 0;
   if (const std::optional<size_t> rounded = device.rounded_bytes(layer)) {
@@ -79,15 +79,11 @@ WeightBytes weight_bytes(const Checkpoint& files, const WeightHolding& holding) 
   return bytes;
 }
 
-size_t rounded_bytes(size_t bytes, const Device& device, const TransformerWeights& transformer, HeldType held) {
-  for (BlockWeights block : transformer.blocks)
-    for_each_block_layer(block, [&](const Linear& layer) {
-      const std::optional<size_t> rounded = device.rounded_bytes(layer);
-      if (!rounded) return;
-      bytes += *rounded;
-      bytes -= std::min(bytes, bytes_as_held(layer, held));
-    });
-  return bytes;
+size_t bound_bytes(size_t bytes, const Device& device, const Linear& layer, HeldType held) {
+  size_t as_held = bytes_as_held(layer, held);
+  for (const Slab& slab : layer.slabs) as_held += slab.bias ? slab.bias.bytes() : 0;
+  bytes += device.rounded_bytes(layer) || !held ? pool_bytes(device, layer) : as_held;
+  return bytes - std::min(bytes, as_held);
 }
 
 size_t widening_bytes(const Device& device, const TransformerWeights& transformer, HeldType held) {

@@ -23,8 +23,8 @@ struct WeightHolding {
 
 WeightBytes weight_bytes(const Checkpoint& files, const WeightHolding& holding);
 
-/// What a device holds of a component that takes `bytes` while none of its layers is rounded.
-size_t rounded_bytes(size_t bytes, const Device& device, const TransformerWeights& transformer, HeldType held);
+/// What a device holds of a component once one of its layers is bound, rounded or not: `bytes` before.
+size_t bound_bytes(size_t bytes, const Device& device, const Linear& layer, HeldType held);
 
 /// What it takes more of a device to take LoRAs into weights of few bits.
 size_t widening_bytes(const Device& device, const TransformerWeights& transformer, HeldType held);

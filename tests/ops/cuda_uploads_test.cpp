@@ -140,6 +140,23 @@ TEST_F(CudaUploadsTest, MatricesAndBiasesOfALayerLieOneBelowTheOther) {
   }
 }
 
+/// Matrices of few bits whose tensors are all a little larger than the pool's blocks.
+TEST_F(CudaUploadsTest, PackedLayersThatStayTakeHardlyMoreThanTheirBytes) {
+  constexpr size_t kSlab = size_t{64} << 20, kUnits = 50;  // one slab begun, and a fiftieth for ends and units
+  const auto device = make_cuda_device();
+  const Linear host = layer_of(WeightFormat::affine4, {3072, 3072, 3072}, 3072, 1);
+  std::vector<Linear> layers(24, host);
+  const size_t before = device->memory().current;
+  for (Linear& layer : layers) device->upload_weights(layer);
+  device->finish_uploads();
+  size_t bytes = 0;
+  for (Linear layer : layers) for_each_tensor(layer, [&](const Tensor& tensor) { bytes += tensor.bytes(); });
+  EXPECT_LE(device->memory().current - before, bytes + bytes / kUnits + kSlab);
+  for (const Linear& layer : layers) EXPECT_EQ(contents(*device, layer), contents(*device, layers.front()));
+  layers.clear();
+  EXPECT_EQ(device->memory().current, before);
+}
+
 TEST_F(CudaUploadsTest, RoundedBesideOtherCopiesTheyBecomeWhatTheyBecomeAlone) {
   for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::affine4})
     expect_like_alone(CudaArithmetic::int8, format);
