@@ -146,9 +146,10 @@ KERNELS = [
     one('32 bytes: rotation in the other direction', 'src/cpu/isa/simd_avx2.inl', '_mm256_fmaddsub_ps', '_mm256_fmsubadd_ps'),
     one('32 bytes: numbers cut off instead of rounded', 'src/cpu/isa/simd_avx2.inl', '_MM_FROUND_TO_NEAREST_INT', '_MM_FROUND_TO_ZERO'),
     one('64 bytes: part vectors one short', 'src/cpu/isa/simd_avx512.inl', '((1u << n) - 1)', '((1u << n >> 1) - 1)'),
-    one('64 bytes: codes of 4 bits in the wrong order', 'src/cpu/isa/simd_avx512.inl', '0, 8, 16, 24, 32, 40, 48, 56', '0, 8, 16, 24, 40, 32, 48, 56'),
+    one('64 bytes: codes of 4 bits in the wrong order', 'src/cpu/isa/simd_avx512.inl', '(0, 0, 1, 1, 2, 2, 3, 3,', '(0, 0, 1, 1, 3, 3, 2, 2,'),
     one('64 bytes: two lanes exchanged', 'src/cpu/isa/simd_avx512.inl', '(0, 2, 4, 6, 8, 10, 12, 14,', '(0, 2, 4, 6, 8, 10, 14, 12,'),
     one('8-bit products: offset of the weights left in the sums', 'src/cpu/isa/int8.inl', '-kOffset * t.row_sums[first_group[row] + g]', '0'),
+    one('8-bit products: scales of the group before', 'src/cpu/isa/numbers.inl', 'splat(scales[i / group])', 'splat(scales[(i - 1) / group])'),
     one('8-bit products: lesser magnitude of a row', 'src/cpu/isa/simd_int8_32_bytes.inl', '_mm256_max_epi32(_mm256_castps_si256(a), ',
         '_mm256_min_epi32(_mm256_castps_si256(a), '),
     one('8-bit products with AVX-VNNI: weights without their offset', 'src/cpu/isa/simd_int8_avx_vnni.inl', 'nearest(x[0]) + splat(kOffset)', 'nearest(x[0])'),
@@ -161,7 +162,7 @@ KERNELS = [
     one('tiles forget earlier inputs', 'src/cpu/matrix_product.cpp', '.accumulate = started_', '.accumulate = false'),
     one('gates of the first slab for every slab', 'src/cpu/matrix_product.cpp', '+ p.gate_column + tile.out_begin', '+ tile.out_begin'),
     one('doubled pictures: last tap instead of the sum', 'src/cpu/conv_kinds.cpp', 'to[i] += from[i]', 'to[i] = from[i]'),
-    one('packed codes: padding after a group that ends early', 'src/cpu/isa/expand.inl', 'codes += rest;', 'codes += kBytes;'),
+    one('packed codes: padding after a group that ends early', 'src/cpu/isa/expand.inl', 'codes += row.group * ', 'codes += (row.group + kLanes - 1) / kLanes * kLanes * '),
 ]
 
 # Of the cuda device; they need one to be noticed.

@@ -21,6 +21,9 @@ constexpr int64_t kInt8Groups = 8;
 /// Most numbers that can share a scale: their products' sums stay below 2^24, which f32 holds exactly.
 constexpr int64_t kInt8MostGroup = 384;
 
+/// Outputs in a vector, of any instruction set.
+constexpr int64_t kInt8MostLanes = 16;
+
 /// Greatest magnitude of a code.
 constexpr int kInt8Greatest = 127;
 
@@ -91,6 +94,10 @@ struct Int8Pixels {
   int32_t* sums = nullptr;  ///< (rows)
 };
 
+/// Mixes a group of weights, the first of a row, as Int8Ops::quantize() does numbers: `to` (depth) and `most` (lanes)
+/// are for pack_lanes(). `factors` may be null.
+using Mix = void (*)(const PackedRow& row, const float* factors, int64_t depth, float* to, float* most);
+
 struct Int8Ops {
   const char* name;
   int64_t lanes;          ///< outputs in a vector
@@ -115,8 +122,8 @@ struct Int8Ops {
   /// them.
   void (*prepare_rows)(const int8_t* codes, int64_t stride, int64_t rows, int64_t depth, void* to);
 
-  /// Mixes a group of weights as quantize() does numbers: `to` (depth) and `most` (lanes) are for pack_lanes().
-  void (*mix)(const Int8Source& source, int64_t depth, float* to, float* most);
+  /// For weights of a format, whose scales are those of `group` inputs; null: what was expanded is to be mixed, as f32.
+  Mix (*mixer)(WeightFormat format, int64_t group);
 
   /// Rounds weights as quantize() does numbers, without mixing, to a column of vectors of a panel.
   void (*pack_lanes)(const Int8Lanes& lanes);

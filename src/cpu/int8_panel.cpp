@@ -62,17 +62,53 @@ int64_t Int8Panel::stored_columns(int64_t out) const {
   return std::min(stored_width_, columns_ - stored_strip(out - range_.out_begin));
 }
 
-/// A vector of outputs and a group of inputs, which pass through the first cache together.
-struct Int8Packer::Group {
+/// A vector of outputs.
+struct Int8Packer::Lanes {
   int64_t strip;  // its first output
   int64_t lane;   // first output in the strip
-  int64_t begin;  // inputs
-  int64_t end;
+  int64_t outputs;
+  bool is_last;                    // of the panel
+  PackedRow rows[kInt8MostLanes];  // from the panel's first input on, where the format has a mixer
+
+  int64_t output(int64_t o) const { return strip + lane + o; }
 };
+
+/// Inputs, which pass through the first cache together.
+struct Int8Packer::Group {
+  int64_t begin;
+  int64_t end;
+  int64_t before;  // inputs of the panel
+  bool is_last;    // of the panel
+
+  int64_t depth() const { return end - begin; }
+};
+
+struct Int8Packer::Room {
+  Room(const Int8Ops& int8, float* room)
+      : numbers(room), most(numbers + int8.lanes * kInt8Group), other(most + int8.lanes * int8.lanes) {}
+
+  float* numbers;  // (lanes, kInt8Group)
+  float* most;     // (lanes, lanes) magnitudes
+  float* other;    // an expanded row, or the scales and offsets of (lanes)
+};
+
+Int8Packer::Int8Packer(const Int8Functions& functions, const Weight& weight, const Int8Factors* factors)
+    : functions_(functions),
+      int8_(functions.int8),
+      weight_(weight),
+      factors_(factors),
+      mix_(weight.factors ? nullptr : functions.int8.mixer(weight.format, weight.group)),
+      is_rounded_(weight.factors && factors != nullptr && factors->of_file) {}
+
+int64_t Int8Packer::groups_of(int64_t inputs) const {
+  return weight_.group == 0 ? 0 : divide_up(inputs, weight_.group);
+}
 
 /// A range that cuts groups of the weight's format is expanded with all of them.
 int64_t Int8Packer::room() const {
-  return int8_.lanes * (kInt8Group + int8_.lanes) + kInt8Group + 2 * input_unit(weight_);
+  const int64_t expanded = kInt8Group + 2 * input_unit(weight_);
+  const int64_t scales = int8_.lanes * 2 * groups_of(panel_depth(int8_, weight_.in));
+  return int8_.lanes * (kInt8Group + int8_.lanes) + std::max(expanded, scales);
 }
 
 void Int8Packer::pack(const Int8Panel& panel, float* room) const {
@@ -83,10 +119,13 @@ void Int8Packer::pack(const Int8Panel& panel, float* room) const {
 void Int8Packer::pack_strip(const Int8Panel& panel, int64_t out, float* room) const {
   if (is_rounded_ && weight_.format == WeightFormat::affine4 && int8_.unpack != nullptr)
     return unpack_strip(panel, out);
-  const int64_t end = panel.range().in_end;
-  for (int64_t lane = 0; lane < panel.strip_columns(out); lane += int8_.lanes)
-    for (int64_t at = panel.range().in_begin; at < end; at += kInt8Group)
-      pack_group(panel, {out, lane, at, std::min(at + kInt8Group, end)}, room);
+  const Room parts(int8_, room);
+  const int64_t begin = panel.range().in_begin, end = panel.range().in_end;
+  for (int64_t lane = 0; lane < panel.strip_columns(out); lane += int8_.lanes) {
+    const Lanes lanes = lanes_at(panel, out, lane, parts);
+    for (int64_t at = begin; at < end; at += kInt8Group)
+      pack_group(panel, lanes, {at, std::min(at + kInt8Group, end), at - begin, at + kInt8Group >= end}, parts);
+  }
 }
 
 void Int8Packer::unpack_strip(const Int8Panel& panel, int64_t out) const {
@@ -104,38 +143,76 @@ void Int8Packer::unpack_strip(const Int8Panel& panel, int64_t out) const {
     std::copy_n(scales + group * columns, width, panel.scales(out) + group * width);
 }
 
-/// A group's numbers on their way to codes, and magnitudes whose greatest is an output's.
-void Int8Packer::expand_group(const Group& g, int64_t outputs, float* numbers, float* most, float* room) const {
-  const int64_t unit = input_unit(weight_);
-  const int64_t from = g.begin / unit * unit, to = std::min(round_up(g.end, unit), weight_.in);
-  const float* factors = factors_ == nullptr ? nullptr : factors_->of_weight.data() + g.begin;
-  for (int64_t o = 0; o < outputs; ++o, numbers += kInt8Group, most += int8_.lanes) {
-    const int64_t row = g.strip + g.lane + o;
-    if (is_rounded_) {  // the scale that the codes have, which need not reach the greatest code
-      expand_mixed_codes(weight_, row, g.begin, g.end, numbers);
-      const int64_t scale = MixedOrder{weight_.out, weight_.in}.scale(row, g.begin);
-      std::fill_n(most, int8_.lanes, kInt8Greatest * weight_.scales.data<const float>()[scale]);
-      continue;
-    }
-    expand_row(weight_, functions_.vector.expander, row, from, to, room);
-    prefetch_row(weight_, row, to, std::min(to + kInt8Group, weight_.in));
-    int8_.mix({room + g.begin - from, factors}, g.end - g.begin, numbers, most);
+Int8Packer::Lanes Int8Packer::lanes_at(const Int8Panel& panel, int64_t strip, int64_t lane, const Room& room) const {
+  const PanelRange& range = panel.range();
+  const int64_t left = range.out_end - strip - lane;
+  Lanes lanes = {strip, lane, std::min(int8_.lanes, left), left <= int8_.lanes, {}};
+  if (mix_ == nullptr) return lanes;
+  const int64_t groups = groups_of(range.depth());
+  for (int64_t o = 0; o < lanes.outputs; ++o)
+    lanes.rows[o] = packed_row(weight_, functions_.vector.expander, lanes.output(o), range.in_begin, groups,
+                               room.other + o * 2 * groups);
+  return lanes;
+}
+
+/// Without a copy that is expanded.
+void Int8Packer::mix_rows(const Lanes& lanes, const Group& g, const float* factors, const Room& room) const {
+  const BlockLayout& layout = layout_of(weight_.format);
+  const auto bytes_of = [&](int64_t inputs) { return inputs / layout.numbers * layout.bytes; };
+  const int64_t before = bytes_of(g.before), bytes = bytes_of(kInt8Group);
+  const int64_t groups = groups_of(g.before);
+  const int64_t next = g.is_last ? bytes_of(int8_.lanes * weight_.in) : before + bytes;  // what is read next
+  for (int64_t o = 0; o < lanes.outputs; ++o) {
+    const PackedRow& row = lanes.rows[o];
+    mix_({row.blocks + before, row.scales + groups, row.offsets + groups, row.group}, factors, g.depth(),
+         room.numbers + o * kInt8Group, room.most + o * int8_.lanes);
+    if (!g.is_last || !lanes.is_last) prefetch(row.blocks + next, bytes);
   }
 }
 
-void Int8Packer::pack_group(const Int8Panel& panel, const Group& g, float* room) const {
-  const int64_t outputs = std::min(int8_.lanes, panel.range().out_end - g.strip - g.lane);
-  float* most = room + int8_.lanes * kInt8Group;
-  expand_group(g, outputs, room, most, most + int8_.lanes * int8_.lanes);
-  const int64_t width = panel.strip_columns(g.strip), before = g.begin - panel.range().in_begin;
-  int8_.pack_lanes({.w = room,
-                    .most = most,
-                    .stride = kInt8Group,
-                    .outputs = outputs,
-                    .depth = g.end - g.begin,
-                    .vectors = width / int8_.lanes,
-                    .panel = panel.codes(g.strip) + (before * width + g.lane * int8_.depth_unit) * int8_.code_bytes,
-                    .scales = panel.scales(g.strip) + before / kInt8Group * width + g.lane});
+/// An output whose format has no mixer.
+void Int8Packer::mix_expanded(int64_t row, const Group& g, const float* factors, float* expanded, float* numbers,
+                              float* most) const {
+  const int64_t unit = input_unit(weight_);
+  const int64_t from = g.begin / unit * unit, to = std::min(round_up(g.end, unit), weight_.in);
+  expand_row(weight_, functions_.vector.expander, row, from, to, expanded);
+  prefetch_row(weight_, row, to, std::min(to + kInt8Group, weight_.in));
+  const auto* blocks = reinterpret_cast<const uint8_t*>(expanded + g.begin - from);
+  int8_.mixer(WeightFormat::f32, 0)({.blocks = blocks}, factors, g.depth(), numbers, most);
+}
+
+/// Codes times the scale that they have, which need not reach the greatest code.
+void Int8Packer::take_codes(int64_t row, const Group& g, float* numbers, float* most) const {
+  expand_mixed_codes(weight_, row, g.begin, g.end, numbers);
+  const int64_t scale = MixedOrder{weight_.out, weight_.in}.scale(row, g.begin);
+  std::fill_n(most, int8_.lanes, kInt8Greatest * weight_.scales.data<const float>()[scale]);
+}
+
+/// A group's numbers on their way to codes, and magnitudes whose greatest is an output's.
+void Int8Packer::mix_group(const Lanes& lanes, const Group& g, const Room& room) const {
+  const float* factors = factors_ == nullptr ? nullptr : factors_->of_weight.data() + g.begin;
+  if (mix_ != nullptr) return mix_rows(lanes, g, factors, room);
+  for (int64_t o = 0; o < lanes.outputs; ++o) {
+    float *numbers = room.numbers + o * kInt8Group, *most = room.most + o * int8_.lanes;
+    if (is_rounded_)
+      take_codes(lanes.output(o), g, numbers, most);
+    else
+      mix_expanded(lanes.output(o), g, factors, room.other, numbers, most);
+  }
+}
+
+void Int8Packer::pack_group(const Int8Panel& panel, const Lanes& lanes, const Group& g, const Room& room) const {
+  mix_group(lanes, g, room);
+  const int64_t width = panel.strip_columns(lanes.strip);
+  int8_.pack_lanes(
+      {.w = room.numbers,
+       .most = room.most,
+       .stride = kInt8Group,
+       .outputs = lanes.outputs,
+       .depth = g.depth(),
+       .vectors = width / int8_.lanes,
+       .panel = panel.codes(lanes.strip) + (g.before * width + lanes.lane * int8_.depth_unit) * int8_.code_bytes,
+       .scales = panel.scales(lanes.strip) + g.before / kInt8Group * width + lanes.lane});
 }
 
 }  // namespace inkstone

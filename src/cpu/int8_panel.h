@@ -54,12 +54,7 @@ class Int8Panel {
 class Int8Packer {
  public:
   /// `factors` of the weight's inputs may be null.
-  Int8Packer(const Int8Functions& functions, const Weight& weight, const Int8Factors* factors)
-      : functions_(functions),
-        int8_(functions.int8),
-        weight_(weight),
-        factors_(factors),
-        is_rounded_(weight.factors && factors != nullptr && factors->of_file) {}
+  Int8Packer(const Int8Functions& functions, const Weight& weight, const Int8Factors* factors);
 
   int64_t room() const;  ///< for weights in the making, in numbers
   void pack(const Int8Panel& panel, float* room) const;
@@ -67,9 +62,17 @@ class Int8Packer {
   void pack_strip(const Int8Panel& panel, int64_t out, float* room) const;
 
  private:
+  struct Lanes;
   struct Group;
-  void pack_group(const Int8Panel& panel, const Group& group, float* room) const;
-  void expand_group(const Group& group, int64_t outputs, float* numbers, float* most, float* room) const;
+  struct Room;
+  int64_t groups_of(int64_t inputs) const;  ///< of the weight's scales
+  Lanes lanes_at(const Int8Panel& panel, int64_t strip, int64_t lane, const Room& room) const;
+  void pack_group(const Int8Panel& panel, const Lanes& lanes, const Group& group, const Room& room) const;
+  void mix_group(const Lanes& lanes, const Group& group, const Room& room) const;
+  void mix_rows(const Lanes& lanes, const Group& group, const float* factors, const Room& room) const;
+  void mix_expanded(int64_t row, const Group& group, const float* factors, float* expanded, float* numbers,
+                    float* most) const;
+  void take_codes(int64_t row, const Group& group, float* numbers, float* most) const;
   /// Of codes of 4 bits that lie in the order of the kernels.
   void unpack_strip(const Int8Panel& panel, int64_t out) const;
 
@@ -77,6 +80,7 @@ class Int8Packer {
   const Int8Ops& int8_;
   const Weight& weight_;
   const Int8Factors* factors_;
+  Mix mix_;          // of the weight's format; null: f32's, of what was expanded
   bool is_rounded_;  // with these factors: only its order is another one
 };
 

@@ -3,18 +3,11 @@
 #include <algorithm>
 
 namespace inkstone {
-namespace {
-
-constexpr int64_t kLineBytes = 64;  // of a cache line
-
-}  // namespace
-
 void prefetch_row(const Weight& weight, int64_t row, int64_t begin, int64_t end) {
   if (weight.factors) return;  // rows are not apart from each other
   const auto bytes_of_row = static_cast<int64_t>(weight.data.bytes()) / weight.out;
-  const std::byte* data = weight.data.data<const std::byte>() + row * bytes_of_row;
-  for (int64_t i = begin * bytes_of_row / weight.in; i < end * bytes_of_row / weight.in; i += kLineBytes)
-    __builtin_prefetch(data + i);
+  const int64_t from = begin * bytes_of_row / weight.in, to = end * bytes_of_row / weight.in;
+  prefetch(weight.data.data<const std::byte>() + row * bytes_of_row + from, to - from);
 }
 
 void pack_panel(const VectorOps& vector, const PanelOps& ops, const Weight& weight, const PanelRange& range,

@@ -32,6 +32,12 @@ inline int64_t row_numbers(const VectorOps& vector, const PanelOps& ops, int64_t
   return vector.lanes * divide_up(depth, ops.inputs) + (ops.round_weights == nullptr ? 0 : depth);
 }
 
+/// Called some time before memory is read.
+inline void prefetch(const void* memory, int64_t bytes) {
+  constexpr int64_t kLine = 64;
+  for (int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(static_cast<const std::byte*>(memory) + i);
+}
+
 /// Called some time before inputs of a row are read.
 void prefetch_row(const Weight& weight, int64_t row, int64_t begin, int64_t end);
 

@@ -10,6 +10,7 @@ namespace inkstone {
 namespace {
 
 constexpr int64_t kGroupsAtOnce = 64;
+constexpr int64_t kFewNumbers = 16;
 
 /// "BF16" is held in "bf16".
 constexpr bool is_name_of(std::string_view type, std::string_view format) {
@@ -30,7 +31,7 @@ constexpr auto kDenseFormats = [] {
 
 /// `count` numbers of a tensor of scales or offsets, from number `begin`.
 void widen(const Tensor& from, Expand (*expander)(WeightFormat), int64_t begin, int64_t count, float* out) {
-  if (from.dtype() == DType::bf16) {  // a few at a time, too few for vectors and their rests
+  if (from.dtype() == DType::bf16 && count < kFewNumbers) {  // too few for vectors and their rests
     const auto* numbers = from.data<const bf16_t>() + begin;
     for (int64_t i = 0; i < count; ++i) out[i] = to_float(numbers[i]);
     return;
@@ -71,24 +72,31 @@ int64_t input_unit(const Weight& weight) {
   return weight.scales && !one_scale ? weight.group : layout_of(weight.format).numbers;
 }
 
+PackedRow packed_row(const Weight& weight, Expand (*expander)(WeightFormat), int64_t row, int64_t begin, int64_t groups,
+                     float* room) {
+  const BlockLayout& layout = layout_of(weight.format);
+  const int64_t input = row * weight.in + begin;
+  PackedRow packed = {.blocks = weight.data.data<const uint8_t>() + input / layout.numbers * layout.bytes,
+                      .group = weight.group};
+  if (weight.scales) {
+    const int64_t first = row * weight.in / weight.group + begin / weight.group;
+    widen(weight.scales, expander, first, groups, room);
+    packed.scales = room;
+    if (weight.offsets) widen(weight.offsets, expander, first, groups, room + groups);
+    if (weight.offsets) packed.offsets = room + groups;
+  }
+  return packed;
+}
+
 void expand_row(const Weight& weight, Expand (*expander)(WeightFormat), int64_t row, int64_t begin, int64_t end,
                 float* out) {
   if (weight.factors) return expand_mixed_row(weight, row, begin, end, out);
-  const BlockLayout& layout = layout_of(weight.format);
   const Expand expand = expander(weight.format);
-  const auto blocks_at = [&](int64_t input) {
-    return weight.data.data<const uint8_t>() + (row * weight.in + input) / layout.numbers * layout.bytes;
-  };
-  if (!weight.scales) return expand({.blocks = blocks_at(begin)}, end - begin, out);
-
-  const int64_t first = row * weight.in / weight.group;  // group of the row
-  float scales[kGroupsAtOnce], offsets[kGroupsAtOnce];
+  float room[2 * kGroupsAtOnce];
   for (int64_t at = begin; at < end;) {
-    const int64_t groups = std::clamp<int64_t>((end - at) / weight.group, 1, kGroupsAtOnce);
-    widen(weight.scales, expander, first + at / weight.group, groups, scales);
-    if (weight.offsets) widen(weight.offsets, expander, first + at / weight.group, groups, offsets);
-    const int64_t count = std::min(groups * weight.group, end - at);
-    expand({.blocks = blocks_at(at), .scales = scales, .offsets = offsets, .group = weight.group}, count, out);
+    const int64_t groups = weight.scales ? std::clamp<int64_t>((end - at) / weight.group, 1, kGroupsAtOnce) : 0;
+    const int64_t count = weight.scales ? std::min(groups * weight.group, end - at) : end - at;
+    expand(packed_row(weight, expander, row, at, groups, room), count, out);
     out += count;
     at += count;
   }

@@ -42,6 +42,11 @@ size_t bytes_of(const Weight& weight);
 /// Ranges of inputs begin and end at multiples of this.
 int64_t input_unit(const Weight& weight);
 
+/// Inputs of an output from `begin` on, with `groups` scales and, behind them, offsets that are widened to `room`. Not
+/// of weights with factors. Host tensors only.
+PackedRow packed_row(const Weight& weight, Expand (*expander)(WeightFormat), int64_t row, int64_t begin, int64_t groups,
+                     float* room);
+
 /// Inputs [begin, end) of one output, with the loops of `expander`. Host tensors only.
 void expand_row(const Weight& weight, Expand (*expander)(WeightFormat), int64_t row, int64_t begin, int64_t end,
                 float* out);

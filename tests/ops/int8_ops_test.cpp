@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include "cpu/int8_panel.h"
 #include "ops/cpu_under_test.h"
 #include "ops/int8_plain.h"
 
@@ -74,8 +75,9 @@ struct Panel {
       for (int64_t group = 0; group < n; group += kInt8Group) {
         const int64_t outputs = std::min(ops.lanes, w.dim(0) - i), depth = std::min(kInt8Group, n - group);
         for (int64_t o = 0; o < outputs; ++o)
-          ops.mix({w.data<const float>() + (i + o) * n + group, factors.data() + group}, depth,
-                  mixed.data() + o * kInt8Group, most.data() + o * ops.lanes);
+          ops.mixer(WeightFormat::f32, 0)({.blocks = w.data<const uint8_t>() + ((i + o) * n + group) * sizeof(float)},
+                                          factors.data() + group, depth, mixed.data() + o * kInt8Group,
+                                          most.data() + o * ops.lanes);
         ops.pack_lanes({.w = mixed.data(),
                         .most = most.data(),
                         .stride = kInt8Group,
@@ -132,6 +134,49 @@ void expect_product(const Int8Ops& ops, const TileSize& size, const Tensor& x, c
             << size.rows << " rows, " << size.columns << " columns, " << size.depth << " deep, at " << row << ", " << i;
       }
   }
+}
+
+/// All panels of a weight, one behind the other.
+std::vector<std::byte> packed(Isa isa, const Weight& weight, const Int8Factors* factors) {
+  const Int8Functions functions = {vector_ops(isa), int8_ops(isa)};
+  const Int8Packer packer(functions, weight, factors);
+  std::vector<float> room(static_cast<size_t>(packer.room()));
+  std::vector<std::byte> all;
+  const int64_t depth = panel_depth(functions.int8, weight.in);
+  for (int64_t begin = 0; begin < weight.in; begin += depth) {
+    const int64_t end = std::min(begin + depth, weight.in);
+    const Tensor memory = host_tensor({Int8Panel::bytes(functions.int8, weight.out, end - begin)}, DType::u8);
+    std::ranges::fill(memory.span<uint8_t>(), uint8_t{0});
+    packer.pack({functions.int8, {0, weight.out, begin, end}, memory.data<std::byte>()}, room.data());
+    const auto bytes = memory.span<const std::byte>();
+    all.insert(all.end(), bytes.begin(), bytes.end());
+  }
+  return all;
+}
+
+/// As if it were a matrix of f32 from the start.
+void expect_its_numbers_packed(Isa isa, const Weight& weight) {
+  const Tensor numbers = host_tensor({weight.out, weight.in}, DType::f32);
+  dequantize_rows(weight, 0, weight.out, numbers.data<float>());
+  const Weight dense = dense_weight(numbers);
+  const Int8Factors factors = {.of_weight = some_factors(weight.in)};
+  for (const Int8Factors* with : {&factors, static_cast<const Int8Factors*>(nullptr)})
+    EXPECT_TRUE(packed(isa, weight, with) == packed(isa, dense, with)) << fmt::format(
+        "{} in groups of {}, {} out, {} in", layout_of(weight.format).name, weight.group, weight.out, weight.in);
+}
+
+// Inputs end within groups, at their ends and in a second panel; outputs within vectors and strips.
+TEST_P(Int8OpsTest, PanelsOfEveryFormatHoldItsNumbers) {
+  for (const WeightFormat format : every_weight_format())
+    for (const int64_t in : {random_unit(format), 5 * random_unit(format), int64_t{3328}})
+      expect_its_numbers_packed(GetParam(), random_weight(format, 37, in, 3));
+}
+
+TEST_P(Int8OpsTest, PanelsOfAffineGroupsHoldTheirNumbers) {
+  for (const int bits : {4, 8})
+    for (const int64_t group : {32, 64, 96, 128})
+      for (const int64_t groups : {1, 5, 26, 52})
+        expect_its_numbers_packed(GetParam(), random_affine(bits, 70, groups * group, 3, group));
 }
 
 TEST_P(Int8OpsTest, ReadsTheOrderOfFilesWhereItsCodesAreBytes) { EXPECT_EQ(ops->reads_mixed, ops->code_bytes == 1); }

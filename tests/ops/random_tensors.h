@@ -58,23 +58,23 @@ inline const std::vector<WeightFormat>& every_weight_format() {
   return formats;
 }
 
+constexpr int64_t kRandomGroup = 32;
+
 /// Rows of a random matrix are multiples of this.
 inline int64_t random_unit(WeightFormat format) {
-  constexpr int64_t kGroup = 32;
-  return layout_of(format).beside == Beside::scales_and_offsets ? kGroup : layout_of(format).numbers;
+  return layout_of(format).beside == Beside::scales_and_offsets ? kRandomGroup : layout_of(format).numbers;
 }
 
-/// Codes of `bits` with bf16 scales and offsets per group of 32 inputs; values spread as those of a dense matrix.
-inline Weight random_affine(int bits, int64_t out, int64_t in, uint64_t seed) {
-  constexpr int kGroup = 32;
+/// Codes of `bits` with bf16 scales and offsets per group of inputs; values spread as those of a dense matrix.
+inline Weight random_affine(int bits, int64_t out, int64_t in, uint64_t seed, int64_t group = kRandomGroup) {
   const WeightFormat format = bits == 4 ? WeightFormat::affine4 : WeightFormat::affine8;
-  Weight w = {.format = format, .out = out, .in = in, .group = kGroup};
+  Weight w = {.format = format, .out = out, .in = in, .group = group};
   w.data = host_tensor({out, in * bits / 32}, DType::u32);
   const Tensor words = random_normal(w.data.shape(), seed, 0x1p28f);
   for (int64_t i = 0; i < words.count(); ++i)
     w.data.data<uint32_t>()[i] = static_cast<uint32_t>(static_cast<int64_t>(words.data<float>()[i])) * 2654435761u;
   const float step = 4 / (std::sqrt(static_cast<float>(in)) * static_cast<float>(1 << bits));
-  Tensor scales = random_normal({out, in / kGroup}, seed + 1, step / 4);
+  Tensor scales = random_normal({out, in / group}, seed + 1, step / 4);
   for (float& x : scales.span<float>()) x += step;
   Tensor offsets = random_normal(scales.shape(), seed + 2, step);
   for (float& x : offsets.span<float>()) x -= step * static_cast<float>(1 << (bits - 1));

@@ -1,6 +1,6 @@
 // Rounding to 8 bits, and products of what was rounded. INKSTONE_ISA names the instruction set.
 #pragma once
-#include "cpu/int8_ops.h"
+#include "cpu/isa/mix.inl"
 #include "cpu/isa/transpose.inl"
 
 namespace inkstone::INKSTONE_ISA {
@@ -23,62 +23,6 @@ struct Strip {
 
 constexpr int64_t round_to(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 constexpr int64_t lesser_of(int64_t a, int64_t b) { return a < b ? a : b; }
-
-/// A group of numbers.
-struct Group {
-  const float* x;
-  const float* factors;  // of the numbers, or null
-  int64_t depth;
-
-  Floats numbers(int64_t i, int64_t width) const {
-    const Floats v = load_some(x + i, width);
-    return factors == nullptr ? v : v * load_some(factors + i, width);
-  }
-};
-
-/// Mixes `count` numbers, spacings apart, of a group from number i on; gives the greatest
-/// magnitudes, `most` included.
-template <int count>
-inline Floats mix_block(const Group& g, int64_t i, float* to, Floats most) {
-  const Floats share = splat(count == 16 ? 0.25f : count == 8 ? 0.353553391f : 0.5f);  // 1 / sqrt(count)
-  for (int64_t lane = 0; lane < kInt8MixSpacing; lane += kLanes) {
-    Floats x[count];
-#pragma GCC unroll 16
-    for (int k = 0; k < count; ++k) x[k] = g.numbers(i + k * kInt8MixSpacing + lane, kLanes);
-#pragma GCC unroll 4
-    for (int apart = 1; apart < count; apart *= 2)
-#pragma GCC unroll 16
-      for (int k = 0; k < count; ++k)
-        if ((k & apart) == 0) {
-          const Floats a = x[k], b = x[k + apart];
-          x[k] = a + b;
-          x[k + apart] = a - b;
-        }
-#pragma GCC unroll 16
-    for (int k = 0; k < count; ++k) {
-      const Floats mixed = x[k] * share;
-      store(to + i + k * kInt8MixSpacing + lane, mixed);
-      most = greater_of(most, mixed);
-    }
-  }
-  return most;
-}
-
-/// Gives magnitudes whose greatest is the group's.
-inline Floats mix_group(const Group& g, float* to) {
-  static_assert(kInt8MixSpacing % kLanes == 0);
-  Floats most = splat(0);
-  int64_t i = 0;
-  for (; g.depth - i >= 16 * kInt8MixSpacing; i += 16 * kInt8MixSpacing) most = mix_block<16>(g, i, to, most);
-  for (; g.depth - i >= 8 * kInt8MixSpacing; i += 8 * kInt8MixSpacing) most = mix_block<8>(g, i, to, most);
-  for (; g.depth - i >= 4 * kInt8MixSpacing; i += 4 * kInt8MixSpacing) most = mix_block<4>(g, i, to, most);
-  for_vectors(g.depth - i, [&](int64_t k, int64_t width) {
-    const Floats x = g.numbers(i + k, width);
-    store_some(to + i + k, x, width);
-    most = greater_of(most, x);
-  });
-  return most;
-}
 
 /// In all lanes.
 inline Floats greatest_lane(Floats v) {
@@ -139,8 +83,8 @@ void quantize(const Int8Source& source, int64_t n, const Int8Target& to) {
   alignas(64) float room[kInt8Group];
   for (int64_t begin = 0, group = 0; begin < n; begin += kInt8Group, ++group) {
     const int64_t depth = lesser_of(kInt8Group, n - begin);
-    const Floats greatest = greatest_lane(
-        mix_group({source.x + begin, source.factors == nullptr ? nullptr : source.factors + begin, depth}, room));
+    const float* factors = source.factors == nullptr ? nullptr : source.factors + begin;
+    const Floats greatest = greatest_lane(mix_group(PlainNumbers(source.x + begin), factors, depth, room));
     const Floats factor = inverse_scale(greatest);
     Floats total = splat(0);
     for_vectors(depth, [&](int64_t i, int64_t width) {
@@ -185,10 +129,6 @@ void prepare_rows(const int8_t* codes, int64_t stride, int64_t rows, int64_t dep
     widen_row(codes + r * stride, given, row);
     for (int64_t i = given; i < round_to(depth, kStep); ++i) row[i] = 0;
   }
-}
-
-void mix(const Int8Source& source, int64_t depth, float* to, float* most) {
-  store(most, mix_group({source.x, source.factors, depth}, to));
 }
 
 /// Lane i: the greatest magnitude of output i.

@@ -98,3 +98,13 @@ inline Floats odd_lanes(Floats a, Floats b) { return order_quarters(_mm256_shuff
 
 }  // namespace
 }  // namespace inkstone::INKSTONE_ISA
+
+#include "cpu/isa/scaled_codes.inl"
+
+namespace inkstone::INKSTONE_ISA {
+namespace {
+
+using SmallCodes = ScaledCodes<4, load_nibbles>;
+
+}  // namespace
+}  // namespace inkstone::INKSTONE_ISA

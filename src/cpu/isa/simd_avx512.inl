@@ -60,16 +60,27 @@ inline void store_bytes(uint8_t* p, Floats v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
 }
 
-/// kLanes codes of 4 bits, low ones first.
-inline Floats load_nibbles(const uint8_t* p) {
-  int64_t words;
-  __builtin_memcpy(&words, p, sizeof words);
-  const __m512i shift = _mm512_setr_epi64(0, 8, 16, 24, 32, 40, 48, 56);  // a pair of codes to each 64-bit lane
-  const __m512i pairs = _mm512_srlv_epi64(_mm512_set1_epi64(words), shift);
-  const __m512i low = pairs & _mm512_set1_epi64(15);
-  const __m512i high = _mm512_slli_epi64(pairs & _mm512_set1_epi64(0xf0), 28);
-  return _mm512_cvtepi32_ps(low | high);
-}
+/// What codes of 4 bits stand for: scale * code + offset. They are looked up among all sixteen, by 3 instructions
+/// instead of 8.
+class SmallCodes {
+ public:
+  static constexpr int kBits = 4;
+  SmallCodes(Floats scale, Floats offset)
+      : numbers_(_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15) * scale + offset) {}
+
+  /// kLanes codes, low ones first. A lane finds its number by the lowest 4 bits of what its byte leaves there.
+  Floats numbers(const uint8_t* codes) const {
+    int64_t words;
+    __builtin_memcpy(&words, codes, sizeof words);
+    const __m512i byte = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    const __m512i shift = _mm512_set1_epi64(int64_t{4} << 32);  // of every other lane
+    const __m512i pairs = _mm512_shuffle_epi8(_mm512_set1_epi64(words), byte);
+    return _mm512_permutexvar_ps(_mm512_srlv_epi32(pairs, shift), numbers_);
+  }
+
+ private:
+  Floats numbers_;
+};
 
 inline Floats swap_neighbours(Floats v) { return _mm512_permute_ps(v, 0xb1); }
 inline Floats duplicate_even(Floats v) { return _mm512_moveldup_ps(v); }
@@ -90,3 +101,5 @@ inline Floats odd_lanes(Floats a, Floats b) {
 
 }  // namespace
 }  // namespace inkstone::avx512
+
+#include "cpu/isa/scaled_codes.inl"

@@ -110,3 +110,13 @@ inline Floats odd_lanes(Floats a, Floats b) { return __builtin_shufflevector(a, 
 
 }  // namespace
 }  // namespace inkstone::scalar
+
+#include "cpu/isa/scaled_codes.inl"
+
+namespace inkstone::scalar {
+namespace {
+
+using SmallCodes = ScaledCodes<4, load_nibbles>;
+
+}  // namespace
+}  // namespace inkstone::scalar
