@@ -5,6 +5,7 @@
 
 #include "core/rounding.h"
 #include "cpu/int8_pictures.h"
+#include "cpu/int8_tile_rows.h"
 
 namespace inkstone {
 namespace {
@@ -123,7 +124,7 @@ class TileRunner {
   };
 
   TileRunner(const Source& source, const Tile& tile, const Int8Functions& functions)
-      : s_(source), t_(tile), vector_(functions.vector), int8_(functions.int8) {}
+      : s_(source), t_(tile), vector_(functions.vector), int8_(functions.int8), tile_rows_(functions.int8) {}
 
   int64_t scratch() const { return divide_up(int8_.strip_bytes, static_cast<int64_t>(sizeof(float))); }
 
@@ -155,13 +156,13 @@ class TileRunner {
     const int64_t pixel = pixel_of(row, run), step = s_.kind.across.step;
     const int8_t* codes = plane.codes + pixel * plane.stride;
     if (!int8_.reads_codes) int8_.prepare_rows(codes, step * plane.stride, rows, run.taps * plane.stride, memory);
+    tile_rows_.gather({plane.scales + pixel, plane.sums + pixel, step}, rows, run.taps);
     float* y = s_.product.y + s_.product.result.at(row);
     for (int64_t out = t_.out_begin; out < t_.out_end; out += strip_width(int8_))
       int8_.multiply_tile({.rows = int8_.reads_codes ? static_cast<const void*>(codes) : memory,
                            .rows_stride = int8_.reads_codes ? step * plane.stride : int8_.strip_stride,
-                           .row_scales = plane.scales + pixel,
-                           .row_sums = plane.sums + pixel,
-                           .groups_stride = step,
+                           .row_scales = tile_rows_.scales(),
+                           .row_sums = tile_rows_.sums(),
                            .panel = s_.kernel.codes(out, run),
                            .panel_scales = s_.kernel.scales(out, run),
                            .y = y + out,
@@ -178,6 +179,7 @@ class TileRunner {
   const Tile& t_;
   const VectorOps& vector_;
   const Int8Ops& int8_;
+  Int8TileRows tile_rows_;
 };
 
 }  // namespace

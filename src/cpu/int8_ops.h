@@ -27,13 +27,20 @@ constexpr int64_t kInt8MostLanes = 16;
 /// Greatest magnitude of a code.
 constexpr int kInt8Greatest = 127;
 
+/// Rows of codes that are read next, in groups without gaps. A tile fetches them to the second cache group by group:
+/// all at once they would hold up what the tile itself waits for.
+struct Int8Next {
+  const int8_t* codes = nullptr;
+  int64_t stride = 0;  ///< from row to row
+  int64_t rows = 0;
+};
+
 /// Some rows by a strip of packed weights: y (rows, columns) = x (rows, depth) panel (depth, columns).
 struct Int8Tile {
-  const void* rows = nullptr;         ///< as prepare_rows leaves them, or codes where they are: see reads_codes
-  int64_t rows_stride = 0;            ///< from row to row
-  const float* row_scales = nullptr;  ///< of group g of row r: [r * groups_stride + g]; `rows_count` rows
-  const int32_t* row_sums = nullptr;  ///< likewise
-  int64_t groups_stride = 0;
+  const void* rows = nullptr;           ///< as prepare_rows leaves them, or codes where they are: see reads_codes
+  int64_t rows_stride = 0;              ///< from row to row
+  const float* row_scales = nullptr;    ///< of group g of row r: [g * tile_rows + r], missing rows among them
+  const int32_t* row_sums = nullptr;    ///< likewise
   const void* panel = nullptr;          ///< as pack_lanes leaves it
   const float* panel_scales = nullptr;  ///< of group g: [g * panel_columns]
   int64_t panel_columns = 0;            ///< of the strip that the panel is part of; 0: those of the tile, whole vectors
@@ -45,6 +52,7 @@ struct Int8Tile {
   bool accumulate = false;            ///< y += instead of y =
   int64_t group = kInt8Group;         ///< inputs that share a scale
   int64_t group_stride = kInt8Group;  ///< from group to group of a row; in a panel they have no gaps
+  Int8Next next;
 };
 
 /// One group of weights of up to `lanes` outputs, on their way into a panel.

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/rounding.h"
+#include "cpu/int8_tile_rows.h"
 
 namespace inkstone {
 namespace {
@@ -14,17 +15,9 @@ constexpr int64_t kTasksPerWorker = 4;  // fewer and wider than elsewhere: narro
 constexpr int64_t kPacking = 8;         // beside copying a number of a row
 constexpr int64_t kPanelBytes = 192;    // of an input in a panel of weights, which then fits the second cache
 constexpr int64_t kAlignment = 64;      // bytes
-constexpr int kSecondCache = 2;         // for __builtin_prefetch
 
 /// Columns of a tile whose results are rounded there come in such units: whole strips and whole groups.
 int64_t rounded_unit(const Int8Ops& int8) { return std::lcm(strip_width(int8), kInt8Group); }
-
-/// Rows [from, to) of a strip.
-struct NextRows {
-  int64_t row;
-  int64_t from;
-  int64_t to;
-};
 
 /// Weights of a term on their way into panels.
 struct TermPacker {
@@ -40,7 +33,13 @@ struct TermPacker {
 class TileRunner {
  public:
   TileRunner(const Int8Product& product, const Tile& tile, const Int8Functions& functions, const ThreadPool& pool)
-      : whole_(product), p_(product.product), t_(tile), vector_(functions.vector), int8_(functions.int8), pool_(pool) {
+      : whole_(product),
+        p_(product.product),
+        t_(tile),
+        vector_(functions.vector),
+        int8_(functions.int8),
+        pool_(pool),
+        tile_rows_(functions.int8) {
     for (const Int8Term& term : product.added) terms_.emplace_back(term, functions);
     terms_.emplace_back(product.main, functions);
   }
@@ -106,17 +105,13 @@ class TileRunner {
     const Int8Target left = rows_of_all.at(row, begin);
     const bool in_place = int8_.reads_codes && rows == int8_.tile_rows && depth % int8_.depth_unit == 0;
     if (!in_place) int8_.prepare_rows(left.codes, rows_of_all.stride(), rows, depth, strip_);
+    tile_rows_.gather({left.scales, left.sums, rows_of_all.groups()}, rows, divide_up(depth, kInt8Group));
     float* y = p_.y + p_.result.at(row) + t_.out_begin;
-    for (int64_t strip = 0; strip < t_.columns(); strip += strip_width(int8_)) {
-      const int64_t done = strip + strip_width(int8_);
-      prefetch_rows(rows_of_all,
-                    {row + rows, strip * int8_.tile_rows / t_.columns(), done * int8_.tile_rows / t_.columns()},
-                    panel.range());
+    for (int64_t strip = 0; strip < t_.columns(); strip += strip_width(int8_))
       int8_.multiply_tile({.rows = in_place ? static_cast<const void*>(left.codes) : strip_,
                            .rows_stride = in_place ? rows_of_all.stride() : int8_.strip_stride,
-                           .row_scales = left.scales,
-                           .row_sums = left.sums,
-                           .groups_stride = rows_of_all.groups(),
+                           .row_scales = tile_rows_.scales(),
+                           .row_sums = tile_rows_.sums(),
                            .panel = panel.codes(t_.out_begin + strip),
                            .panel_scales = panel.scales(t_.out_begin + strip),
                            .panel_columns = panel.stored_columns(t_.out_begin + strip),
@@ -125,16 +120,23 @@ class TileRunner {
                            .rows_count = rows,
                            .columns = std::min(strip_width(int8_), t_.columns() - strip),
                            .depth = depth,
-                           .accumulate = started_});
-    }
+                           .accumulate = started_,
+                           .next = next_rows(rows_of_all, row + rows, strip, begin)});
   }
 
-  /// Rows [from, to) of the strip that begins at a row come while another strip is at work.
-  void prefetch_rows(const Int8Rows& left, const NextRows& next, const PanelRange& range) const {
-    for (int64_t row = next.row + next.from; row < std::min(next.row + next.to, t_.row_end); ++row) {
-      const int8_t* codes = left.at(row, range.in_begin).codes;
-      for (int64_t i = 0; i < range.depth(); i += kAlignment) __builtin_prefetch(codes + i, 0, kSecondCache);
+  /// The share of the rows behind a tile that its strip fetches; what belongs to them is little and comes at once.
+  Int8Next next_rows(const Int8Rows& left, int64_t row, int64_t strip, int64_t in_begin) const {
+    const auto row_at = [&](int64_t column) {
+      return std::min(row + std::min(column, t_.columns()) * int8_.tile_rows / t_.columns(), t_.row_end);
+    };
+    const int64_t from = row_at(strip), to = row_at(strip + strip_width(int8_));
+    if (from == to) return {};
+    for (int64_t next = from; next < to; ++next) {
+      const Int8Target of_row = left.at(next, in_begin);
+      __builtin_prefetch(of_row.scales);
+      __builtin_prefetch(of_row.sums);
     }
+    return {left.at(from, in_begin).codes, left.stride(), to - from};
   }
 
   /// The epilogue, and rounding for the layer that reads the result.
@@ -154,7 +156,8 @@ class TileRunner {
   const Int8Ops& int8_;
   const ThreadPool& pool_;
   std::vector<TermPacker> terms_;  // of the sum
-  bool started_ = false;           // the result holds a partial sum
+  Int8TileRows tile_rows_;
+  bool started_ = false;  // the result holds a partial sum
   std::byte* strip_ = nullptr;
 };
 

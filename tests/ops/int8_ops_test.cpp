@@ -1,9 +1,8 @@
 // The 8-bit functions of every instruction set against plain loops over the same whole numbers.
-#include "cpu/int8_ops.h"
-
 #include <gmock/gmock.h>
 
 #include "cpu/int8_panel.h"
+#include "cpu/int8_tile_rows.h"
 #include "ops/cpu_under_test.h"
 #include "ops/int8_plain.h"
 
@@ -104,15 +103,16 @@ void expect_product(const Int8Ops& ops, const TileSize& size, const Tensor& x, c
   const Panel panel(ops, w, factors);
   std::vector<std::byte> strip(static_cast<size_t>(ops.strip_bytes));
   ops.prepare_rows(rows.codes.data(), size.depth, size.rows, size.depth, strip.data());
+  Int8TileRows tile_rows(ops);
+  tile_rows.gather({rows.scales.data(), rows.sums.data(), groups_of(size.depth)}, size.rows, groups_of(size.depth));
   constexpr float kBefore = 1000;
   const int64_t stride = size.columns + 3;
   for (const bool accumulate : {false, true}) {
     std::vector<float> y(static_cast<size_t>(size.rows * stride), kBefore);
     ops.multiply_tile({.rows = strip.data(),
                        .rows_stride = ops.strip_stride,
-                       .row_scales = rows.scales.data(),
-                       .row_sums = rows.sums.data(),
-                       .groups_stride = groups_of(size.depth),
+                       .row_scales = tile_rows.scales(),
+                       .row_sums = tile_rows.sums(),
                        .panel = panel.codes.data(),
                        .panel_scales = panel.scales.data(),
                        .y = y.data(),

@@ -246,6 +246,41 @@ template <int vectors>
   }
 }
 
+/// Inputs [begin, end) of rows that are read next.
+inline void fetch(const Int8Next& next, int64_t begin, int64_t end) {
+  constexpr int64_t kLine = 64;    // bytes
+  constexpr int kSecondCache = 2;  // for __builtin_prefetch
+  for (int64_t row = 0; row < next.rows; ++row)
+    for (int64_t i = begin; i < end; i += kLine)
+      __builtin_prefetch(next.codes + row * next.stride + i, 0, kSecondCache);
+}
+
+/// What a group's sums begin at, and the scales of its rows. At places that are known when this is compiled: working
+/// out addresses of either held up the end of every group.
+struct GroupRows {
+  alignas(64) int32_t starts[kInt8Rows];
+  alignas(64) float scales[kInt8Rows];
+
+  GroupRows(const Int8Tile& t, int64_t group) {
+    __builtin_memcpy(scales, t.row_scales + group * kInt8Rows, sizeof scales);
+    __builtin_memcpy(starts, t.row_sums + group * kInt8Rows, sizeof starts);
+    for (int32_t& start : starts) start *= -kOffset;
+  }
+};
+
+/// Adds a group's sums, scaled, to `to` (kInt8Rows, vectors).
+template <int vectors>
+[[gnu::always_inline]] inline void add_scaled(const Products<vectors>& sums, const GroupRows& rows,
+                                              const float* panel_scales, float* to) {
+#pragma GCC unroll 8
+  for (int row = 0; row < kInt8Rows; ++row) {
+    const Floats scale = splat(rows.scales[row]);
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v, to += kLanes)
+      store(to, fma(to_floats(sums.at[row][v]), scale * load(panel_scales + v * kLanes), load(to)));
+  }
+}
+
 template <int vectors>
 void multiply_tile_with(const Int8Tile& t) {
   constexpr int64_t kWidth = vectors * kLanes;
@@ -253,31 +288,23 @@ void multiply_tile_with(const Int8Tile& t) {
     for (int v = 0; v < vectors; ++v) __builtin_prefetch(t.y + row * t.y_stride + v * kLanes, 1);
   const RowCode* rows = static_cast<const RowCode*>(t.rows);
   const Code* panel = static_cast<const Code*>(t.panel);
-  alignas(64) float y[kInt8Rows * kWidth] = {};
-  // Rows that are missing compute what nobody reads.
-  int64_t first_group[kInt8Rows];
-  for (int64_t row = 0; row < kInt8Rows; ++row) first_group[row] = row < t.rows_count ? row * t.groups_stride : 0;
+  alignas(64) float y[kInt8Rows * kWidth];
+  for (int64_t i = 0; i < kInt8Rows * kWidth; i += kLanes) store(forget(y) + i, splat(0));
   const int64_t panel_columns = kReadsPartsOfStrips && t.panel_columns != 0 ? t.panel_columns : kWidth;
   const int64_t panel_group = round_to(t.group, kStep) * panel_columns;
   for (int64_t g = 0, begin = 0; begin < t.depth; ++g, begin += t.group) {
-    const int64_t depth = round_to(lesser_of(t.group, t.depth - begin), kStep);
+    const int64_t end = lesser_of(begin + t.group, t.depth);
+    fetch(t.next, begin, end);
+    const GroupRows group(t, g);
     float* to = forget(y);
     Products<vectors> sums;
 #pragma GCC unroll 8
     for (int row = 0; row < kInt8Rows; ++row)
 #pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v)
-        sums.at[row][v] = splat_int(kOffset == 0 ? 0 : -kOffset * t.row_sums[first_group[row] + g]);
+      for (int v = 0; v < vectors; ++v) sums.at[row][v] = splat_int(group.starts[row]);
     multiply_group<vectors>(sums, rows + g * t.group_stride, t.rows_stride, panel + g * panel_group,
-                            panel_columns * kStep, depth);
-#pragma GCC unroll 8
-    for (int row = 0; row < kInt8Rows; ++row) {
-      const Floats scale = splat(t.row_scales[first_group[row] + g]);
-#pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v, to += kLanes)
-        store(to,
-              fma(to_floats(sums.at[row][v]), scale * load(t.panel_scales + g * panel_columns + v * kLanes), load(to)));
-    }
+                            panel_columns * kStep, round_to(end - begin, kStep));
+    add_scaled(sums, group, t.panel_scales + g * panel_columns, to);
   }
   for (int64_t row = 0; row < t.rows_count; ++row)
     for_vectors(t.columns, [&](int64_t i, int64_t width) {
