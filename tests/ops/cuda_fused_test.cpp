@@ -1,5 +1,6 @@
 // Products of the cuda device with what follows them inside (Hopper): against the definitions of the ops, for rows,
-// outputs and depths that fill no tile, one or two parts, and several sequences.
+// outputs and depths that fill no tile, one or two parts, and several sequences. Likewise what takes their place on
+// other devices.
 #include <gmock/gmock.h>
 
 #include "ops/rounded_on_cuda.h"
@@ -13,16 +14,20 @@ constexpr double kMostBf16 = 4 * kNarrowRounding;
 constexpr float kEps = 1e-6f;
 constexpr int64_t kFusedWidth = 128;  // of heads that a product joins
 
-class CudaFusedTest : public testing::TestWithParam<CudaArithmetic> {
+/// An arithmetic, and whose kernels.
+using Way = std::tuple<CudaArithmetic, KernelsOf>;
+
+class CudaFusedTest : public testing::TestWithParam<Way> {
  protected:
   void SetUp() override {
     const std::string reason = why_no_fp8();  // where there is FP8 there are Hopper's instructions or newer ones
     if (!reason.empty()) GTEST_SKIP() << reason;
-    cuda_ = make_cuda_device({.arithmetic = GetParam()});
+    cuda_ = make_cuda_device({.arithmetic = std::get<CudaArithmetic>(GetParam()), .ampere_kernels = !is_fused()});
     ops_.emplace(*cuda_);
   }
 
-  bool rounds() const { return GetParam() == CudaArithmetic::fp8; }
+  bool rounds() const { return std::get<CudaArithmetic>(GetParam()) == CudaArithmetic::fp8; }
+  bool is_fused() const { return std::get<KernelsOf>(GetParam()) == KernelsOf::its_own; }
   double allowed() const { return rounds() ? kMostFp8 : kMostBf16; }
   Device& device() { return *cuda_; }
   Ops& ops() { return *ops_; }
@@ -65,8 +70,15 @@ class CudaFusedTest : public testing::TestWithParam<CudaArithmetic> {
   std::deque<Linear> layers_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Arithmetic, CudaFusedTest, testing::Values(CudaArithmetic::bf16, CudaArithmetic::fp8),
-                         [](const auto& one) { return one.param == CudaArithmetic::fp8 ? "fp8" : "bf16"; });
+std::string name_of(const Way& way) {
+  const char* kernels = std::get<KernelsOf>(way) == KernelsOf::ampere ? "_by_ampere_kernels" : "";
+  return (std::get<CudaArithmetic>(way) == CudaArithmetic::fp8 ? "fp8" : "bf16") + std::string(kernels);
+}
+
+INSTANTIATE_TEST_SUITE_P(Arithmetic, CudaFusedTest,
+                         testing::Combine(testing::Values(CudaArithmetic::bf16, CudaArithmetic::fp8),
+                                          testing::Values(KernelsOf::its_own, KernelsOf::ampere)),
+                         [](const auto& one) { return name_of(one.param); });
 
 struct Size {
   std::vector<int64_t> rows;  // of each part
@@ -204,6 +216,7 @@ TEST_P(CudaFusedTest, AProductThatWaitsForItsJoinOutlivesItsLayer) {
 }
 
 TEST_P(CudaFusedTest, WhatWaitsForAJoinIsForgottenWhenTheNextCallBegins) {
+  if (!is_fused()) GTEST_SKIP() << "nothing waits";
   const Linear& layer = placed(tolerant(WeightFormat::bf16, {128, 128, 128}, 96, 1));
   const size_t before = device().memory().current;
   {
