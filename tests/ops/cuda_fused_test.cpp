@@ -155,12 +155,15 @@ struct Join {
   Heads heads;
   std::vector<std::vector<int64_t>> lengths;
   bool norm, rope;
+  RopeTable::Pairs pairs = RopeTable::Pairs::neighbours;
 };
 const Join kJoins[] = {{{2, 2, 128}, {{600}}, true, true},
                        {{2, 2, 128}, {{5, 0, 20}, {300, 1, 299}}, true, true},
                        {{4, 2, 128}, {{64}, {1000}}, true, false},
                        {{3, 1, 128}, {{1}, {513}}, false, true},
-                       {{4, 4, 64}, {{7}, {530}}, true, true}};  // other heads are joined by a pass
+                       // Other heads, and pairs of the text encoder's, are joined by a pass.
+                       {{4, 4, 64}, {{7}, {530}}, true, true},
+                       {{4, 2, 128}, {{600}}, false, true, RopeTable::Pairs::halves}};
 
 TEST_P(CudaFusedTest, QueriesKeysAndValuesAreNormedTurnedAndJoined) {
   for (const Join& join : kJoins) {
@@ -177,7 +180,7 @@ TEST_P(CudaFusedTest, QueriesKeysAndValuesAreNormedTurnedAndJoined) {
       parts.push_back({random_normal({s.rows(), 96}, seed + 2), &layers.back()});
       QkvPart part = {{}, &s};
       if (join.norm) part.q_norm = random_normal({h.width}, seed + 3), part.k_norm = random_normal({h.width}, seed + 4);
-      if (join.rope) part.rope.cos_sin = random_normal({s.rows(), h.width / 2, 2}, seed + 5);
+      if (join.rope) part.rope = {random_normal({s.rows(), h.width / 2, 2}, seed + 5), join.pairs};
       joins.push_back(part);
     }
     std::vector<QkvPart> here = joins, there = joins;
