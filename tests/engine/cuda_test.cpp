@@ -23,6 +23,7 @@
 namespace inkstone {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -458,6 +459,13 @@ void expect_alike_by_ampere_kernels(const EngineOptions& options, CudaArithmetic
 
 TEST_F(OnCudaTest, TheKernelsOfEveryGpuDrawAnAlikePicture) {
   expect_alike_by_ampere_kernels(options(), CudaArithmetic::bf16, 40);
+}
+
+TEST_F(OnCudaTest, AGpuWithoutProductsOfEightBitFloatsSaysSo) {
+  if (why_no_fp8().empty()) GTEST_SKIP() << "this one has them";
+  EXPECT_THAT(open_error(options({.arithmetic = Arithmetic::fp8})),
+              AllOf(StartsWith("arithmetic fp8: cuda:0: "), HasSubstr(" has no such products with this cuBLASLt; "),
+                    HasSubstr("; arithmetic int8 works on every device")));
 }
 
 class Fp8OnCudaTest : public CudaTest {
