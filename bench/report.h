@@ -44,15 +44,4 @@ inline void report(benchmark::State& state, double flop, double peak_before,
   state.counters["peak"] = peak;
 }
 
-/// Numbers for tensors so large that drawing each would take longer than the benchmark: a normal sequence, repeated.
-inline Tensor repeated_normal(const Shape& shape, uint64_t seed, float scale = 1) {
-  constexpr int64_t kPeriod = 65521;  // a prime, so that rows differ
-  const Tensor period = random_normal({kPeriod}, seed, scale);
-  Tensor t = host_tensor(shape, DType::f32);
-  float* to = t.data<float>();
-  for (int64_t i = 0; i < t.count(); i += kPeriod)
-    std::copy_n(period.data<float>(), std::min(kPeriod, t.count() - i), to + i);
-  return t;
-}
-
 }  // namespace inkstone

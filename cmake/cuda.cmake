@@ -1,7 +1,7 @@
 # src/cuda, or where there is no CUDA compiler src/cuda_stub, as inkstone_cuda.
 set(INKSTONE_CUDA AUTO CACHE STRING "The cuda device: ON, OFF, or AUTO, which means if nvcc is found")
 set(INKSTONE_CUDA_ARCHITECTURES 80 90a CACHE STRING
-    "Compute capabilities to compile for, such as 80;86;89;90a;120; others run the first one's PTX")
+    "Compute capabilities to compile for, such as 80;86;89;90a;120; newer ones run the PTX of the least without a letter")
 set(oldest_toolkit 12.4)
 
 # Tells whether the cuda device is compiled, and keeps the sentence for test.sh.
@@ -79,9 +79,17 @@ endforeach()
 if(NOT capabilities)
   message(FATAL_ERROR "INKSTONE_CUDA_ARCHITECTURES: ${CMAKE_CUDA_COMPILER} knows none of ${INKSTONE_CUDA_ARCHITECTURES}")
 endif()
-tell_of_cuda("With the cuda device, by CUDA ${toolkit} for compute capabilities ${capabilities}")
-list(GET capabilities 0 first)
-set(targets "-gencode=arch=compute_${first},code=compute_${first}")
+set(portable ${capabilities})
+list(FILTER portable INCLUDE REGEX "^[0-9]+$")  # PTX of 90a runs on 9.0 alone
+list(SORT portable COMPARE NATURAL)
+set(targets "")
+set(others "no others")
+if(portable)
+  list(GET portable 0 least)
+  set(targets "-gencode=arch=compute_${least},code=compute_${least}")
+  set(others "newer ones by the PTX of ${least}")
+endif()
+tell_of_cuda("With the cuda device, by CUDA ${toolkit} for compute capabilities ${capabilities}, ${others}")
 foreach(capability ${capabilities})
   list(APPEND targets "-gencode=arch=compute_${capability},code=sm_${capability}")
 endforeach()

@@ -1,5 +1,6 @@
 // How far numbers are from those expected.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <span>
 #include <stdexcept>
@@ -23,6 +24,18 @@ inline double relative_error(std::span<const float> got, std::span<const float> 
 /// The same of f32 tensors, whatever their shapes.
 inline double relative_error(const Tensor& got, const Tensor& expected) {
   return relative_error(got.span<const float>(), expected.span<const float>());
+}
+
+/// The greatest difference of two numbers, over the greatest number expected; infinite if the shapes differ.
+inline double greatest_error(const Tensor& got, const Tensor& expected) {
+  if (got.shape() != expected.shape()) return INFINITY;
+  double difference = 0, size = 0;
+  for (int64_t i = 0; i < expected.count(); ++i) {
+    const double e = expected.data<float>()[i];
+    difference = std::max(difference, std::abs(got.data<float>()[i] - e));
+    size = std::max(size, std::abs(e));
+  }
+  return difference / size;
 }
 
 }  // namespace inkstone

@@ -182,6 +182,17 @@ CUDA = [
         'if (++of_group == kStagesOfGroup || c == loader.chunks - 1)', 'if (++of_group == kStagesOfGroup)'),
     one('cuda: mixed codes without the last row of a tile', 'src/cuda/int8_product.cu', 'rows_left_(static_cast<int>(min(product.rows - at.row, int64_t{kRows})))',
         'rows_left_(static_cast<int>(min(product.rows - at.row, int64_t{kRows})) - 1)'),
+    one("cuda: gates of a tile's first row for rows of another sequence, in a product", 'src/cuda/fused_product.cu', 'if (gate[half] != tile_gate)', 'if (gate[0] != tile_gate)'),
+    one('cuda: of two tiles beside each other the first alone', 'src/cuda/tile_product.cuh',
+        '((index - pair_rows * t.column_tiles) * kPair + rank)', '((index - pair_rows * t.column_tiles) * kPair)'),
+    one('cuda: weights of the first slice for all, where they stay in shared memory', 'src/cuda/conv_resident.cu', 'weights + slice * kSliceWeights',
+        'weights + 0 * slice * kSliceWeights'),
+    one("cuda: earlier keys keep their scale in the VAE's heads on Hopper", 'src/cuda/attention_wide.cu',
+        'if (finish_scores(i))', 'if (finish_scores(i) && i == 0)'),
+    one('cuda: scale and shift exchanged where a norm rounds', 'src/cuda/norm.cu', 'row.change(scale, shift, standard)', 'row.change(shift, scale, standard)'),
+    one('cuda: the end of long rows is not rounded', 'src/cuda/round.cu', 'kLong = kMaxRounded / (4 * kThreads)', 'kLong = kMaxRounded / (8 * kThreads)'),
+    one('cuda: replayed work reads its last input as it was recorded', 'src/cuda/recording.cpp', 'i < inputs.size()', 'i + 1 < inputs.size()'),
+    one('cuda: weights of a shared block lie one over the other', 'src/cuda/weight_slabs.cpp', 'std::exchange(slab.used, slab.used + room)', 'slab.used'),
     one('cuda: packed codes with the scale for the offset', 'src/cuda/weights.cu', 'offset = load(matrix.offsets, group)', 'offset = load(matrix.scales, group)'),
 ]
 

@@ -38,7 +38,7 @@ enum class HeldAs : uint8_t {
 /// What the linear layers of the transformer's blocks multiply. All but f32 are faster, and lossy: activations and
 /// weights are rounded to 8 or 16 bits, whatever the weights are held in; with int8 also what attention reads.
 enum class Arithmetic : uint8_t {
-  f32,       ///< what HeldAs says of the device
+  f32,       ///< the device's own: f32, but on cuda bf16 with f32 sums unless weights are held as f32
   int8,      ///< mixed in groups of 384; on the cpu all else is f32 (and the VAE in 8 bits), on cuda bf16 with f32 sums
   fp8,       ///< E4M3, of cuda devices from compute capability 9.0 on; all else is bf16 with f32 sums
   int8_all,  ///< of the cpu device: int8, and so are the text encoder's linear layers

@@ -1,7 +1,7 @@
 // Flash attention for tensor cores from Ampere on: keys pass by in blocks, with a running maximum and sum (Milakov and
 // Gimelshein 2018; Dao et al. 2022). Eight warps take 16 queries each; copies of the next block run under the products.
+#include "cuda/device_limits.cuh"
 #include "cuda/numbers.cuh"
-#include "cuda/shared_memory.cuh"
 #include "cuda/tensor_core.cuh"
 
 namespace inkstone::cuda {

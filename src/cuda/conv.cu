@@ -2,7 +2,7 @@
 // columns (tap, channel). Eight warps share a tile of 128 pixels and 96 output channels; the VAE's widths are multiples
 // of 96. Copies run kStages - 1 steps ahead.
 #include "cuda/conv.cuh"
-#include "cuda/shared_memory.cuh"
+#include "cuda/device_limits.cuh"
 #include "cuda/tensor_core.cuh"
 
 namespace inkstone::cuda {

@@ -1,10 +1,10 @@
-// What both kernels of convolutions share.
+// What all kernels of convolutions share.
 #pragma once
 #include "cuda/numbers.cuh"
 
 namespace inkstone::cuda {
 
-constexpr int kTaps = 9, kSide = 3;  // of a kernel
+constexpr int kSide = 3;  // of a kernel
 
 __host__ __device__ inline int64_t pixels_of(const Convolution& c) { return c.count * c.out_height * c.out_width; }
 

@@ -7,7 +7,6 @@
 namespace inkstone {
 namespace {
 
-constexpr int64_t kTaps = 9;
 constexpr int64_t kBandNumbers = int64_t{16} << 20;  // of gathered input held at a time
 constexpr int64_t kChunk = 8;                        // channels that are copied at once
 
@@ -28,7 +27,7 @@ cuda::Convolution shape_of(const Tensor& out, const Tensor& x, const Conv2d& con
 /// A band of output pixels at a time: what the kernel sees there as rows, times the weights.
 void convolve_by_products(CudaContext& context, const cuda::Convolution& c, const cuda::ConvolutionProduct& p) {
   const DType type = context.operand_type();
-  const int64_t depth = kTaps * c.in, pixels = c.count * c.out_height * c.out_width;
+  const int64_t depth = cuda::kTaps * c.in, pixels = c.count * c.out_height * c.out_width;
   const int64_t most = std::max<int64_t>(1, kBandNumbers / depth);
   for (int64_t first = 0; first < pixels; first += most) {
     const int64_t rows = std::min(most, pixels - first);

@@ -4,7 +4,6 @@
 // Blocks stay and take tile after tile, so that the next tile's copies run while results are
 // written.
 #include "cuda/conv_boxes.cuh"
-#include "cuda/shared_memory.cuh"
 
 namespace inkstone::cuda {
 namespace {
@@ -13,14 +12,14 @@ constexpr int kTileY = 32;  // pixel rows of a tile
 constexpr int kDepth = 64;  // channels of a step
 constexpr int kRowBytes = kDepth * 2;
 constexpr uint32_t kPixelBytes = kBoxX * (kTileY + kSide - 1) * kRowBytes;
-constexpr uint32_t kPixelRoom = (kPixelBytes + 1023) / 1024 * 1024;
+constexpr uint32_t kPixelRoom = swizzle_aligned(kPixelBytes);
 
 /// Pixels for a step of channels, weights for a tap of it.
 template <int kOuts>
 struct BoxStages {
   using Pixels = Ring<2, kPixelRoom>;
   using Weights = Ring<5, kOuts * kRowBytes>;
-  static constexpr uint32_t kBytes = Pixels::kBytes + Weights::kBytes + 1024;  // and room to align
+  static constexpr uint32_t kBytes = Pixels::kBytes + Weights::kBytes + kSwizzleBytes;  // and room to align
   __device__ static constexpr int count_barriers() { return Pixels::count_barriers() + Weights::count_barriers(); }
   Pixels pixels;
   Weights weights;
@@ -111,7 +110,7 @@ __global__ void __launch_bounds__(kBoxThreads, 1) convolve_boxes(const __grid_co
   using Stages = BoxStages<kOuts>;
   extern __shared__ uint8_t memory[];
   __shared__ uint64_t barriers[Stages::count_barriers()];
-  const uint32_t base = (shared_address(memory) + 1023) / 1024 * 1024;
+  const uint32_t base = swizzle_aligned(shared_address(memory));
   const Stages stages = {{base, shared_address(barriers)},
                          {base + Stages::Pixels::kBytes, shared_address(barriers + Stages::Pixels::count_barriers())}};
   if (threadIdx.x == 0) {
@@ -122,10 +121,10 @@ __global__ void __launch_bounds__(kBoxThreads, 1) convolve_boxes(const __grid_co
   }
   __syncthreads();
   if (threadIdx.x < kGroup) {
-    leave_registers<24>();
+    leave_registers<kCopyingRegisters>();
     if (threadIdx.x == 0) copy_boxes<kOuts>(c, stages);
   } else {
-    take_registers<240>();
+    take_registers<kMultiplyingRegisters>();
     multiply_boxes<kOuts>(c, stages);
   }
 #endif

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "cuda/conv.cuh"
-#include "cuda/cuda_error.h"
+#include "cuda/device_limits.cuh"
 #include "cuda/tensor_core.cuh"
 #include "cuda/tensor_map.h"
 #include "cuda/wgmma.cuh"
@@ -13,11 +13,13 @@ namespace inkstone::cuda {
 
 constexpr int kTileX = 8;                           // pixels of a tile's rows
 constexpr int kBoxX = kTileX + kSide - 1;           // that its taps see
-constexpr int kGroup = 128;                         // threads of a warpgroup
 constexpr int kBoxThreads = 3 * kGroup;             // one copies, two multiply
 constexpr int kHalf = 64;                           // pixels of a product
 constexpr int kWide = 192, kNarrow = 96, kFew = 8;  // output channels of a tile
 constexpr int kParities = 4, kHalfSide = 2;         // of the kernels of a doubled picture
+/// Of a thread, once the groups have shared the registers out anew: they begin with a third each.
+constexpr int kCopyingRegisters = 24, kMultiplyingRegisters = 240;
+static_assert(kCopyingRegisters + 2 * kMultiplyingRegisters <= kRegisterFile / kGroup);
 
 /// A doubled picture is four pictures, of its even and odd rows and columns, each the small one under a kernel of 2x2
 /// taps: with 4/9 of the work. `parities` is 4 then, else 1.
@@ -69,13 +71,6 @@ inline bool sees_boxes(const Convolution& s) {
   return s.stride == 1 && (s.upsampling == 1 || s.before == 1) && s.in >= kLeastIn && s.in % kUnit == 0;
 }
 
-inline int multiprocessors(const char* op) {
-  int device = 0, count = 0;
-  check_cuda(cudaGetDevice(&device), op);
-  check_cuda(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), op);
-  return count;
-}
-
 /// Stages of shared memory in the order of their use.
 template <int kStages, uint32_t kRoom>
 struct Ring {
@@ -86,12 +81,12 @@ struct Ring {
 
   __device__ uint32_t address() const { return base + used % kStages * kRoom; }
   __device__ int phase() const { return used / kStages % 2; }
-  __device__ Barrier full() const { return {barriers + used % kStages * 8}; }
-  __device__ Barrier free(int behind = 0) const { return {barriers + (kStages + (used - behind) % kStages) * 8}; }
+  __device__ Barrier full() const { return Barrier::at(barriers, used % kStages); }
+  __device__ Barrier free(int behind = 0) const { return Barrier::at(barriers, kStages + (used - behind) % kStages); }
   __device__ void init(int readers) const {
     for (int i = 0; i < kStages; ++i) {
-      Barrier{barriers + i * 8}.init(1);
-      Barrier{barriers + (kStages + i) * 8}.init(readers);
+      Barrier::at(barriers, i).init(1);
+      Barrier::at(barriers, kStages + i).init(readers);
     }
   }
 };

@@ -3,7 +3,6 @@
 // box that all taps see of a tile of 8x16 pixels. Two warpgroups take turns, a tile each: while one multiplies, the
 // other writes what it has and reads the residual of its next tile.
 #include "cuda/conv_boxes.cuh"
-#include "cuda/shared_memory.cuh"
 
 namespace inkstone::cuda {
 namespace {
@@ -12,10 +11,10 @@ constexpr int kTileY = 16;  // pixel rows of a tile
 constexpr int kDepth = 32;  // channels of a slice
 constexpr int kRowBytes = kDepth * 2;
 constexpr uint32_t kSliceBytes = kBoxX * (kTileY + kSide - 1) * kRowBytes;
-constexpr uint32_t kSliceRoom = (kSliceBytes + 511) / 512 * 512;  // what 64-byte rows change places in
+constexpr uint32_t kSliceRoom = swizzle_aligned<kShortSwizzleBytes>(kSliceBytes);
 constexpr uint32_t kWeightRoom = kTaps * kNarrow * kNarrow * 2;
 using Slices = Ring<5, kSliceRoom>;
-constexpr uint32_t kSharedBytes = kWeightRoom + Slices::kBytes + 1024;  // and room to align
+constexpr uint32_t kSharedBytes = kWeightRoom + Slices::kBytes + kSwizzleBytes;  // and room to align
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -83,7 +82,7 @@ __device__ void multiply_slices(const BoxConvolution& c, uint32_t weights, Slice
   const int count = static_cast<int>(c.product.shape.in) / kDepth;
   const int group = static_cast<int>(threadIdx.x) / kGroup - 1;
   const bool speaks = threadIdx.x % kWarp == 0;
-  const Barrier mine = {turns + group * 8}, other = {turns + (1 - group) * 8};
+  const Barrier mine = {turns + group * Barrier::kBytes}, other = {turns + (1 - group) * Barrier::kBytes};
   const BlockTiles tiles(c);
   slices.used = group * count;
   int turn = 1 - group;  // the first warpgroup waits for nobody at first
@@ -123,21 +122,21 @@ __global__ void __launch_bounds__(kBoxThreads, 1) convolve_resident(const __grid
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ uint8_t memory[];
   __shared__ uint64_t barriers[Slices::count_barriers() + kConsumers];
-  const uint32_t weights = (shared_address(memory) + 1023) / 1024 * 1024;
+  const uint32_t weights = swizzle_aligned(shared_address(memory));
   const uint32_t turns = shared_address(barriers + Slices::count_barriers());
   const Slices slices = {weights + kWeightRoom, shared_address(barriers)};
   if (threadIdx.x == 0) {
     constexpr int kReaders = kGroup / kWarp;
     slices.init(kReaders);
-    for (int i = 0; i < kConsumers; ++i) Barrier{turns + i * 8}.init(kReaders);
+    for (int i = 0; i < kConsumers; ++i) Barrier::at(turns, i).init(kReaders);
     publish_barriers();
   }
   __syncthreads();
   if (threadIdx.x < kGroup) {
-    leave_registers<24>();
+    leave_registers<kCopyingRegisters>();
     if (threadIdx.x == 0) copy_slices<kOuts, kTapSide * kTapSide>(c, weights, slices);
   } else {
-    take_registers<240>();
+    take_registers<kMultiplyingRegisters>();
     multiply_slices<kOuts, kTapSide>(c, weights, slices, turns);
   }
 #endif

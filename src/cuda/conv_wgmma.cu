@@ -2,7 +2,7 @@
 // output channels, two such blocks a multiprocessor. The (tap, channel) columns are cut without regard to taps, so that
 // 96 channels leave no gaps.
 #include "cuda/conv.cuh"
-#include "cuda/shared_memory.cuh"
+#include "cuda/device_limits.cuh"
 #include "cuda/tensor_core.cuh"
 #include "cuda/wgmma.cuh"
 
@@ -14,7 +14,7 @@ constexpr int kDepth = 64;                // columns of a step
 constexpr int kStages = 3;
 constexpr int kRowBytes = kDepth * 2;
 constexpr int kStageBytes = (kPixels + kOuts) * kRowBytes;
-constexpr int kSharedBytes = kStages * kStageBytes + 1024;  // and room to align
+constexpr int kSharedBytes = kStages * kStageBytes + kSwizzleBytes;  // and room to align
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     convolve_hopper(const __grid_constant__ ConvolutionProduct p, int out_tiles) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ uint8_t memory[];
-  const uint32_t shared = (shared_address(memory) + 1023) / 1024 * 1024;
+  const uint32_t shared = swizzle_aligned(shared_address(memory));
   const int64_t tile_pixel = int64_t{blockIdx.x / out_tiles} * kPixels;
   const int64_t tile_out = int64_t{blockIdx.x % out_tiles} * kOuts;
   const int first_row = threadIdx.x / 128 * 64;  // of the warpgroup

@@ -53,6 +53,8 @@ class CudaKernels final : public Kernels {
   bool wait_for_join(std::span<Tensor> out, std::span<const LinearPart> parts);
   /// What waits, if it is those; else nothing.
   Waiting take_waiting(std::span<const QkvPart> parts);
+  /// In the products' launch; whether they suit that.
+  bool join_fused(const Waiting& waiting, const std::vector<cuda::JoinPart>& parts, const cuda::Joined& joined);
   void join(Waiting waiting, const std::vector<cuda::JoinPart>& parts, const cuda::Joined& joined);
   bool uses_fp8(const Linear* layer) const;
   /// conv2d() but, perhaps, the norm behind it; whether that is done.

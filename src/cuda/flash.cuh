@@ -1,14 +1,13 @@
 // What the kernels of flash attention with Hopper's instructions share.
 #pragma once
+#include "cuda/device_limits.cuh"
 #include "cuda/numbers.cuh"
-#include "cuda/shared_memory.cuh"
 #include "cuda/tensor_core.cuh"
 #include "cuda/tensor_map.h"
 #include "cuda/wgmma.cuh"
 
 namespace inkstone::cuda {
 
-constexpr int kGroup = 128;  // threads of a warpgroup
 // One thread copies, two warpgroups multiply.
 constexpr int kAttendThreads = 3 * kGroup;
 constexpr int kReaders = 2 * kGroup;
@@ -59,21 +58,21 @@ struct HeadRows {
 template <class Queries, class Keys, int kStages>
 struct FlashStage {
   static constexpr int kBarriers = 4 * kStages + 1;
-  static constexpr int kBytes = Queries::kBytes + 2 * kStages * Keys::kBytes + 1024;  // and room to align
+  static constexpr int kBytes = Queries::kBytes + 2 * kStages * Keys::kBytes + kSwizzleBytes;  // and room to align
   uint32_t base, barriers;
 
   __device__ FlashStage(const void* memory, const void* memory_of_barriers)
-      : base((shared_address(memory) + 1023) / 1024 * 1024), barriers(shared_address(memory_of_barriers)) {}
+      : base(swizzle_aligned(shared_address(memory))), barriers(shared_address(memory_of_barriers)) {}
 
   __device__ Queries q() const { return {base}; }
   __device__ Keys k(int i) const { return {base + Queries::kBytes + i % kStages * Keys::kBytes}; }
   __device__ Keys v(int i) const { return {base + Queries::kBytes + (kStages + i % kStages) * Keys::kBytes}; }
-  __device__ Barrier barrier(int kind, int i) const { return {barriers + (kind * kStages + i % kStages) * 8}; }
+  __device__ Barrier barrier(int kind, int i) const { return Barrier::at(barriers, kind * kStages + i % kStages); }
   __device__ Barrier full_k(int i) const { return barrier(0, i); }
   __device__ Barrier full_v(int i) const { return barrier(1, i); }
   __device__ Barrier free_k(int i) const { return barrier(2, i); }
   __device__ Barrier free_v(int i) const { return barrier(3, i); }
-  __device__ Barrier full_q() const { return {barriers + 4 * kStages * 8}; }
+  __device__ Barrier full_q() const { return Barrier::at(barriers, 4 * kStages); }
   /// How often a stage was used before block i.
   __device__ static int phase(int i) { return i / kStages % 2; }
 

@@ -10,12 +10,6 @@
 namespace inkstone {
 namespace {
 
-void copy(CudaContext& context, const Tensor& to, const Tensor& from) {
-  check_cuda(
-      cudaMemcpyAsync(to.data<void>(), from.data<void>(), to.bytes(), cudaMemcpyDeviceToDevice, context.stream()),
-      "copying weights");
-}
-
 /// The scales of has_row_scales(), ones where there are none.
 void put_scales(CudaContext& context, const Tensor& to, const Weight& w) {
   if (w.scales) {
@@ -36,7 +30,7 @@ bool would_lose_branches(const Slab& slab) { return has_row_scales(slab.weight) 
 void round_slab(CudaContext& context, const Slab& slab, const Tensor& codes, const Tensor& scales) {
   const Weight& w = slab.weight;
   if (has_row_scales(w)) {
-    if (codes.data<void>() != w.data.data<void>()) copy(context, codes, w.data);
+    if (codes.data<void>() != w.data.data<void>()) copy_weights(context, codes, w.data);
     put_scales(context, scales, w);
     return;
   }

@@ -1,8 +1,8 @@
 // Products together with what follows them: see FusedProduct.
 #include <algorithm>
 
+#include "cuda/device_limits.cuh"
 #include "cuda/row.cuh"
-#include "cuda/shared_memory.cuh"
 #include "cuda/tile_product.cuh"
 
 namespace inkstone::cuda {
@@ -371,15 +371,12 @@ template <DType kType, class Lane>
 void launch(const FusedJob& job, cudaStream_t stream) {
   const auto kernel = multiply_fused<kType, Lane>;
   allow_shared_memory(kernel, kProductBytes, "linear");
-  int device = 0, processors = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
   cudaLaunchAttribute cluster = {};
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim.x = kPair;
   cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
   cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(kPair * std::min(job.tiles.pairs, processors / kPair)));
+  config.gridDim = dim3(static_cast<unsigned>(kPair * std::min(job.tiles.pairs, multiprocessors("linear") / kPair)));
   config.blockDim = dim3(kProductThreads);
   config.dynamicSmemBytes = kProductBytes;
   config.stream = stream;
@@ -443,7 +440,7 @@ __global__ void __launch_bounds__(kThreads)
 bool suits_fused(const FusedProduct& p) {
   constexpr uintptr_t kUnit = 16;  // bytes
   const auto aligned = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % kUnit == 0; };
-  const bool whole_heads = p.join.shift == nullptr || (p.outs % kFusedHeadWidth == 0 && !p.join.halves);
+  const bool whole_heads = p.join.shift == nullptr || p.outs % kFusedHeadWidth == 0;
   return p.rows > 0 && p.outs % (2 * kUnit) == 0 && p.depth * static_cast<int64_t>(size_of(p.type)) % kUnit == 0 &&
          whole_heads && (p.gate.table.data == nullptr || p.gate.table.type == DType::f32) && aligned(p.x) &&
          aligned(p.w) && aligned(p.w_scales) && aligned(p.bias) && aligned(p.out.data) && aligned(p.rounded.codes) &&
@@ -461,7 +458,7 @@ void fused_products(const FusedProduct* parts, int count, const Joined& joined, 
 
 void bound_product(float* bound, const Rounded& weights, const void* bias, int64_t outs, int64_t depth,
                    cudaStream_t stream) {
-  cudaMemsetAsync(bound, 0, 2 * sizeof(float), stream);
+  check_cuda(cudaMemsetAsync(bound, 0, 2 * sizeof(float), stream), "rounding weights");
   bound_rows<<<static_cast<unsigned>(outs), kThreads, 0, stream>>>(bound, weights,
                                                                    static_cast<const __nv_bfloat16*>(bias), depth);
 }

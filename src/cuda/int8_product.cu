@@ -1,8 +1,8 @@
 // Products of mixed codes by the tensor cores' whole numbers, from Ampere on. A group's products are exact; its sum is
 // then taken to f32 with the scales of its row and its output. A block of threads makes 192 rows of two strips, a warp
 // 32 rows of one strip.
+#include "cuda/device_limits.cuh"
 #include "cuda/numbers.cuh"
-#include "cuda/shared_memory.cuh"
 #include "cuda/tensor_core.cuh"
 #include "ops/mixed_order.h"
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cuda/layer_form.h"
 #include "cuda/merged_layer.h"
 #include "cuda/views.h"
 
@@ -33,13 +34,13 @@ Tensor seen_as_one(const std::vector<Tensor>& tensors) {
   return {first.buffer(), first.offset(), first.shape().with_first(rows), first.dtype()};
 }
 
-namespace {
-
-void copy(CudaContext& context, const Tensor& to, const Tensor& from) {
+void copy_weights(CudaContext& context, const Tensor& to, const Tensor& from) {
   check_cuda(
       cudaMemcpyAsync(to.data<void>(), from.data<void>(), to.bytes(), cudaMemcpyDeviceToDevice, context.stream()),
-      "joining weights");
+      "copying weights");
 }
+
+namespace {
 
 /// Moves tensors of one type to a buffer of their own, one behind the other.
 void join(CudaContext& context, const std::vector<Tensor*>& tensors) {
@@ -53,7 +54,7 @@ void join(CudaContext& context, const std::vector<Tensor*>& tensors) {
   int64_t begin = 0;
   for (Tensor* t : tensors) {
     const Tensor part = all.rows(begin, begin + t->dim(0));
-    copy(context, part, *t);
+    copy_weights(context, part, *t);
     begin += t->dim(0);
     *t = part;
   }
@@ -91,7 +92,7 @@ Tensor joined_weights(CudaContext& context, const Linear& layer) {
     if (!slab.branches.empty()) {
       put_with_branches(context, part, slab);
     } else if (lies_ready(slab)) {
-      copy(context, part, slab.weight.data);
+      copy_weights(context, part, slab.weight.data);
     } else {
       cuda::expand(output(part), matrix(slab.weight), slab.weight.out, context.stream());
     }
@@ -140,7 +141,7 @@ Tensor kept_bias(CudaContext& context, const Linear& layer, DType type) {
     made->bias = joined_bias(context, layer, type);
     form = std::move(made);
   }
-  return static_cast<const Bf16Layer&>(*form).bias;
+  return form_as<Bf16Layer>(*form).bias;
 }
 
 }  // namespace inkstone

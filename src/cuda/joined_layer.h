@@ -12,6 +12,8 @@ void join_slabs(CudaContext& context, Linear& layer);
 /// branches, which only bf16 operands may have here, are added to it.
 Tensor joined_weights(CudaContext& context, const Linear& layer);
 
+void copy_weights(CudaContext& context, const Tensor& to, const Tensor& from);
+
 /// One tensor that is all of them, one behind the other, if they lie so: (sum of first sizes, ...); else absent.
 Tensor seen_as_one(const std::vector<Tensor>& tensors);
 

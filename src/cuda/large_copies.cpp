@@ -12,7 +12,7 @@ namespace inkstone {
 namespace {
 
 constexpr size_t kLeast = size_t{1} << 20;  // below, one thread is as fast
-constexpr int kThreads = 16;                // one copies some 3 GB/s out of the system's cache, a link takes up to 55
+constexpr int kMostThreads = 16;            // one copies some 3 GB/s out of the system's cache, a link takes up to 55
 constexpr size_t kUnit = 4096;              // of a piece
 constexpr size_t kWaiting = 2;              // pieces for each thread: they keep it busy, and end soon
 
@@ -20,7 +20,7 @@ constexpr const char* kUploading = "copying to the device";
 constexpr const char* kDownloading = "copying from the device";
 constexpr const char* kComputing = "computing";
 
-int thread_count() { return std::min(usable_processors(), kThreads); }
+int thread_count() { return std::min(usable_processors(), kMostThreads); }
 
 void put(const UploadPiece& piece, const std::byte* host, cudaStream_t stream) {
   check_cuda(cudaMemcpyAsync(piece.to, host, piece.bytes, cudaMemcpyHostToDevice, stream), kUploading);

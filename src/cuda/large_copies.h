@@ -1,4 +1,4 @@
-// Large tensors between host memory and the device at the link's speed.
+// Large tensors between host memory and the device by many threads, as one would leave most of the link idle.
 #pragma once
 #include <memory>
 #include <vector>
@@ -21,7 +21,8 @@ struct UploadPiece {
 /// to or from pinned buffers of their own, each the next of a queue.
 class LargeCopies {
  public:
-  static constexpr size_t kPiece = size_t{2} << 20;  ///< at most: smaller ones take longer (docs/performance-cuda.md)
+  static constexpr size_t kPiece = size_t{2}
+                                   << 20;  ///< at most: smaller ones take longer (docs/performance-cuda-history.md)
 
   explicit LargeCopies(CudaContext& context) : context_(context) {}
   ~LargeCopies();

@@ -285,6 +285,8 @@ void softmax(const Softmax& s, cudaStream_t stream);
 
 // Convolutions (im2col.cu, conv.cu, conv_wgmma.cu, conv_boxes.cu, conv_resident.cu).
 
+constexpr int kTaps = 9;  // of a kernel
+
 /// x (count, height, width, in) channels last under a 3x3 kernel, output (count, out_height, out_width, ...).
 struct Convolution {
   Numbers x;
@@ -292,7 +294,7 @@ struct Convolution {
   int64_t out_height = 0, out_width = 0, out = 0;
   int stride = 1, upsampling = 1, before = 1;  // before: rows and columns of zeros above and to the left
 };
-/// out (rows, 9 * in): what the kernel sees at the output pixels [first, first + rows).
+/// out (rows, kTaps * in): what the kernel sees at the output pixels [first, first + rows).
 void im2col(const Output& out, const Convolution& c, int64_t first, int64_t rows, cudaStream_t stream);
 
 /// Of a convolution's result over its channels, as rms_norm with silu; without a weight: none.

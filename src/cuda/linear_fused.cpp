@@ -71,6 +71,11 @@ bool launch(CudaContext& context, const std::vector<Operands>& parts, const cuda
   return true;
 }
 
+/// Whether products may join their own queries, keys and values.
+bool suits_join(const cuda::Joined& joined, const std::vector<cuda::JoinPart>& parts) {
+  return joined.width == cuda::kFusedHeadWidth && std::ranges::none_of(parts, &cuda::JoinPart::halves);
+}
+
 bool is_like(const Linear& a, const Linear& b) { return a.in() == b.in() && a.out() == b.out(); }
 
 /// Whether nothing stands beside its weights: side branches are products of their own.
@@ -142,15 +147,20 @@ CudaKernels::Waiting CudaKernels::take_waiting(std::span<const QkvPart> parts) {
   return std::exchange(waiting_, {});
 }
 
+bool CudaKernels::join_fused(const Waiting& waiting, const std::vector<cuda::JoinPart>& parts,
+                             const cuda::Joined& joined) {
+  std::vector<Operands> operands;
+  const bool rounds = uses_fp8(waiting.parts[0].layer);
+  for (size_t p = 0; p < parts.size(); ++p) {
+    operands.push_back(operands_of(context_, waiting.parts[p], rounds));
+    operands.back().product.join = parts[p];
+  }
+  return launch(context_, operands, joined);
+}
+
 void CudaKernels::join(Waiting waiting, const std::vector<cuda::JoinPart>& parts, const cuda::Joined& joined) {
   if (!waiting.parts.empty()) {
-    std::vector<Operands> operands;
-    const bool rounds = uses_fp8(waiting.parts[0].layer);
-    for (size_t p = 0; p < parts.size(); ++p) {
-      operands.push_back(operands_of(context_, waiting.parts[p], rounds));
-      operands.back().product.join = parts[p];
-    }
-    if (joined.width == cuda::kFusedHeadWidth && launch(context_, operands, joined)) return;
+    if (suits_join(joined, parts) && join_fused(waiting, parts, joined)) return;
     linear_apart(waiting.out, waiting.parts);
   }
   cuda::join_qkv(joined, parts.data(), static_cast<int>(parts.size()), context_.stream());

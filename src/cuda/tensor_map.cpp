@@ -22,9 +22,11 @@ auto encoder() {
   return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
 }
 
+/// As describe() and describe_short() of wgmma.cuh have rows of these bytes.
 CUtensorMapSwizzle swizzle_of(size_t row_bytes) {
-  if (row_bytes == 128) return CU_TENSOR_MAP_SWIZZLE_128B;
-  return row_bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_NONE;
+  constexpr size_t kRow = 128, kShortRow = 64;
+  if (row_bytes == kRow) return CU_TENSOR_MAP_SWIZZLE_128B;
+  return row_bytes == kShortRow ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_NONE;
 }
 
 CUtensorMapDataType map_type(DType type) {

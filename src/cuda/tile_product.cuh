@@ -10,7 +10,6 @@
 
 namespace inkstone::cuda {
 
-constexpr int kGroup = 128;  // threads of a warpgroup
 constexpr int kMultiplyingGroups = 2;
 constexpr int kProductThreads = (1 + kMultiplyingGroups) * kGroup;
 constexpr int kTileRows = 128, kTileOuts = 256, kGroupRows = kTileRows / 2;
@@ -45,13 +44,12 @@ struct LaneColumns {
 struct TileColumns {
   float scale[kTileOuts], shift[kTileOuts], extra[kTileOuts];
 };
-constexpr int kProductStages = 4;    // of shared memory, each with a step's 128 rows of x and 256 of weights
-constexpr int kSwizzleBytes = 1024;  // where copied boxes may begin
+constexpr int kProductStages = 4;  // of shared memory, each with a step's 128 rows of x and 256 of weights
 constexpr int kRingBytes = kProductStages * (kTileRows + kTileOuts) * kStepBytes;
 constexpr int kProductBytes = kRingBytes + kMultiplyingGroups * sizeof(TileColumns) + kSwizzleBytes;
 /// Of a thread, once the groups have shared the registers out anew: they begin with a third each.
 constexpr int kCopyingRegisters = 40, kMultiplyingRegisters = 232;
-static_assert(kCopyingRegisters + kMultiplyingGroups * kMultiplyingRegisters <= 65536 / kGroup);
+static_assert(kCopyingRegisters + kMultiplyingGroups * kMultiplyingRegisters <= kRegisterFile / kGroup);
 constexpr int kFirstGroupBarrier = 1;  // of the named ones, one for each multiplying group; __syncthreads() has 0
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -70,14 +68,16 @@ struct ProductRing {
   /// Of residuals.
   __device__ uint32_t box(int i) const { return x() + static_cast<uint32_t>(i) * kBoxBytes; }
   __device__ int phase() const { return static_cast<int>(used / kStages % 2); }
-  __device__ Barrier full() const { return {barriers + used % kStages * 8}; }
-  __device__ Barrier free(unsigned behind = 0) const { return {barriers + (kStages + (used - behind) % kStages) * 8}; }
+  __device__ Barrier full() const { return Barrier::at(barriers, used % kStages); }
+  __device__ Barrier free(unsigned behind = 0) const {
+    return Barrier::at(barriers, kStages + (used - behind) % kStages);
+  }
   __device__ void init() const {
     constexpr int kReaders =
         kPair * kMultiplyingGroups * kGroup / kWarp;  // warps of both blocks: each fills the other's memory
     for (uint32_t i = 0; i < kStages; ++i) {
-      Barrier{barriers + i * 8}.init(1);
-      Barrier{barriers + (kStages + i) * 8}.init(kReaders);
+      Barrier::at(barriers, i).init(1);
+      Barrier::at(barriers, kStages + i).init(kReaders);
     }
   }
   /// By a whole warp that has read the stage of the step before.

@@ -17,14 +17,9 @@ struct PinnedBuffer final : Buffer {
 class CudaUploadSlab final : public UploadSlab {
  public:
   CudaUploadSlab(CudaContext& context, size_t bytes) : context_(context), memory_(context.memory().allocate(bytes)) {
-    for (cudaEvent_t* e : {&released_, &filled_})
-      check_cuda(cudaEventCreateWithFlags(e, cudaEventDisableTiming), "making an event");
     release();  // who had this memory before may still be at work
   }
-  ~CudaUploadSlab() override {
-    cudaEventSynchronize(filled_);
-    for (const cudaEvent_t e : {released_, filled_}) cudaEventDestroy(e);
-  }
+  ~CudaUploadSlab() override { cudaEventSynchronize(filled_); }
 
   std::shared_ptr<Buffer> memory() const override { return memory_; }
 
@@ -46,7 +41,7 @@ class CudaUploadSlab final : public UploadSlab {
  private:
   CudaContext& context_;
   std::shared_ptr<Buffer> memory_;
-  cudaEvent_t released_ = nullptr, filled_ = nullptr;
+  CudaEvent released_, filled_;
 };
 
 }  // namespace
@@ -64,6 +59,7 @@ std::shared_ptr<Buffer> pinned_memory(CudaContext& context, std::shared_ptr<Buff
 }
 
 std::unique_ptr<UploadSlab> make_upload_slab(CudaContext& context, size_t bytes) {
+  context.use_device();  // its events are of the device that this thread uses
   return std::make_unique<CudaUploadSlab>(context, bytes);
 }
 

@@ -5,6 +5,18 @@
 
 namespace inkstone::cuda {
 
+constexpr int kGroup = 128;           // threads of a warpgroup
+constexpr int kRegisterFile = 65536;  // of a multiprocessor
+/// Where boxes may be copied to, by the bytes of their rows: eight rows of 128 bytes change places among themselves, or
+/// of 64.
+constexpr uint32_t kSwizzleBytes = 1024, kShortSwizzleBytes = 512;
+
+/// The first such place from an address on.
+template <uint32_t kUnit = kSwizzleBytes>
+__host__ __device__ constexpr uint32_t swizzle_aligned(uint32_t address) {
+  return (address + (kUnit - 1)) / kUnit * kUnit;
+}
+
 /// 64 rows and 128 columns over the 128 threads of a warpgroup: d[4 j + e] is in row 16 * warp + lane / 4 + 8 (e / 2),
 /// column 8 j + 2 (lane % 4) + e % 2.
 using Accumulator = float[64];
@@ -22,12 +34,12 @@ using WidestAccumulator = float[128];
 /// What wgmma is told of a matrix in shared memory: panels of 64 numbers (128 bytes) a row, chunks of 16 bytes placed
 /// at chunk ^ (row % 8) of the panel's rows, wherever the matrix begins in it. `panels`: bytes between panels, where
 /// the instruction spans two; `eight_rows`: from eight rows to the next.
-__device__ inline uint64_t describe(uint32_t address, uint32_t panels, uint32_t eight_rows = 1024) {
+__device__ inline uint64_t describe(uint32_t address, uint32_t panels, uint32_t eight_rows = kSwizzleBytes) {
   constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
   return kSwizzle128 | uint64_t{eight_rows >> 4} << 32 | uint64_t{panels >> 4} << 16 | (address & 0x3ffff) >> 4;
 }
 /// The same of rows of 32 numbers (64 bytes), which change places as copies of such boxes have them.
-__device__ inline uint64_t describe_short(uint32_t address, uint32_t eight_rows = 512) {
+__device__ inline uint64_t describe_short(uint32_t address, uint32_t eight_rows = kShortSwizzleBytes) {
   constexpr uint64_t kSwizzle64 = uint64_t{2} << 62, kOnePanel = 1;
   return kSwizzle64 | uint64_t{eight_rows >> 4} << 32 | kOnePanel << 16 | (address & 0x3ffff) >> 4;
 }
@@ -178,7 +190,11 @@ __device__ void pin(float (&d)[kRegisters]) {
 
 /// A barrier in shared memory whose phases end after so many arrivals.
 struct Barrier {
+  static constexpr int kBytes = 8;
   uint32_t address;
+
+  /// The one of this index among those that begin there.
+  __device__ static Barrier at(uint32_t barriers, int index) { return {barriers + index * kBytes}; }
 
   __device__ void init(int arrivals) const {
     asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(address), "r"(arrivals) : "memory");

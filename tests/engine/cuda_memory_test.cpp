@@ -93,12 +93,12 @@ void expect_no_traffic(const EngineOptions& options, const Decorate& decorate, c
 }
 
 TEST_F(CudaMemoryTest, TheDriverIsAskedForNoneAndGivenNoneFromTheThirdStepOn) {
-  std::vector<Arithmetic> all = {Arithmetic::f32, Arithmetic::int8};
-  if (why_no_fp8().empty()) all.push_back(Arithmetic::fp8);
+  std::vector<std::pair<std::string, EngineOptions>> all = {
+      {"bf16", options()}, {"f32", options()}, {"int8", options(Arithmetic::int8)}};
+  all[1].second.held_as = HeldAs::f32;
+  if (why_no_fp8().empty()) all.emplace_back("fp8", options(Arithmetic::fp8));
   const Decorate see_every_op = [](Kernels& next) { return std::make_unique<SeesEveryOp>(next); };
-  for (const Arithmetic arithmetic : all) {
-    const EngineOptions o = options(arithmetic);
-    const std::string name = fmt::format("arithmetic {}", static_cast<int>(arithmetic));
+  for (const auto& [name, o] : all) {
     expect_no_traffic(o, {}, name + ", replayed");
     expect_no_traffic(o, see_every_op, name + ", op by op");
     expect_no_traffic(with_streamed_blocks(o, guided_request()), {}, name + ", blocks streamed");

@@ -4,6 +4,7 @@
 #include <future>
 #include <gmock/gmock.h>
 #include <limits>
+#include <optional>
 
 #include "inkstone/quantize.h"
 
@@ -16,11 +17,13 @@
 #include "engine/streamed_options.h"
 #include "engine/tiny_model.h"
 #include "model/pipeline.h"
+#include "ops/beside_ampere.h"
 #include "why_no_fp8.h"
 
 namespace inkstone {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -177,8 +180,23 @@ void expect_same_pictures_at_once(const std::vector<EngineOptions>& options, con
   for (auto& picture : drawn) EXPECT_EQ(picture.get(), alone);
 }
 
+/// Steps enough that they are replayed.
+Request replayed_request() {
+  Request request = small_request();
+  request.steps = 8;
+  return request;
+}
+
 TEST_F(OnCudaTest, TwoEnginesDrawOnOneGpuAtTheSameTime) {
   expect_same_pictures_at_once({options(), options()}, small_request());
+}
+
+TEST_F(OnCudaTest, TwoEnginesReplayOnOneGpuAtTheSameTime) {
+  expect_same_pictures_at_once({options(), options()}, replayed_request());
+}
+
+TEST_F(OnCudaTest, OneEngineReplaysWhileTheOtherStreamsItsBlocks) {
+  expect_same_pictures_at_once({options(), with_streamed_blocks(options(), replayed_request())}, replayed_request());
 }
 
 TEST_F(OnCudaTest, TwoGpusDrawInOneProcessAtTheSameTime) {
@@ -427,6 +445,29 @@ void expect_same_picture_near_f32(const EngineOptions& rounded, const std::strin
   EXPECT_GT(decibels(a.pictures[0].rgb, expected), least_db);
 }
 
+/// A picture drawn by the kernels that every GPU can run, and by those that this one takes.
+void expect_alike_by_ampere_kernels(const EngineOptions& options, CudaArithmetic arithmetic, double least_db) {
+  std::optional<Session> session;
+  session.emplace(options, [&](Kernels&) {
+    return std::make_unique<ByAmpereKernels>(arithmetic, [&]() -> Device& { return session->machine().device(); });
+  });
+  const std::vector<uint8_t> picture = generate(*session, large_request(), 0).pictures[0].rgb;
+  const double alike = decibels(picture, Engine::open(options).generate(large_request()).pictures[0].rgb);
+  EXPECT_GT(alike, least_db);
+  ::testing::Test::RecordProperty("decibels", fmt::format("{:.1f}", alike));
+}
+
+TEST_F(OnCudaTest, TheKernelsOfEveryGpuDrawAnAlikePicture) {
+  expect_alike_by_ampere_kernels(options(), CudaArithmetic::bf16, 40);
+}
+
+TEST_F(OnCudaTest, AGpuWithoutProductsOfEightBitFloatsSaysSo) {
+  if (why_no_fp8().empty()) GTEST_SKIP() << "this one has them";
+  EXPECT_THAT(open_error(options({.arithmetic = Arithmetic::fp8})),
+              AllOf(StartsWith("arithmetic fp8: cuda:0: "), HasSubstr(" has no such products with this cuBLASLt; "),
+                    HasSubstr("; arithmetic int8 works on every device")));
+}
+
 class Fp8OnCudaTest : public CudaTest {
  protected:
   void SetUp() override {
@@ -440,11 +481,24 @@ TEST_F(Fp8OnCudaTest, TheSameSeedGivesTheSamePictureCloseToThatOfF32) {
   expect_same_picture_near_f32(fp8(), "fp8", 25);
 }
 
+TEST_F(Fp8OnCudaTest, TwoEnginesStreamTheirBlocksOnOneGpuAtTheSameTime) {
+  const EngineOptions streamed = with_streamed_blocks(fp8(), replayed_request());
+  expect_same_pictures_at_once({streamed, streamed}, replayed_request());
+}
+
+TEST_F(Fp8OnCudaTest, OneEngineReplaysWhileTheOtherStreamsItsBlocks) {
+  expect_same_pictures_at_once({fp8(), with_streamed_blocks(fp8(), replayed_request())}, replayed_request());
+}
+
 TEST_F(Fp8OnCudaTest, SeveralPicturesAreLikeThoseOfSingleRuns) { expect_like_single_runs(fp8(), 25); }
 
 TEST_F(Fp8OnCudaTest, SoAreLargePictures) {
   expect_same_picture_near_f32(fp8(), "fp8", 25, large_request());
   expect_like_single_runs(fp8(), 25, large_request());
+}
+
+TEST_F(Fp8OnCudaTest, TheKernelsOfEveryGpuDrawAnAlikePicture) {
+  expect_alike_by_ampere_kernels(fp8(), CudaArithmetic::fp8, 25);
 }
 
 TEST_F(Fp8OnCudaTest, RoundedWeightsArePlannedFor) {
@@ -468,6 +522,10 @@ TEST_F(Int8OnCudaTest, TheSameSeedGivesTheSamePictureCloseToThatOfF32) {
 }
 
 TEST_F(Int8OnCudaTest, SeveralPicturesAreLikeThoseOfSingleRuns) { expect_like_single_runs(int8(), 30); }
+
+TEST_F(Int8OnCudaTest, TheKernelsOfEveryGpuDrawAnAlikePicture) {
+  expect_alike_by_ampere_kernels(int8(), CudaArithmetic::int8, 30);
+}
 
 TEST_F(Int8OnCudaTest, WhereverItsBlocksAreTheTransformerGivesTheSame) {
   expect_same_latents_wherever_blocks_are(int8());

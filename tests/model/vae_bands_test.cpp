@@ -1,7 +1,4 @@
 // Decoding and encoding in bands of rows gives what the whole picture gives.
-#include <algorithm>
-#include <cmath>
-
 #include "cpu/cpu_device.h"
 #include "model/parity.h"
 #include "model/vae.h"
@@ -11,21 +8,6 @@
 
 namespace inkstone {
 namespace {
-
-/// On a device that picks other kernels for other numbers of rows, a sum may have another order.
-constexpr double kTolerance = 1e-5, kNarrowTolerance = 1e-2;
-
-/// The greatest difference of two numbers, over the greatest number expected.
-double greatest_error(const Tensor& got, const Tensor& expected) {
-  if (got.shape() != expected.shape()) return INFINITY;
-  double difference = 0, size = 0;
-  for (int64_t i = 0; i < expected.count(); ++i) {
-    const double e = expected.data<float>()[i];
-    difference = std::max(difference, std::abs(got.data<float>()[i] - e));
-    size = std::max(size, std::abs(e));
-  }
-  return difference / size;
-}
 
 class VaeBandsTest : public ::testing::TestWithParam<std::tuple<const char*, const char*>>, protected OnDevice {
  protected:
@@ -40,9 +22,7 @@ class VaeBandsTest : public ::testing::TestWithParam<std::tuple<const char*, con
   void SetUp() override { skip_without(device()); }
 
   static std::string device() { return std::get<0>(GetParam()); }
-  static double tolerance() {
-    return device().starts_with("cuda") ? tolerance_of(device(), kTolerance, kNarrowTolerance) : 0;
-  }
+  static double tolerance() { return band_tolerance(device()); }
 
   Checkpoint files_;
   VaeConfig config_;

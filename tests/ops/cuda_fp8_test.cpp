@@ -40,7 +40,7 @@ class CudaFp8Test : public Fp8Test {
 const LinearSize kSizes[] = {{1, 16, {16}},     {2, 32, {16, 48}},     {9, 192, {50, 45, 1}}, {17, 768, {192}},
                              {130, 256, {416}}, {65, 3072, {100, 60}}, {1100, 64, {80}},      {33, 12288, {32}}};
 
-TEST_F(CudaFp8Test, EveryFormatEqualsProductsOfRoundedNumbers) {
+TEST_P(CudaFp8Test, EveryFormatEqualsProductsOfRoundedNumbers) {
   for (const LinearSize& size : kSizes)
     for (const WeightFormat format : every_weight_format()) {
       if (size.in % random_unit(format) != 0) continue;
@@ -50,7 +50,7 @@ TEST_F(CudaFp8Test, EveryFormatEqualsProductsOfRoundedNumbers) {
     }
 }
 
-TEST_F(CudaFp8Test, SideBranchesAreTakenInBeforeWeightsAreRounded) {
+TEST_P(CudaFp8Test, SideBranchesAreTakenInBeforeWeightsAreRounded) {
   for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::affine4}) {
     Linear layer = tolerant(format, {48, 32}, 192, 3);
     add_branches(layer, 2);
@@ -60,7 +60,7 @@ TEST_F(CudaFp8Test, SideBranchesAreTakenInBeforeWeightsAreRounded) {
   }
 }
 
-TEST_F(CudaFp8Test, SideBranchesStayBesideWeightsThatAreInEightBitsAlready) {
+TEST_P(CudaFp8Test, SideBranchesStayBesideWeightsThatAreInEightBitsAlready) {
   constexpr double kMostInBf16 = 1e-2;
   Linear layer = tolerant(WeightFormat::f8_e4m3, {48, 32}, 192, 3);
   add_branches(layer, 2);
@@ -69,9 +69,9 @@ TEST_F(CudaFp8Test, SideBranchesStayBesideWeightsThatAreInEightBitsAlready) {
   for (const Slab& slab : placed(layer).slabs) EXPECT_FALSE(slab.branches.empty());
 }
 
-TEST_F(CudaFp8Test, RoundingCostsWhatItMust) { expect_error_between(kLeastError, kMostError); }
+TEST_P(CudaFp8Test, RoundingCostsWhatItMust) { expect_error_between(kLeastError, kMostError); }
 
-TEST_F(CudaFp8Test, RowsAndOutputsHaveScalesOfTheirOwn) {
+TEST_P(CudaFp8Test, RowsAndOutputsHaveScalesOfTheirOwn) {
   Linear layer = tolerant(WeightFormat::f32, {64, 16}, 256, 3);
   Tensor x = random_normal({20, 256}, 1);
   for (int64_t i = 0; i < x.count(); ++i) x.data<float>()[i] *= std::ldexp(1.0f, static_cast<int>(i / 256) * 4 - 40);
@@ -83,11 +83,11 @@ TEST_F(CudaFp8Test, RowsAndOutputsHaveScalesOfTheirOwn) {
     EXPECT_LT(relative_l2(actual.rows(row, row + 1), expected.rows(row, row + 1)), 0.1) << row;
 }
 
-TEST_F(CudaFp8Test, EveryEpilogueOnSeveralPartsAndSequences) {
+TEST_P(CudaFp8Test, EveryEpilogueOnSeveralPartsAndSequences) {
   for_every_epilogue([&](const auto& parts, const std::string& what) { expect_as_rounded(parts, what); });
 }
 
-TEST_F(CudaFp8Test, GateAndResidualOfLongSequences) {
+TEST_P(CudaFp8Test, GateAndResidualOfLongSequences) {
   for (const std::vector<int64_t>& lengths : {std::vector<int64_t>{2051}, {2048, 2300}}) {
     const Sequences rows(lengths);
     Linear layer = tolerant(WeightFormat::bf16, {48}, 96, 4);  // of a width that no fused launch takes
@@ -101,7 +101,7 @@ TEST_F(CudaFp8Test, GateAndResidualOfLongSequences) {
   }
 }
 
-TEST_F(CudaFp8Test, WhatFeedsALayerIsRoundedForIt) {
+TEST_P(CudaFp8Test, WhatFeedsALayerIsRoundedForIt) {
   for (const int64_t width : {16, 4096, 12288})
     for (const Activation activation : {Activation::none, Activation::silu, Activation::gelu_tanh}) {
       const Linear up = tolerant(WeightFormat::bf16, {width}, 96, 3),
@@ -120,7 +120,7 @@ TEST_F(CudaFp8Test, WhatFeedsALayerIsRoundedForIt) {
     }
 }
 
-TEST_F(CudaFp8Test, ANormRoundsForTheLayerThatItFeeds) {
+TEST_P(CudaFp8Test, ANormRoundsForTheLayerThatItFeeds) {
   const Sequences rows(std::vector<int64_t>{700, 0, 1, 30});
   for (const int64_t d : {16, 192, 1040, 3072, 4096, 4112}) {
     Tensor x = random_normal({rows.rows(), d}, 1);
@@ -143,7 +143,7 @@ TEST_F(CudaFp8Test, ANormRoundsForTheLayerThatItFeeds) {
   }
 }
 
-TEST_F(CudaFp8Test, WeightsAreKeptAsCodesWithAScaleForEachOutput) {
+TEST_P(CudaFp8Test, WeightsAreKeptAsCodesWithAScaleForEachOutput) {
   for (const WeightFormat format : every_weight_format()) {
     const Linear layer = tolerant(format, {30, 34}, 768, 3);
     const Linear kept = placed(layer);
@@ -162,15 +162,17 @@ TEST_F(CudaFp8Test, WeightsAreKeptAsCodesWithAScaleForEachOutput) {
   }
 }
 
-TEST_F(CudaFp8Test, LayersOfOtherSizesAndOthersThanTolerantStayInBf16) {
+TEST_P(CudaFp8Test, LayersOfOtherSizesAndOthersThanTolerantStayInBf16) {
   expect_in_bf16({{72, 32}, {64, 40}, {12304, 16}});
 }
 
-TEST_F(CudaFp8Test, NaNStaysInItsRowAndZerosGiveTheBias) {
+TEST_P(CudaFp8Test, NaNStaysInItsRowAndZerosGiveTheBias) {
   expect_nan_in_its_row([](float bias) { return to_float(to_bf16(bias)); });
 }
 
-TEST_F(CudaFp8Test, GivesTheSameNumbersTwice) { expect_same_numbers_twice(); }
+TEST_P(CudaFp8Test, GivesTheSameNumbersTwice) { expect_same_numbers_twice(); }
+
+INKSTONE_ON_EVERY_GPU(CudaFp8Test);
 
 }  // namespace
 }  // namespace inkstone

@@ -1,5 +1,6 @@
 // Products of the cuda device with what follows them inside (Hopper): against the definitions of the ops, for rows,
-// outputs and depths that fill no tile, one or two parts, and several sequences.
+// outputs and depths that fill no tile, one or two parts, and several sequences. Likewise what takes their place on
+// other devices.
 #include <gmock/gmock.h>
 
 #include "ops/rounded_on_cuda.h"
@@ -13,16 +14,20 @@ constexpr double kMostBf16 = 4 * kNarrowRounding;
 constexpr float kEps = 1e-6f;
 constexpr int64_t kFusedWidth = 128;  // of heads that a product joins
 
-class CudaFusedTest : public testing::TestWithParam<CudaArithmetic> {
+/// An arithmetic, and whose kernels.
+using Way = std::tuple<CudaArithmetic, KernelsOf>;
+
+class CudaFusedTest : public testing::TestWithParam<Way> {
  protected:
   void SetUp() override {
     const std::string reason = why_no_fp8();  // where there is FP8 there are Hopper's instructions or newer ones
     if (!reason.empty()) GTEST_SKIP() << reason;
-    cuda_ = make_cuda_device({.arithmetic = GetParam()});
+    cuda_ = make_cuda_device({.arithmetic = std::get<CudaArithmetic>(GetParam()), .ampere_kernels = !is_fused()});
     ops_.emplace(*cuda_);
   }
 
-  bool rounds() const { return GetParam() == CudaArithmetic::fp8; }
+  bool rounds() const { return std::get<CudaArithmetic>(GetParam()) == CudaArithmetic::fp8; }
+  bool is_fused() const { return std::get<KernelsOf>(GetParam()) == KernelsOf::its_own; }
   double allowed() const { return rounds() ? kMostFp8 : kMostBf16; }
   Device& device() { return *cuda_; }
   Ops& ops() { return *ops_; }
@@ -65,8 +70,15 @@ class CudaFusedTest : public testing::TestWithParam<CudaArithmetic> {
   std::deque<Linear> layers_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Arithmetic, CudaFusedTest, testing::Values(CudaArithmetic::bf16, CudaArithmetic::fp8),
-                         [](const auto& one) { return one.param == CudaArithmetic::fp8 ? "fp8" : "bf16"; });
+std::string name_of(const Way& way) {
+  const char* kernels = std::get<KernelsOf>(way) == KernelsOf::ampere ? "_by_ampere_kernels" : "";
+  return (std::get<CudaArithmetic>(way) == CudaArithmetic::fp8 ? "fp8" : "bf16") + std::string(kernels);
+}
+
+INSTANTIATE_TEST_SUITE_P(Arithmetic, CudaFusedTest,
+                         testing::Combine(testing::Values(CudaArithmetic::bf16, CudaArithmetic::fp8),
+                                          testing::Values(KernelsOf::its_own, KernelsOf::ampere)),
+                         [](const auto& one) { return name_of(one.param); });
 
 struct Size {
   std::vector<int64_t> rows;  // of each part
@@ -143,12 +155,15 @@ struct Join {
   Heads heads;
   std::vector<std::vector<int64_t>> lengths;
   bool norm, rope;
+  RopeTable::Pairs pairs = RopeTable::Pairs::neighbours;
 };
 const Join kJoins[] = {{{2, 2, 128}, {{600}}, true, true},
                        {{2, 2, 128}, {{5, 0, 20}, {300, 1, 299}}, true, true},
                        {{4, 2, 128}, {{64}, {1000}}, true, false},
                        {{3, 1, 128}, {{1}, {513}}, false, true},
-                       {{4, 4, 64}, {{7}, {530}}, true, true}};  // other heads are joined by a pass
+                       // Other heads, and pairs of the text encoder's, are joined by a pass.
+                       {{4, 4, 64}, {{7}, {530}}, true, true},
+                       {{4, 2, 128}, {{600}}, false, true, RopeTable::Pairs::halves}};
 
 TEST_P(CudaFusedTest, QueriesKeysAndValuesAreNormedTurnedAndJoined) {
   for (const Join& join : kJoins) {
@@ -165,7 +180,7 @@ TEST_P(CudaFusedTest, QueriesKeysAndValuesAreNormedTurnedAndJoined) {
       parts.push_back({random_normal({s.rows(), 96}, seed + 2), &layers.back()});
       QkvPart part = {{}, &s};
       if (join.norm) part.q_norm = random_normal({h.width}, seed + 3), part.k_norm = random_normal({h.width}, seed + 4);
-      if (join.rope) part.rope.cos_sin = random_normal({s.rows(), h.width / 2, 2}, seed + 5);
+      if (join.rope) part.rope = {random_normal({s.rows(), h.width / 2, 2}, seed + 5), join.pairs};
       joins.push_back(part);
     }
     std::vector<QkvPart> here = joins, there = joins;
@@ -204,6 +219,7 @@ TEST_P(CudaFusedTest, AProductThatWaitsForItsJoinOutlivesItsLayer) {
 }
 
 TEST_P(CudaFusedTest, WhatWaitsForAJoinIsForgottenWhenTheNextCallBegins) {
+  if (!is_fused()) GTEST_SKIP() << "nothing waits";
   const Linear& layer = placed(tolerant(WeightFormat::bf16, {128, 128, 128}, 96, 1));
   const size_t before = device().memory().current;
   {

@@ -62,7 +62,7 @@ const LinearSize kSizes[] = {{1, 16, {16}},      {2, 32, {16, 48}}, {9, 192, {64
                              {1100, 64, {80}},   {33, 12288, {32}}, {128, 384, {96, 96, 96}},
                              {129, 3136, {144}}, {40, 400, {48}}};
 
-TEST_F(CudaInt8Test, EveryFormatEqualsProductsOfMixedCodes) {
+TEST_P(CudaInt8Test, EveryFormatEqualsProductsOfMixedCodes) {
   for (const LinearSize& size : kSizes)
     for (const WeightFormat format : every_weight_format()) {
       if (size.in % random_unit(format) != 0) continue;
@@ -72,7 +72,7 @@ TEST_F(CudaInt8Test, EveryFormatEqualsProductsOfMixedCodes) {
     }
 }
 
-TEST_F(CudaInt8Test, WeightsAreTheCodesThatPlainLoopsGive) {
+TEST_P(CudaInt8Test, WeightsAreTheCodesThatPlainLoopsGive) {
   for (const int64_t in : {16, 64, 192, 400, 768, 3072, 3136})
     for (const WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::affine4}) {
       if (in % random_unit(format) != 0) continue;
@@ -96,7 +96,7 @@ Linear with_small_inputs(int64_t in) {
   return layer;
 }
 
-TEST_F(CudaInt8Test, InputsAreEvenedOutAsOnACpu) {
+TEST_P(CudaInt8Test, InputsAreEvenedOutAsOnACpu) {
   ThreadPool threads(1);
   for (const int64_t in : {192, 3072}) {
     const Linear layer = with_small_inputs(in);
@@ -107,7 +107,7 @@ TEST_F(CudaInt8Test, InputsAreEvenedOutAsOnACpu) {
   }
 }
 
-TEST_F(CudaInt8Test, LargeInputsWithSmallWeightsCostNothing) {
+TEST_P(CudaInt8Test, LargeInputsWithSmallWeightsCostNothing) {
   const Linear layer = with_small_inputs(768);
   Tensor x = random_normal({40, 768}, 1);
   for (int64_t i = 0; i < x.count(); ++i)
@@ -115,7 +115,7 @@ TEST_F(CudaInt8Test, LargeInputsWithSmallWeightsCostNothing) {
   EXPECT_LT(relative_l2(on_device({{x, &layer}})[0], reference().linear(x, layer)), kMostError);
 }
 
-TEST_F(CudaInt8Test, SideBranchesAreTakenInBeforeWeightsAreRounded) {
+TEST_P(CudaInt8Test, SideBranchesAreTakenInBeforeWeightsAreRounded) {
   for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::affine4}) {
     Linear layer = tolerant(format, {48, 32}, 192, 3);
     add_branches(layer, 2);
@@ -130,7 +130,7 @@ TEST_F(CudaInt8Test, SideBranchesAreTakenInBeforeWeightsAreRounded) {
 }
 
 /// Files give weights in FP8 as tensors of that type.
-TEST_F(CudaInt8Test, WeightsInFp8AreTheSameWhateverTheTypeOfTheirBytes) {
+TEST_P(CudaInt8Test, WeightsInFp8AreTheSameWhateverTheTypeOfTheirBytes) {
   for (const auto& [format, type] :
        {std::pair{WeightFormat::f8_e4m3, DType::f8_e4m3}, {WeightFormat::f8_e5m2, DType::f8_e5m2}}) {
     const Linear bytes = tolerant(format, {64, 32}, 192, 3);
@@ -145,23 +145,25 @@ TEST_F(CudaInt8Test, WeightsInFp8AreTheSameWhateverTheTypeOfTheirBytes) {
   }
 }
 
-TEST_F(CudaInt8Test, RoundingCostsWhatItMust) { expect_error_between(kLeastError, kMostError); }
+TEST_P(CudaInt8Test, RoundingCostsWhatItMust) { expect_error_between(kLeastError, kMostError); }
 
-TEST_F(CudaInt8Test, EveryEpilogueOnSeveralPartsAndSequences) {
+TEST_P(CudaInt8Test, EveryEpilogueOnSeveralPartsAndSequences) {
   for_every_epilogue([&](const auto& parts, const std::string& what) { expect_as_rounded(parts, what); });
 }
 
-TEST_F(CudaInt8Test, LayersOfOtherSizesAndOthersThanTolerantStayInBf16) {
+TEST_P(CudaInt8Test, LayersOfOtherSizesAndOthersThanTolerantStayInBf16) {
   expect_in_bf16({{72, 32}, {64, 40}});
   for (const auto& [in, out] : {std::pair<int64_t, int64_t>{72, 32}, {64, 40}})
     EXPECT_FALSE(placed(tolerant(WeightFormat::f32, {out}, in, 3)).slabs[0].weight.factors) << in;
 }
 
-TEST_F(CudaInt8Test, NaNStaysInItsRowAndZerosGiveTheBias) {
+TEST_P(CudaInt8Test, NaNStaysInItsRowAndZerosGiveTheBias) {
   expect_nan_in_its_row([](float bias) { return bias; });
 }
 
-TEST_F(CudaInt8Test, GivesTheSameNumbersTwice) { expect_same_numbers_twice(); }
+TEST_P(CudaInt8Test, GivesTheSameNumbersTwice) { expect_same_numbers_twice(); }
+
+INKSTONE_ON_EVERY_GPU(CudaInt8Test);
 
 }  // namespace
 }  // namespace inkstone

@@ -19,6 +19,17 @@ inline Tensor random_normal(const Shape& shape, uint64_t seed, float scale = 1) 
   return t;
 }
 
+/// For tensors so large that drawing every number would take too long: a normal sequence, repeated.
+inline Tensor repeated_normal(const Shape& shape, uint64_t seed, float scale = 1) {
+  constexpr int64_t kPeriod = 65521;  // a prime, so that rows differ
+  const Tensor period = random_normal({kPeriod}, seed, scale);
+  Tensor t = host_tensor(shape, DType::f32);
+  float* to = t.data<float>();
+  for (int64_t i = 0; i < t.count(); i += kPeriod)
+    std::copy_n(period.data<float>(), std::min(kPeriod, t.count() - i), to + i);
+  return t;
+}
+
 /// Whole numbers from [0, end) as i32 (n).
 inline Tensor random_indices(int64_t n, int32_t end, uint64_t seed) {
   const Tensor normal = random_normal({n}, seed, 1e4f);

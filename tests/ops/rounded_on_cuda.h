@@ -90,11 +90,14 @@ inline void for_every_epilogue(const auto& check) {
       }
 }
 
+/// Whose kernels a GPU takes.
+enum class KernelsOf : uint8_t { its_own, ampere };
+
 /// A cuda device that rounds to 8 bits.
-class RoundedOnCudaTest : public testing::Test {
+class RoundedOnCudaTest : public testing::TestWithParam<KernelsOf> {
  protected:
   void open(CudaArithmetic arithmetic) {
-    cuda_ = make_cuda_device({.arithmetic = arithmetic});
+    cuda_ = make_cuda_device({.arithmetic = arithmetic, .ampere_kernels = GetParam() == KernelsOf::ampere});
     cuda_ops_.emplace(*cuda_);
   }
 
@@ -177,6 +180,11 @@ class RoundedOnCudaTest : public testing::Test {
   std::optional<Ops> cuda_ops_;
   Ops reference_{*host_};
 };
+
+#define INKSTONE_ON_EVERY_GPU(suite)                                     \
+  INSTANTIATE_TEST_SUITE_P(                                              \
+      By, suite, testing::Values(KernelsOf::its_own, KernelsOf::ampere), \
+      [](const auto& instance) { return instance.param == KernelsOf::ampere ? "ampere_kernels" : "own_kernels"; })
 
 class Fp8Test : public RoundedOnCudaTest {
  protected:

@@ -1,0 +1,287 @@
+// Two blocks of the transformer and the VAE's decoder on a GPU, at their published widths and with random weights: the
+// models of tests/data are too narrow for the kernels that a picture of full size takes on Hopper.
+#include <functional>
+#include <gtest/gtest.h>
+
+#include "model/block_source.h"
+#include "model/parity.h"
+#include "model/rope.h"
+#include "model/transformer.h"
+#include "model/vae.h"
+#include "ops/beside_ampere.h"
+#include "ops/random_tensors.h"
+
+namespace inkstone {
+namespace {
+
+bool has_hopper() { return find_cuda().major == 9; }
+
+constexpr int64_t kBlocks = 2;
+constexpr Grid kGrid = {.height = 16, .width = 16};  // of each picture: 512 rows of both
+
+/// What two blocks read, the second of which is the last.
+struct TwoBlocks {
+  TransformerConfig config = {.layers = kBlocks};
+  TransformerWeights weights;
+  Conditioning condition;
+  ModulationTables tables;
+  StepRows rows;
+  Tensor img;
+};
+
+StreamWeights random_stream(const TransformerConfig& config, uint64_t seed) {
+  const int64_t d = config.width(), mlp = 4 * d;
+  const auto layer = [&](const std::vector<int64_t>& outs, int64_t in) {
+    Linear of;
+    for (const int64_t out : outs) {
+      const Tensor numbers = repeated_normal({out, in}, ++seed, 1 / std::sqrt(static_cast<float>(in)));
+      of.slabs.push_back({dense_weight(as_bf16(numbers)), random_normal({out}, ++seed, 0.1f)});
+    }
+    return of;
+  };
+  StreamWeights w = {.qkv = layer({d, d, d}, d), .out = layer({d}, d), .up = layer({mlp}, d), .down = layer({d}, mlp)};
+  for (Tensor* norm : {&w.q_norm, &w.k_norm}) *norm = random_normal({config.head_width}, ++seed);
+  return w;
+}
+
+/// Of two pictures, whose prompts have 64 tokens in all.
+TwoBlocks two_blocks() {
+  constexpr uint64_t kStream = 100;  // seeds
+  constexpr int64_t kVectors = 6;    // of modulation
+  TwoBlocks b;
+  const int64_t d = b.config.width();
+  for (uint64_t i = 0; i < kBlocks; ++i) {
+    b.weights.blocks.push_back(
+        {random_stream(b.config, 2 * i * kStream), random_stream(b.config, (2 * i + 1) * kStream)});
+    b.tables.blocks.push_back(
+        {random_normal({2 * kVectors, d}, i + 1, 0.5f), random_normal({2 * kVectors, d}, i + 9, 0.5f)});
+  }
+  b.rows.block = host_tensor(std::vector<int32_t>{0, kVectors});
+  b.condition.txt_rows = Sequences(std::vector<int64_t>{41, 23});
+  b.condition.img_rows = Sequences::equal(2, kGrid.tokens());
+  b.condition.txt = random_normal({b.condition.txt_rows.rows(), d}, 5);
+  b.condition.txt_rope = {text_rope(b.condition.txt_rows, kGrid, b.config.rope_axes)};
+  b.condition.img_rope = {image_rope(kGrid, 2, b.config.rope_axes)};
+  b.img = random_normal({b.condition.img_rows.rows(), d}, 6);
+  return b;
+}
+
+/// The same in a device's memory, layers bound as those of a model are.
+TwoBlocks placed(const TwoBlocks& host, Device& device) {
+  TwoBlocks b = host;
+  const auto place = [&](Tensor& tensor) {
+    if (tensor) tensor = device.upload(tensor);
+  };
+  for (BlockWeights& block : b.weights.blocks)
+    for_each_block_layer(block, [&](Linear& layer) {
+      layer.tolerance = std::make_shared<Tolerance>();
+      device.upload_weights(layer);
+      device.round_weights(layer);
+    });
+  device.finish_uploads();
+  for_each_other_tensor(b.weights, place);
+  for (ModulationTables::Block& block : b.tables.blocks)
+    for (Tensor* table : {&block.txt, &block.img}) place(*table);
+  for (Tensor* tensor :
+       {&b.rows.block, &b.condition.txt, &b.condition.txt_rope.cos_sin, &b.condition.img_rope.cos_sin, &b.img})
+    place(*tensor);
+  return b;
+}
+
+/// The text after the first block, which nothing reads after the second, and the picture after both.
+Transformer::Streams run(Ops& ops, const TwoBlocks& b, const Tensor& img) {
+  const Transformer transformer(b.config, b.weights);
+  Transformer::Streams x = {.txt = b.condition.txt, .img = img};
+  x = transformer.block(ops, 0, x, b.condition, b.tables, b.rows);
+  return {.txt = x.txt, .img = transformer.block(ops, 1, x, b.condition, b.tables, b.rows).img};
+}
+
+class CudaBlocksTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  static void SetUpTestSuite() {
+    if (!why_no_cuda().empty()) return;
+    host_ = std::make_unique<TwoBlocks>(two_blocks());
+    const auto cpu = make_cpu_device();
+    Ops ops(*cpu);
+    expected_ = run(ops, placed(*host_, *cpu), host_->img);
+  }
+  static void TearDownTestSuite() {
+    host_.reset();
+    expected_ = {};
+  }
+
+  void SetUp() override {
+    const std::string device = GetParam();
+    if (!why_no_cuda().empty()) GTEST_SKIP() << why_no_cuda();
+    if (device == "cuda_fp8" && !why_no_fp8().empty()) GTEST_SKIP() << why_no_fp8();
+    device_ = make_device(device);
+    there_ = placed(*host_, *device_);
+  }
+
+  Device& device() { return *device_; }
+  const TwoBlocks& blocks() const { return there_; }
+  Tensor numbers(const Tensor& t) { return to_f32(device_->download(t)); }
+
+  /// What the blocks add to their streams.
+  void expect_near_f32(const Transformer::Streams& got) {
+    const auto added = [](const Tensor& after, const Tensor& before) {
+      std::vector<float> change = values_of(after);
+      std::ranges::transform(change, before.span<const float>(), change.begin(), std::minus<>());
+      return change;
+    };
+    const auto expect = [&](const Tensor& y, const Tensor& expected, const Tensor& x) {
+      errors_.expect_within(relative_error(added(numbers(y), x), added(expected, x)),
+                            tolerance_of(GetParam(), kStageTolerance));
+    };
+    expect(got.txt, expected_.txt, host_->condition.txt);
+    expect(got.img, expected_.img, host_->img);
+  }
+
+ private:
+  static inline std::unique_ptr<TwoBlocks> host_;
+  static inline Transformer::Streams expected_;
+
+  std::unique_ptr<Device> device_;
+  TwoBlocks there_;
+  ErrorLog errors_;
+};
+
+TEST_P(CudaBlocksTest, AreNearThoseOfTheCpuInF32) {
+  Ops ops(device());
+  expect_near_f32(run(ops, blocks(), blocks().img));
+}
+
+TEST_P(CudaBlocksTest, ReplayedTheyGiveWhatTheOpsGive) {
+  Ops ops(device());
+  const auto on_picture = [&](std::span<const Tensor> in) {
+    const Transformer::Streams y = run(ops, blocks(), in[0]);
+    return ops.concat_rows({y.txt, y.img});
+  };
+  const auto told = [&](const Tensor& img) { return values_of(numbers(on_picture(std::array{img}))); };
+  const std::vector<float> expected = told(blocks().img);
+  const auto recording = ops.record(std::array{blocks().img}, on_picture);
+  ASSERT_NE(recording, nullptr);
+  const Tensor other = device().upload(random_normal(blocks().img.shape(), 7));
+  EXPECT_EQ(values_of(numbers(recording->replay(std::array{other}))), told(other));
+  EXPECT_EQ(values_of(numbers(recording->replay(std::array{blocks().img}))), expected);
+}
+
+/// Products with what follows them inside, the join inside a product, and attention. Int8's products are everywhere the
+/// same.
+TEST_P(CudaBlocksTest, TakeTheKernelsOfHopper) {
+  if (!has_hopper()) GTEST_SKIP() << "this GPU is not of Hopper";
+  const std::string name = GetParam();
+  BesideAmpere beside(device(), arithmetic_of(name));
+  Ops ops(device(), beside);
+  expect_near_f32(run(ops, blocks(), blocks().img));
+  for (const auto& [op, calls] : {std::pair{"linear", 3 * kBlocks}, {"join_qkv", kBlocks}, {"attention", kBlocks}}) {
+    const bool has_own = name != "cuda_int8" || std::string_view(op) == "attention";
+    const BesideAmpere::Count& count = beside.counts().at(op);
+    EXPECT_EQ(count.calls, calls) << op;
+    EXPECT_EQ(count.unlike, has_own ? calls : 0) << op;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(On, CudaBlocksTest, ::testing::Values("cuda_bf16", "cuda_fp8", "cuda_int8"),
+                         [](const auto& test) { return std::string(test.param); });
+
+/// The VAE's weights at any width.
+class RandomVae final : public WeightLoader {
+ public:
+  explicit RandomVae(Device& device) : WeightLoader(no_files_, device), device_(device) {}
+
+  Linear linear(const std::vector<SlabName>& slabs, int64_t in, Bias) override {
+    Linear layer;
+    for (const SlabName& slab : slabs)
+      layer.slabs.push_back({dense_weight(numbers({slab.out, in}, in)), small_numbers(slab.out)});
+    return layer;
+  }
+  Tensor vector(const std::string&, int64_t n) override {
+    const Tensor host = random_normal({n}, ++seed_, kSmall);
+    for (float& x : host.span<float>()) x += 1;
+    return device_.upload(host);
+  }
+  Conv2d conv2d(const std::string&, int64_t out, int64_t in) override {
+    constexpr int64_t kTaps = 9;
+    return {.weight = numbers({out, 3, 3, in}, kTaps * in), .bias = small_numbers(out)};
+  }
+
+ private:
+  static constexpr float kSmall = 0.1f;
+
+  Tensor numbers(const Shape& shape, int64_t inputs) {
+    return device_.upload(random_normal(shape, ++seed_, 1 / std::sqrt(static_cast<float>(inputs))));
+  }
+  Tensor small_numbers(int64_t n) { return device_.upload(random_normal({n}, ++seed_, kSmall)); }
+
+  Checkpoint no_files_;
+  Device& device_;
+  uint64_t seed_ = 0;
+};
+
+class CudaDecoderTest : public ::testing::TestWithParam<const char*>, protected OnDevice {
+ protected:
+  CudaDecoderTest() : OnDevice(GetParam()) {}
+  void SetUp() override {
+    skip_without(GetParam());
+    if (IsSkipped()) return;
+    config_.latents_mean.assign(static_cast<size_t>(config_.latent_channels), 0.0);
+    config_.latents_std.assign(static_cast<size_t>(config_.latent_channels), 1.0);
+    latents_ = random_normal({1, 8, 6, config_.latent_channels}, 1);
+    weights_ = on(*device_);
+  }
+
+  VaeWeights on(Device& device) const {
+    RandomVae loader(device);
+    return load_vae(config_, loader);
+  }
+  Tensor decoded(Ops& ops, const VaeWeights& weights, int64_t band_rows = 0) const {
+    return ops.download(decode(ops, config_, weights, ops.upload(latents_), band_rows));
+  }
+
+  VaeConfig config_;
+  VaeWeights weights_;
+  Tensor latents_;
+};
+
+TEST_P(CudaDecoderTest, IsNearThatOfTheCpuInF32) {
+  const auto cpu = make_cpu_device();
+  Ops cpu_ops(*cpu);
+  ErrorLog errors;
+  errors.expect_within(relative_error(decoded(ops_, weights_), decoded(cpu_ops, on(*cpu))),
+                       tolerance_of(GetParam(), kStageTolerance));
+}
+
+TEST_P(CudaDecoderTest, InBandsGivesTheWhole) {
+  const Tensor whole = decoded(ops_, weights_);
+  ErrorLog errors;
+  for (const int64_t rows : {1, 2, 3, 5})
+    errors.expect_within(greatest_error(decoded(ops_, weights_, rows), whole), band_tolerance(GetParam()));
+}
+
+TEST_P(CudaDecoderTest, TakesTheKernelsOfHopper) {
+  if (!has_hopper()) GTEST_SKIP() << "this GPU is not of Hopper";
+  if (!is_narrow(GetParam())) GTEST_SKIP() << "it multiplies f32 by cuBLAS";
+  BesideAmpere beside(*device_, arithmetic_of(GetParam()));
+  Ops ops(*device_, beside);
+  decoded(ops, weights_);
+  constexpr std::string_view kFirst = "conv2d 16 -> 384";  // its kernel may add in the order of Ampere's
+  int convolutions = 0;
+  for (const auto& [op, count] : beside.counts()) {
+    const bool is_conv = op.starts_with("conv2d ");
+    if (!is_conv && op != "attention") continue;
+    convolutions += is_conv ? count.calls : 0;
+    if (op != kFirst) {
+      EXPECT_EQ(count.unlike, count.calls) << op;
+    }
+  }
+  constexpr int kConvolutions = 2 + 2 * (2 + 4 * 3) + 3;  // first and last, of residual blocks, between stages
+  EXPECT_EQ(convolutions, kConvolutions);
+  EXPECT_EQ(beside.counts().at("attention").calls, 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(On, CudaDecoderTest, ::testing::Values("cuda", "cuda_bf16"),
+                         [](const auto& test) { return std::string(test.param); });
+
+}  // namespace
+}  // namespace inkstone
