@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cuda_runtime.h>
@@ -33,6 +34,17 @@ class Buffer {
   Buffer& operator=(const Buffer&) = delete;
   T* data() const { return data_; }
   size_t bytes() const { return count_ * sizeof(T); }
+  /// A copy of what work left there.
+  std::vector<T> host() const { return host(0, count_); }
+  std::vector<T> host(size_t first, size_t count) const {
+    std::vector<T> numbers(count);
+    must(cudaMemcpy(numbers.data(), data_ + first, count * sizeof(T), cudaMemcpyDefault), "checking");
+    return numbers;
+  }
+  void take(const std::vector<T>& numbers) const {
+    must(numbers.size() == count_, "as many numbers as there is room for");
+    must(cudaMemcpy(data_, numbers.data(), bytes(), cudaMemcpyDefault), "copying");
+  }
   /// NaN in every float type.
   void poison() const { must(cudaMemset(data_, 0xff, bytes()), "poisoning"); }
 
@@ -40,6 +52,24 @@ class Buffer {
   T* data_ = nullptr;
   size_t count_;
 };
+
+/// ‖got - right‖ / ‖right‖, number by number; not a number if one is none.
+class RelativeError {
+ public:
+  void add(double got, double right) {
+    off_ += (got - right) * (got - right);
+    whole_ += right * right;
+  }
+  double value() const { return std::sqrt(off_ / whole_); }
+
+ private:
+  double off_ = 0, whole_ = 0;
+};
+
+inline void print_error(const std::string& name, double error, double most) {
+  std::printf("  %-36s %.2e off\n", name.c_str(), error);
+  must(error < most, name + ": the error is too large");
+}
 
 /// One line of the table.
 struct Step {
