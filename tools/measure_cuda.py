@@ -3,7 +3,7 @@ Markdown: what was wanted, what was measured, the command. Each row is printed a
 
     python tools/measure_cuda.py COMMIT                          # the parts of the table, some twelve minutes on an H200 with 16 cores
     python tools/measure_cuda.py COMMIT passes decoder encoder   # some of them
-    python tools/measure_cuda.py COMMIT kernels errors rounding fidelity    # what is not in the table
+    python tools/measure_cuda.py COMMIT kernels ladders errors rounding fidelity    # what is not in the table
     python tools/measure_cuda.py any --rehearse                  # on the CPU at tiny sizes: whether this script works
 
 Models of random weights are written to a folder of --work when a part first needs them and removed at the end: 55 GB in bf16, 16 GB in int4, of which only one
@@ -12,7 +12,7 @@ files are in the system's cache, since they were just written. With --keep a lat
 
 What takes turns: in passes, idle, decoder, encoder, cfg, denoise and start all ways of a part are measured one after the other, and then again (--turns; passes
 five times); a row is the median of its runs, of two their mean. Once each: memory and fidelity. Programs of bench/ that repeat the work themselves: link and
-picture (medians of five), kernels, errors, rounding.
+picture (medians of five), kernels, ladders (medians of 31, versions in turns), errors, rounding.
 
 The clock, the power and whether power held the clock back are those of samples by nvidia-smi while the program worked. COMMIT is for a tree without a
 repository; where there is one the head tells its commit, and whether files were changed since.
@@ -55,6 +55,7 @@ FOLDER_BYTES = {"bf16": 55.5e9, "int4": 16e9}
 SPARE_BYTES = 1.5e9
 UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 MICROSECONDS = {"ns": 1e-3, "us": 1, "ms": 1e3, "s": 1e6}
+LADDERS = ("fused_ladder", "attention_ladder", "norm_ladder", "pass_ladder", "conv_ladder")
 CARD_SAMPLE_MS = 20
 CLOCKS = "--query-gpu=clocks.sm,power.draw.instant,clocks_event_reasons.sw_power_cap"
 CARD_MEMORY, OWN_MEMORY = "--query-gpu=memory.used", "--query-compute-apps=process_name,used_memory"
@@ -509,6 +510,25 @@ class Measure:
                 measured = f"{run['real_time'] * MICROSECONDS[run['time_unit']]:.4g} us{rate_text(run)}"
                 self.report.add(run["name"], "", measured, f"INKSTONE_DEVICE=cuda build/bench/{name}")
 
+    def ladders(self) -> None:
+        """The programs check all versions, and end where one is wrong."""
+        for name in LADDERS:
+            try:
+                told = output_of([self.setting.benches / name]).stdout
+            except (Failed, OSError) as failure:
+                self.report.fail(name, str(failure))
+                continue
+            problem = ""
+            for line in told.splitlines():
+                step = re.match(r"  (.+?) +([\d.]+ ms) +(\d.*)$", line)
+                peak = re.match(r"(\S.*): (\d+ \S+/s.*)$", line)
+                if step:
+                    self.report.add(f"{problem}: {step[1]}", "", f"{step[2]}, {step[3]}", f"build/bench/{name}")
+                elif peak:
+                    self.report.add(f"{peak[1]}, beside {name}", "", peak[2], f"build/bench/{name}")
+                elif line and not line.startswith(" "):
+                    problem = line
+
     def fidelity(self) -> None:
         s, script = self.setting, ROOT / "tools/tiny/fidelity.py"
         listed = [s.program, ROOT / "models/tiny", ROOT / "tests/data/checker/world.json", s.work / "pictures"]
@@ -552,7 +572,7 @@ class Measure:
 
 
 TABLE = ["passes", "idle", "decoder", "encoder", "link", "cfg", "denoise", "start", "picture", "memory"]
-BESIDE = ["kernels", "errors", "rounding", "fidelity"]
+BESIDE = ["kernels", "ladders", "errors", "rounding", "fidelity"]
 
 
 def rate_text(run: dict) -> str:

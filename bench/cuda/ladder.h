@@ -104,6 +104,9 @@ inline std::vector<double> times_of(const std::vector<Step>& steps) {
   return medians;
 }
 
+/// Of this run's large copy, in bytes a second; print_head() measures it.
+inline double copy_rate = 0;
+
 /// `flop`: of a product. Ratios are to the first step.
 inline void print_times(double flop, const std::vector<Step>& steps) {
   const std::vector<double> times = times_of(steps);
@@ -113,7 +116,8 @@ inline void print_times(double flop, const std::vector<Step>& steps) {
     if (step.bytes == 0) {
       std::printf("%6.0f T/s  %.2f of the first's time\n", flop / times[i] * 1e-9, times[i] / times[0]);
     } else {
-      std::printf("%6.0f GB/s\n", step.bytes / times[i] * 1e-6);
+      const double rate = step.bytes / times[i] * 1e3;
+      std::printf("%6.0f GB/s  %.2f of a large copy's\n", rate * 1e-9, rate / copy_rate);
     }
   }
 }
@@ -123,7 +127,7 @@ inline void print_head() {
   cudaDeviceProp device = {};
   must(cudaGetDeviceProperties(&device, 0), "finding a device");
   std::printf("%s; medians of %d\n", device.name, kRounds);
-  print_peaks();
+  copy_rate = print_peaks();
 }
 
 }  // namespace ladder
