@@ -233,7 +233,10 @@ def google_benchmark(setting: Setting, name: str, *arguments, **environment) -> 
     where = {"env": {**os.environ, "INKSTONE_DEVICE": setting.device, "TMPDIR": str(setting.work.resolve()), **environment}}
     done = run_command(command, **where)
     begin = re.search(r"^\{", done.stdout, re.MULTILINE)  # a program may say something before
-    runs = json.loads(done.stdout[begin.start() :])["benchmarks"] if begin else []
+    try:
+        runs = json.loads(done.stdout[begin.start() :])["benchmarks"] if begin else []
+    except ValueError:  # it ended on the way
+        runs = []
     errors = [run.get("error_message", "no message") for run in runs if run.get("error_occurred")]
     if errors or done.returncode != 0 or not runs:
         raise Failed((errors or [last_line(done)])[0])
@@ -324,9 +327,6 @@ class Measure:
         """Beside what the same blocks take without CUPTI's records."""
         s = self.setting
         command = "CUDA_INJECTION64_PATH=build/bench/libidle_share.so inkstone bench"
-        if s.device == "cpu":
-            self.report.add("the GPU idle between kernels", WANTED["idle"], "not measured: a CPU replays nothing", command)
-            return
         got = {way: [] for way in ("bf16", "fp8")}
         without = {way: [] for way in got}
         for _ in range(s.turns):
@@ -592,7 +592,7 @@ def idle_share(setting: Setting, *arguments) -> dict:
     told = output_of(command, env={**os.environ, "CUDA_INJECTION64_PATH": str(library)}).stderr
     line = re.search(r"^\{.*\}$", told, re.MULTILINE)
     if line is None:
-        raise Failed(last_line_of(told))
+        raise Failed(f"CUPTI told nothing: {last_line_of(told)}")
     share = json.loads(line.group(0))
     if share["dropped"]:
         raise Failed(f"CUPTI had no room for {share['dropped']} records")
