@@ -19,7 +19,6 @@ repository; where there is one the head tells its commit, and whether files were
 """
 
 import argparse
-import contextlib
 import datetime
 import json
 import os
@@ -27,11 +26,14 @@ import pathlib
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+
+from card_samples import CARD_MEMORY, CLOCKS, OWN_MEMORY, at_work, card_samples, clocks_text, most_gigabytes
+from measured_programs import Failed, Programs, arithmetic, bench_json, commit_of, digits, each, first_line, generate, generate_text, google_benchmark, idle_share
+from measured_programs import output_of, progress, rate_text
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ALL_BLOCKS, IN_A_ROW, ENCODER_LAYERS = 60, 6, 28
@@ -48,18 +50,12 @@ FEW_STEPS = 2  # the least that the model's scheduler has
 MEMORY_STEPS = 10
 SLOPE_STEPS = {512: (10, 60), 1024: (10, 30), 1328: (10, 20)}  # both replayed, the difference a second or more
 GUIDED_SIZES = (512, 1024)  # where a step with CFG is timed too
-PROMPT = "a red lighthouse and two boats on a rocky coast in the evening sun, seen from far away over waves of a quiet sea at low tide"  # 64 tokens
 MEMORY = {"bf16": "30GB", "fp8": "16GB", "int4": "10GB", "int4, streamed": "5GB"}
 CAPTIONS = 32
 FOLDER_BYTES = {"bf16": 55.5e9, "int4": 16e9}
 SPARE_BYTES = 1.5e9
-UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 MICROSECONDS = {"ns": 1e-3, "us": 1, "ms": 1e3, "s": 1e6}
 LADDERS = ("fused_ladder", "attention_ladder", "norm_ladder", "pass_ladder", "conv_ladder")
-CARD_SAMPLE_MS = 20
-CLOCKS = "--query-gpu=clocks.sm,power.draw.instant,clocks_event_reasons.sw_power_cap"
-CARD_MEMORY, OWN_MEMORY = "--query-gpu=memory.used", "--query-compute-apps=process_name,used_memory"
-COMMAND_SECONDS = 300  # at most
 WANTED = {
     "passes bf16": "30 / 105 / 195 ms",
     "passes fp8": "20 / 68 / 130 ms",
@@ -78,18 +74,10 @@ WANTED = {
 }
 
 
-class Failed(Exception):
-    """A command that gave no result."""
-
-
 @dataclass
-class Setting:
+class Setting(Programs):
     """What is measured where; a rehearsal shrinks all of it."""
 
-    program: str
-    benches: pathlib.Path
-    work: pathlib.Path
-    device: str = "cuda"
     eight_bits: str = "fp8"
     preset: str = "qwen-image-2512"
     sizes: tuple = SIZES
@@ -117,51 +105,6 @@ def rehearsal(setting: Setting) -> Setting:
     setting.memory = dict.fromkeys(MEMORY, "1GB")
     setting.captions = 2
     return setting
-
-
-def progress(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def run_command(command: list, **more) -> subprocess.CompletedProcess:
-    begin = time.monotonic()
-    try:
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=COMMAND_SECONDS, **more)
-    except subprocess.TimeoutExpired:
-        raise Failed(f"no end within {COMMAND_SECONDS} s: {' '.join(map(str, command))}") from None
-    progress(f"[{time.monotonic() - begin:.1f} s] {' '.join(map(str, command))}")
-    return done
-
-
-def last_line_of(text: str) -> str:
-    return (text.strip() or "no message").splitlines()[-1]
-
-
-def last_line(done: subprocess.CompletedProcess) -> str:
-    return last_line_of(done.stderr.strip() or done.stdout)
-
-
-def output_of(command: list, **more) -> subprocess.CompletedProcess:
-    done = run_command(command, **more)
-    if done.returncode != 0:
-        raise Failed(last_line(done))
-    return done
-
-
-def first_line(*command: str) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0].strip()
-    except (OSError, subprocess.CalledProcessError, IndexError):
-        return ""
-
-
-def digits(number: float) -> str:
-    """Three of them, without an exponent."""
-    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
-
-
-def each(numbers, factor: float = 1) -> str:
-    return ", ".join(digits(factor * number) for number in numbers)
 
 
 class Report:
@@ -221,76 +164,6 @@ class Models:
     def of(self, text: str, doubled: bool = True) -> str:
         """What a row says where not all blocks were there."""
         return text if self.factor == 1 else f"{text} (30 blocks, {'' if doubled else 'not '}doubled)"
-
-
-def bench_json(setting: Setting, *arguments) -> dict:
-    return json.loads(output_of([setting.program, "bench", *arguments, "--device", setting.device, "--json"]).stdout)
-
-
-def google_benchmark(setting: Setting, name: str, *arguments, **environment) -> list[dict]:
-    """Error if one of the benchmarks could not run, or none fits the arguments."""
-    command = [(setting.benches / name).resolve(), "--benchmark_format=json", *arguments]
-    where = {"env": {**os.environ, "INKSTONE_DEVICE": setting.device, "TMPDIR": str(setting.work.resolve()), **environment}}
-    done = run_command(command, **where)
-    begin = re.search(r"^\{", done.stdout, re.MULTILINE)  # a program may say something before
-    try:
-        runs = json.loads(done.stdout[begin.start() :])["benchmarks"] if begin else []
-    except ValueError:  # it ended on the way
-        runs = []
-    errors = [run.get("error_message", "no message") for run in runs if run.get("error_occurred")]
-    if errors or done.returncode != 0 or not runs:
-        raise Failed((errors or [last_line(done)])[0])
-    return runs
-
-
-@dataclass
-class Run:
-    """What `generate --verbose` said."""
-
-    seconds: dict  # of each stage, and "total"
-    tensors: float  # bytes at most
-    needed: float | None  # bytes, by the plan
-    plan: str
-
-
-def bytes_in(number: str, unit: str) -> float:
-    return float(number) * UNITS[unit]
-
-
-def parse_run(text: str) -> Run:
-    """Error if a line is missing that every run has."""
-    last = re.search(r"^(?:\w+ [\d.]+ s, )+total [\d.]+ s; at most ([\d.]+) (\w+) of tensors", text, re.MULTILINE)
-    if last is None:
-        raise Failed("generate printed no times")
-    seconds = {name: float(number) for name, number in re.findall(r"(\w+) ([\d.]+) s", last.group(0))}
-    plan = re.search(r"^memory: .*?([\d.]+) (\w+) needed, .*$", text, re.MULTILINE)
-    return Run(
-        seconds,
-        bytes_in(*last.groups()),
-        bytes_in(*plan.groups()) if plan else None,
-        plan.group(0) if plan else "",
-    )
-
-
-def arithmetic(name: str) -> list[str]:
-    return [] if name in ("bf16", "int4") else ["--arithmetic", name]
-
-
-def generate_command(setting: Setting, folder, size: int, steps: int, cfg: float, *more) -> list:
-    guided = ["--negative-prompt", "blurry"] if cfg > 1 else []
-    return [
-        *(setting.program, "generate", "--model", folder, "--device", setting.device, "--size", f"{size}x{size}"),
-        *("--steps", steps, "--cfg", cfg, *guided, "--prompt", PROMPT, "--seed", 1, "--prompt-cache", "off"),
-        *("--verbose", "--output", setting.work / "picture.png", *more),
-    ]
-
-
-def generate(setting: Setting, folder, size: int, steps: int, cfg: float, *more) -> Run:
-    return parse_run(output_of(generate_command(setting, folder, size, steps, cfg, *more)).stderr)
-
-
-def generate_text(size, steps, cfg, *more) -> str:
-    return " ".join(map(str, ("inkstone generate --size", f"{size}x{size} --steps", steps, "--cfg", cfg, *more)))
 
 
 class Measure:
@@ -575,92 +448,6 @@ TABLE = ["passes", "idle", "decoder", "encoder", "link", "cfg", "denoise", "star
 BESIDE = ["kernels", "ladders", "errors", "rounding", "fidelity"]
 
 
-def rate_text(run: dict) -> str:
-    """What a kernel reached, beside what a large product or a large copy did in the same run."""
-    for rate, share, peak, unit, scale in (("FLOP/s", "of_peak", "peak", "TFLOP/s", 1e12), ("B/s", "of_copy", "copy", "GB/s", 1e9)):
-        if rate in run:
-            return f", {digits(run[rate] / scale)} {unit}, {run[share]:.2f} of {digits(run[peak] / scale)}"
-    return ""
-
-
-def idle_share(setting: Setting, *arguments) -> dict:
-    """What bench/cuda/idle_share.cpp says of this `bench`."""
-    library = (setting.benches / "libidle_share.so").resolve()
-    if not library.exists():
-        raise Failed(f"{library} is not there: it is built where the CUDA toolkit has CUPTI")
-    command = [setting.program, "bench", *arguments, "--device", setting.device, "--json"]
-    told = output_of(command, env={**os.environ, "CUDA_INJECTION64_PATH": str(library)}).stderr
-    line = re.search(r"^\{.*\}$", told, re.MULTILINE)
-    if line is None:
-        raise Failed(f"CUPTI told nothing: {last_line_of(told)}")
-    share = json.loads(line.group(0))
-    if share["dropped"]:
-        raise Failed(f"CUPTI had no room for {share['dropped']} records")
-    return share
-
-
-@contextlib.contextmanager
-def card_samples(query: str):
-    """Gives a list that holds, at the end, what nvidia-smi told of the first GPU every so often, in words; empty without nvidia-smi."""
-    seen: list[list[str]] = []
-    if shutil.which("nvidia-smi") is None:
-        yield seen
-        return
-    command = ["nvidia-smi", "--id=0", query, "--format=csv,noheader,nounits", f"--loop-ms={CARD_SAMPLE_MS}"]
-    with tempfile.TemporaryFile("w+") as told:
-        watcher = subprocess.Popen(command, stdout=told, stderr=subprocess.DEVNULL)
-        try:
-            yield seen
-        finally:
-            watcher.terminate()
-            watcher.wait()
-            told.seek(0)
-            fields = query.count(",") + 1
-            lines = [[word.strip() for word in line.split(",")] for line in told]
-            seen += [words for words in lines if len(words) == fields]  # the last may be cut off
-
-
-def number_in(word: str) -> float | None:
-    """None for what a card or a driver does not tell."""
-    try:
-        return float(word)
-    except ValueError:
-        return None
-
-
-def most_gigabytes(words, where: str) -> str:
-    """Of MiB."""
-    known = [number for word in words if (number := number_in(word)) is not None]
-    return f"{max(known) * 2**20 / 1e9:.3g} GB {where}, " if known else ""
-
-
-def at_work(samples: list) -> list:
-    """Clock in MHz, watts, whether power held the clock back: of samples with half the greatest power or more, since a program also loads and waits."""
-    known = [(number_in(clock), number_in(watts), cap == "Active") for clock, watts, cap in samples]
-    known = [sample for sample in known if None not in sample]
-    most = max((watts for _, watts, _ in known), default=0)
-    return [sample for sample in known if sample[1] >= most / 2]
-
-
-def clocks_text(ways: list) -> str:
-    """Of what at_work() gave for each."""
-    if not all(ways):
-        return ""
-    columns = [list(zip(*samples)) for samples in ways]
-    clocks, watts = (" / ".join(f"{statistics.median(column[i]):.0f}" for column in columns) for i in (0, 1))
-    capped = " / ".join(f"{100 * statistics.mean(column[2]):.0f}" for column in columns)
-    return f", at {clocks} MHz, {watts} W, capped in {capped} % of {' / '.join(str(len(samples)) for samples in ways)} samples"
-
-
-def commit_of(told: str) -> str:
-    """Of the tree that this script lies in, or what the caller says."""
-    git = ("git", "-C", str(ROOT))
-    if first_line(*git, "rev-parse", "--show-toplevel") != str(ROOT):
-        return told
-    changed = first_line(*git, "status", "--porcelain", "--untracked-files=no")
-    return first_line(*git, "rev-parse", "--short", "HEAD") + (" with changes" if changed else "")
-
-
 def head(commit: str) -> str:
     card = first_line("nvidia-smi", "--query-gpu=name,driver_version,power.limit", "--format=csv,noheader") or "no GPU"
     name, *more = [word.strip() for word in card.split(",")]
@@ -707,7 +494,7 @@ def main() -> int:
                 report.fail(part, f"{type(error).__name__}: {error}")
             progress(f"{part}: {time.monotonic() - begin:.0f} s")
     finally:
-        report.print_table(head(commit_of(options.commit)))
+        report.print_table(head(commit_of(ROOT) or options.commit))
         if not options.keep:
             clear(work, is_ours=options.work is None)
     return 1 if report.failed else 0
