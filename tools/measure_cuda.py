@@ -414,7 +414,7 @@ class Measure:
             got = json.loads(done.stdout[done.stdout.index("{") :])
             psnr, ssim = got["psnr"], got["ssim"]
             name = f"pictures beside f32, {way}" + (f", outliers of {outliers}" if outliers else "")
-            measured = f"PSNR {psnr['median']:.1f} dB, 10th percentile {psnr['tenth_percentile']:.1f}, least {psnr['least']:.1f}; SSIM {ssim['median']:.4f}"
+            measured = f"PSNR {psnr['median']:.2f} dB, 10th percentile {psnr['tenth_percentile']:.1f}, least {psnr['least']:.1f}; SSIM {ssim['median']:.4f}"
             self.report.add(name, "", measured, "tools/tiny/fidelity.py")
 
     def errors(self) -> None:
