@@ -175,6 +175,14 @@ class Measure:
         """Rows of 8 bits are called fp8, whatever a rehearsal takes."""
         return self.setting.eight_bits if name == "fp8" else name
 
+    def benchmarks(self, name: str, *arguments, **environment):
+        """Those of a program of bench/ that ran; the others are rows that say why not."""
+        for run in google_benchmark(self.setting, name, *arguments, **environment):
+            if run.get("error_occurred"):
+                self.report.fail(run["name"], run.get("error_message", "no message"))
+            else:
+                yield run
+
     def passes(self) -> None:
         s = self.setting
         times = {(way, size): [] for way in ("bf16", "fp8") for size in s.sizes}
@@ -329,7 +337,7 @@ class Measure:
 
     def picture(self) -> None:
         folder = self.models.folder("bf16")
-        for run in google_benchmark(self.setting, "picture_bench", INKSTONE_MODEL=str(folder)):
+        for run in self.benchmarks("picture_bench", INKSTONE_MODEL=str(folder)):
             way = run["label"]
             stages = ", ".join(f"{stage} {digits(run[f'warm_{stage}_s'])}" for stage in ("encode", "denoise", "decode") if f"warm_{stage}_s" in run)
             measured = self.models.of(f"{digits(run['warm_s'])} s", doubled=False)
@@ -364,7 +372,7 @@ class Measure:
         )
 
     def link(self) -> None:
-        for run in google_benchmark(self.setting, "upload_bench", f"--benchmark_filter=/{LINK_SIZE}/"):
+        for run in self.benchmarks("upload_bench", f"--benchmark_filter=/{LINK_SIZE}/"):
             ms = {name: run[f"{name}_s"] * 1e3 for name in ("resident", "link", "on_host", "in_files")}
             rate = f", {LINK_BLOCKS * 2 * BLOCK_NUMBERS / ms['link'] / 1e6:.3g} GB/s" if run["label"] == "bf16, bf16" else ""
             measured = f"{digits(ms['on_host'] / ms['link'])}, from files {digits(ms['in_files'] / ms['link'])}"
@@ -375,13 +383,11 @@ class Measure:
     def kernels(self) -> None:
         for name in ("gpu_linear_bench", "attention_bench", "conv_bench", "pointwise_bench"):
             try:
-                runs = google_benchmark(self.setting, name, "--benchmark_filter=-onednn")
+                for run in self.benchmarks(name, "--benchmark_filter=-onednn"):
+                    measured = f"{run['real_time'] * MICROSECONDS[run['time_unit']]:.4g} us{rate_text(run)}"
+                    self.report.add(run["name"], "", measured, f"INKSTONE_DEVICE=cuda build/bench/{name}")
             except Failed as failure:
                 self.report.fail(name, str(failure))
-                continue
-            for run in runs:
-                measured = f"{run['real_time'] * MICROSECONDS[run['time_unit']]:.4g} us{rate_text(run)}"
-                self.report.add(run["name"], "", measured, f"INKSTONE_DEVICE=cuda build/bench/{name}")
 
     def ladders(self) -> None:
         """The programs check all versions, and end where one is wrong."""
@@ -438,7 +444,7 @@ class Measure:
 
     def rounding(self) -> None:
         """What a full-size block adds to its streams, beside f32 on the CPU."""
-        for run in google_benchmark(self.setting, "rounding_bench", "--benchmark_filter=on_gpu"):
+        for run in self.benchmarks("rounding_bench", "--benchmark_filter=on_gpu"):
             measured = f"{run['error']:.2e}, with planted outliers {run['outliers']:.2e}"
             name = f"error of a block at 512, {run['name'].split('/')[1]}"
             self.report.add(name, "", measured, "build/bench/rounding_bench --benchmark_filter=on_gpu")
