@@ -33,21 +33,16 @@ families=(
   "decoder               model  msr  */VaeParityTest.*/cuda_bf16_random_a:*/VaeBandsTest.*/cuda_bf16*"
   "engine                engine msr  *OnCudaTest.ReplayedSteps*:*OnCudaTest.StreamedItDraws*:LoraEngineTest.*OnAGpu*"
 )
-# racecheck has no filter of kernels: with one, kernels of cuBLAS that it leaves out fail ("Internal Sanitizer Error"; 2025.3, PyTorch's products too).
-declare -A options=(
-  [memcheck]=""
-  [synccheck]="--kernel-name kns=inkstone"
-  [racecheck]=""
-  [initcheck]=""
-)
+# No tool has a filter of kernels: under racecheck with one, kernels of cuBLAS that it leaves out fail ("Internal Sanitizer Error"; 2025.3), whoever calls them.
+all_tools=(memcheck synccheck racecheck initcheck)
 
 build=${1:-build}
 (($#)) && shift
 tools=() chosen=" "
 for word in "$@"; do
-  if [[ -v options[$word] ]]; then tools+=("$word"); else chosen+="$word "; fi
+  if [[ " ${all_tools[*]} " == *" $word "* ]]; then tools+=("$word"); else chosen+="$word "; fi
 done
-((${#tools[@]})) || tools=(memcheck synccheck racecheck initcheck)
+((${#tools[@]})) || tools=("${all_tools[@]}")
 for word in $chosen; do
   printf '%s\n' "${families[@]}" | grep -q "^$word " || { echo "$word: neither a tool nor a family"; exit 1; }
 done
@@ -61,9 +56,7 @@ trap 'rm -f "$log"' EXIT
 check() {
   local tool=$1 name=$2 program=$build/tests/$3_test filter=$4 status=0 wanted passed reports others
   wanted=$("$program" --gtest_list_tests --gtest_filter="$filter" | grep -c '^  ' || true)
-  # shellcheck disable=SC2086
-  timeout -k 10 "$seconds" compute-sanitizer --tool "$tool" ${options[$tool]} --error-exitcode "$found" \
-    "$program" --gtest_filter="$filter" >"$log" 2>&1 || status=$?
+  timeout -k 10 "$seconds" compute-sanitizer --tool "$tool" --error-exitcode "$found" "$program" --gtest_filter="$filter" >"$log" 2>&1 || status=$?
   passed=$(grep -c '^\[       OK \]' "$log" || true)
   others=$(grep -E '^=+ .*Race reported' "$log" | grep -vc inkstone || true)
   reports=$(($(grep -cE '^=+ (Invalid|Error|Internal|Uninit|Barrier|Program hit|Race|Warning)' "$log" || true) - others))
