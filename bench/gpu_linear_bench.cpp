@@ -46,7 +46,10 @@ struct Stream {
   Stream(BenchDevice& on, const Numbers& numbers, const Layer& shape, int64_t rows, uint64_t seed)
       : layer(layer_of(on, numbers, shape, seed)), sequences(Sequences::equal(1, rows)) {
     part = {on.operand(repeated_normal({rows, shape.in}, seed)), &layer};
-    if (shape.kind == Kind::gelu) part.epilogue = {.activation = Activation::gelu_tanh, .feeds = &layer};
+    if (shape.kind == Kind::gelu) {
+      next = layer_of(on, numbers, {Kind::gated, shape.out, kWidth}, seed + 1);
+      part.epilogue = {.activation = Activation::gelu_tanh, .feeds = &next};
+    }
     if (shape.kind == Kind::gated)
       part.epilogue = {.gate = {on.upload(random_normal({1, shape.out}, seed)),
                                 on.upload(host_tensor(std::vector<int32_t>{0})), 0, &sequences},
@@ -65,7 +68,7 @@ struct Stream {
     return with;
   }
 
-  Linear layer;
+  Linear layer, next;  ///< next: what GELU's result is made for
   Sequences sequences;
   LinearPart part;
   QkvPart join;

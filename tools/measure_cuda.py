@@ -1,18 +1,24 @@
 """Measures what the table at the head of docs/performance-cuda.md holds, on a machine with an NVIDIA GPU and a build with benches, and prints it in
 Markdown: what was wanted, what was measured, the command. Each row is printed as soon as it is there, with its single runs; the table comes at the end.
 
-    python tools/measure_cuda.py COMMIT                          # the parts of the table, some eight minutes on an H200 with 16 cores
+    python tools/measure_cuda.py COMMIT                          # the parts of the table, some twelve minutes on an H200 with 16 cores
     python tools/measure_cuda.py COMMIT passes decoder encoder   # some of them
-    python tools/measure_cuda.py COMMIT kernels errors rounding fidelity    # what is not in the table
+    python tools/measure_cuda.py COMMIT kernels ladders errors rounding fidelity    # what is not in the table
     python tools/measure_cuda.py any --rehearse                  # on the CPU at tiny sizes: whether this script works
 
 Models of random weights are written to a folder of --work when a part first needs them and removed at the end: 55 GB in bf16, 16 GB in int4, of which only one
 is there at a time. Where the disk has no room for all blocks, half as many are written, and times of steps are doubled; the rows say so. The folder is warm: its
 files are in the system's cache, since they were just written. With --keep a later call finds them.
+
+What takes turns: in passes, idle, decoder, encoder, cfg, denoise and start all ways of a part are measured one after the other, and then again (--turns; passes
+five times); a row is the median of its runs, of two their mean. Once each: memory and fidelity. Programs of bench/ that repeat the work themselves: link and
+picture (medians of five), kernels, ladders (medians of 31, versions in turns), errors, rounding.
+
+The clock, the power and whether power held the clock back are those of samples by nvidia-smi while the program worked. COMMIT is for a tree without a
+repository; where there is one the head tells its commit, and whether files were changed since.
 """
 
 import argparse
-import contextlib
 import datetime
 import json
 import os
@@ -20,11 +26,14 @@ import pathlib
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+
+from card_samples import CARD_MEMORY, CLOCKS, OWN_MEMORY, at_work, card_samples, clocks_text, most_gigabytes
+from measured_programs import Failed, Programs, arithmetic, bench_json, commit_of, digits, each, first_line, generate, generate_text, google_benchmark, idle_share
+from measured_programs import output_of, progress, rate_text
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ALL_BLOCKS, IN_A_ROW, ENCODER_LAYERS = 60, 6, 28
@@ -32,27 +41,28 @@ WIDTH = 3072
 BLOCK_NUMBERS = 24 * WIDTH * WIDTH  # of a block's matrices, both streams
 LINK_BLOCKS, LINK_SIZE = 8, 1024  # of upload_bench
 SIZES, DECODED = (512, 1024, 1328), (512, 1024, 1328, 2048)
+IDLE_SIZE = 512
 BANDS = {512: (16,), 1024: (64, 32, 16), 1328: (32, 16), 2048: (32, 16, 8)}
 TURNS = 2  # all ways of a part one after the other, so often
+PASS_TURNS = 5  # short runs, of which each has another clock
 STEPS, CFG = 50, 4
 FEW_STEPS = 2  # the least that the model's scheduler has
 MEMORY_STEPS = 10
-SLOPE_STEPS = {512: (10, 60), 1024: (10, 30)}  # both replayed, the difference a second or more
-PROMPT = "a red lighthouse and two boats on a rocky coast in the evening sun, seen from far away over waves of a quiet sea at low tide"  # 64 tokens
+SLOPE_STEPS = {512: (10, 60), 1024: (10, 30), 1328: (10, 20)}  # both replayed, the difference a second or more
+GUIDED_SIZES = (512, 1024)  # where a step with CFG is timed too
 MEMORY = {"bf16": "30GB", "fp8": "16GB", "int4": "10GB", "int4, streamed": "5GB"}
 CAPTIONS = 32
 FOLDER_BYTES = {"bf16": 55.5e9, "int4": 16e9}
 SPARE_BYTES = 1.5e9
-UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 MICROSECONDS = {"ns": 1e-3, "us": 1, "ms": 1e3, "s": 1e6}
-CARD_SAMPLE_MS = 50
-COMMAND_SECONDS = 300  # at most
+LADDERS = ("fused_ladder", "attention_ladder", "norm_ladder", "pass_ladder", "conv_ladder")
 WANTED = {
     "passes bf16": "30 / 105 / 195 ms",
     "passes fp8": "20 / 68 / 130 ms",
     "decoder": "5 / 15 / 25 / 60 ms",
     "bands": "1 GB at any size",
     "encoder": "6 ms",
+    "idle": "3 %",
     "cfg": "1.8 / 1.95",
     "denoise bf16": "10.5 s",
     "denoise fp8": "6.8 s",
@@ -64,18 +74,10 @@ WANTED = {
 }
 
 
-class Failed(Exception):
-    """A command that gave no result."""
-
-
 @dataclass
-class Setting:
+class Setting(Programs):
     """What is measured where; a rehearsal shrinks all of it."""
 
-    program: str
-    benches: pathlib.Path
-    work: pathlib.Path
-    device: str = "cuda"
     eight_bits: str = "fp8"
     preset: str = "qwen-image-2512"
     sizes: tuple = SIZES
@@ -84,8 +86,11 @@ class Setting:
     in_a_row: int = IN_A_ROW
     encoder_layers: int = ENCODER_LAYERS
     turns: int = TURNS
+    pass_turns: int = PASS_TURNS
     steps: int = STEPS
     slope_steps: dict = field(default_factory=lambda: SLOPE_STEPS)
+    guided_sizes: tuple = GUIDED_SIZES
+    idle_size: int = IDLE_SIZE
     picture: int = 1024
     memory: dict = field(default_factory=lambda: MEMORY)
     captions: int = CAPTIONS
@@ -94,52 +99,12 @@ class Setting:
 def rehearsal(setting: Setting) -> Setting:
     setting.device, setting.eight_bits, setting.preset = "cpu", "int8", "tiny"
     setting.sizes, setting.decoded, setting.bands = (16, 32, 48), (16, 32), {16: (1,), 32: (2, 1)}
-    setting.in_a_row = setting.encoder_layers = setting.turns = 1
+    setting.in_a_row = setting.encoder_layers = setting.turns = setting.pass_turns = 1
     setting.steps, setting.slope_steps, setting.picture = 6, {64: (4, 8), 128: (4, 8)}, 128
+    setting.guided_sizes, setting.idle_size = (64,), 16
     setting.memory = dict.fromkeys(MEMORY, "1GB")
     setting.captions = 2
     return setting
-
-
-def progress(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def run_command(command: list, **more) -> subprocess.CompletedProcess:
-    begin = time.monotonic()
-    try:
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=COMMAND_SECONDS, **more)
-    except subprocess.TimeoutExpired:
-        raise Failed(f"no end within {COMMAND_SECONDS} s: {' '.join(map(str, command))}") from None
-    progress(f"[{time.monotonic() - begin:.1f} s] {' '.join(map(str, command))}")
-    return done
-
-
-def last_line(done: subprocess.CompletedProcess) -> str:
-    return (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
-
-
-def output_of(command: list, **more) -> subprocess.CompletedProcess:
-    done = run_command(command, **more)
-    if done.returncode != 0:
-        raise Failed(last_line(done))
-    return done
-
-
-def first_line(*command: str) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0].strip()
-    except (OSError, subprocess.CalledProcessError, IndexError):
-        return ""
-
-
-def digits(number: float) -> str:
-    """Three of them, without an exponent."""
-    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
-
-
-def each(numbers, factor: float = 1) -> str:
-    return ", ".join(digits(factor * number) for number in numbers)
 
 
 class Report:
@@ -201,73 +166,6 @@ class Models:
         return text if self.factor == 1 else f"{text} (30 blocks, {'' if doubled else 'not '}doubled)"
 
 
-def bench_json(setting: Setting, *arguments) -> dict:
-    return json.loads(output_of([setting.program, "bench", *arguments, "--device", setting.device, "--json"]).stdout)
-
-
-def google_benchmark(setting: Setting, name: str, *arguments, **environment) -> list[dict]:
-    """Error if one of the benchmarks could not run, or none fits the arguments."""
-    command = [(setting.benches / name).resolve(), "--benchmark_format=json", *arguments]
-    where = {"env": {**os.environ, "INKSTONE_DEVICE": setting.device, "TMPDIR": str(setting.work.resolve()), **environment}}
-    done = run_command(command, **where)
-    begin = re.search(r"^\{", done.stdout, re.MULTILINE)  # a program may say something before
-    runs = json.loads(done.stdout[begin.start() :])["benchmarks"] if begin else []
-    errors = [run.get("error_message", "no message") for run in runs if run.get("error_occurred")]
-    if errors or done.returncode != 0 or not runs:
-        raise Failed((errors or [last_line(done)])[0])
-    return runs
-
-
-@dataclass
-class Run:
-    """What `generate --verbose` said."""
-
-    seconds: dict  # of each stage, and "total"
-    tensors: float  # bytes at most
-    needed: float | None  # bytes, by the plan
-    plan: str
-
-
-def bytes_in(number: str, unit: str) -> float:
-    return float(number) * UNITS[unit]
-
-
-def parse_run(text: str) -> Run:
-    """Error if a line is missing that every run has."""
-    last = re.search(r"^(?:\w+ [\d.]+ s, )+total [\d.]+ s; at most ([\d.]+) (\w+) of tensors", text, re.MULTILINE)
-    if last is None:
-        raise Failed("generate printed no times")
-    seconds = {name: float(number) for name, number in re.findall(r"(\w+) ([\d.]+) s", last.group(0))}
-    plan = re.search(r"^memory: .*?([\d.]+) (\w+) needed, .*$", text, re.MULTILINE)
-    return Run(
-        seconds,
-        bytes_in(*last.groups()),
-        bytes_in(*plan.groups()) if plan else None,
-        plan.group(0) if plan else "",
-    )
-
-
-def arithmetic(name: str) -> list[str]:
-    return [] if name in ("bf16", "int4") else ["--arithmetic", name]
-
-
-def generate_command(setting: Setting, folder, size: int, steps: int, cfg: float, *more) -> list:
-    guided = ["--negative-prompt", "blurry"] if cfg > 1 else []
-    return [
-        *(setting.program, "generate", "--model", folder, "--device", setting.device, "--size", f"{size}x{size}"),
-        *("--steps", steps, "--cfg", cfg, *guided, "--prompt", PROMPT, "--seed", 1, "--prompt-cache", "off"),
-        *("--verbose", "--output", setting.work / "picture.png", *more),
-    ]
-
-
-def generate(setting: Setting, folder, size: int, steps: int, cfg: float, *more) -> Run:
-    return parse_run(output_of(generate_command(setting, folder, size, steps, cfg, *more)).stderr)
-
-
-def generate_text(size, steps, cfg, *more) -> str:
-    return " ".join(map(str, ("inkstone generate --size", f"{size}x{size} --steps", steps, "--cfg", cfg, *more)))
-
-
 class Measure:
     def __init__(self, setting: Setting, report: Report):
         self.setting, self.report = setting, report
@@ -277,23 +175,60 @@ class Measure:
         """Rows of 8 bits are called fp8, whatever a rehearsal takes."""
         return self.setting.eight_bits if name == "fp8" else name
 
+    def benchmarks(self, name: str, *arguments, **environment):
+        """Those of a program of bench/ that ran; the others are rows that say why not."""
+        for run in google_benchmark(self.setting, name, *arguments, **environment):
+            if run.get("error_occurred"):
+                self.report.fail(run["name"], run.get("error_message", "no message"))
+            else:
+                yield run
+
     def passes(self) -> None:
         s = self.setting
         times = {(way, size): [] for way in ("bf16", "fp8") for size in s.sizes}
+        clocks = {way: [] for way in times}
         peaks = {way: [] for way in ("bf16", "fp8")}
-        shared = ["block", "--layers", s.in_a_row, "--format", "bf16"]
-        for _ in range(s.turns):
+        for _ in range(s.pass_turns):
             for way, size in times:
-                got = bench_json(s, *shared, "--size", size, *arithmetic(self.eight(way)))
+                with card_samples(CLOCKS) as seen:
+                    got = bench_json(s, *self.blocks(way, size))
+                clocks[way, size] += at_work(seen)
                 times[way, size].append(got["median_s"] * ALL_BLOCKS / s.in_a_row * 1e3)
                 peaks[way].append(got["gflops"] / got["peak_fraction"] / 1e3)
         for way in peaks:
             measured = " / ".join(digits(statistics.median(times[way, size])) for size in s.sizes)
             runs = "; ".join(f"{size}: {each(times[way, size])}" for size in s.sizes)
             tflops = f"{min(peaks[way]):.0f} to {max(peaks[way]):.0f} TFLOP/s"
+            measured += " ms" + clocks_text([clocks[way, size] for size in s.sizes])
             command = " ".join([f"inkstone bench block --layers {s.in_a_row} --format bf16", *arithmetic(way)])
             name = f"pass in {way}, {' / '.join(map(str, s.sizes))}"
-            self.report.add(name, WANTED[f"passes {way}"], f"{measured} ms", f"{command}, times {ALL_BLOCKS // s.in_a_row}", f"{runs}; a large product: {tflops}")
+            self.report.add(name, WANTED[f"passes {way}"], measured, f"{command}, times {ALL_BLOCKS // s.in_a_row}", f"{runs}; a large product: {tflops}")
+
+    def idle(self) -> None:
+        """Beside what the same blocks take without CUPTI's records."""
+        s = self.setting
+        command = "CUDA_INJECTION64_PATH=build/bench/libidle_share.so inkstone bench"
+        got = {way: [] for way in ("bf16", "fp8")}
+        without = {way: [] for way in got}
+        for _ in range(s.turns):
+            for way in got:
+                without[way].append(1e3 * bench_json(s, *self.blocks(way, s.idle_size))["median_s"])
+                got[way].append(idle_share(s, *self.blocks(way, s.idle_size)))
+        for way, runs in got.items():
+            median = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+            measured = f"{100 * median['idle_share']:.2g} %: of {median['span_ms']:.4g} ms from the first of {median['kernels']:.0f} kernels to the last"
+            measured += f" one runs in {median['busy_ms']:.4g}; all take {median['sum_ms']:.4g} in sum; {digits(statistics.median(without[way]))} ms without the records"
+            told = f"{each([run['idle_share'] for run in runs], 100)} %; {min(run['replays'] for run in runs)} or more replays each"
+            self.report.add(
+                f"the GPU idle while {s.in_a_row} blocks are replayed at {s.idle_size}, {way}",
+                WANTED["idle"],
+                measured,
+                " ".join(map(str, [command, *self.blocks(way, s.idle_size)])),
+                told,
+            )
+
+    def blocks(self, way: str, size: int) -> list:
+        return ["block", "--layers", self.setting.in_a_row, "--format", "bf16", "--size", size, *arithmetic(self.eight(way))]
 
     def decoder(self) -> None:
         s = self.setting
@@ -329,38 +264,59 @@ class Measure:
         self.report.add(f"text encoder, {s.encoder_layers} layers", WANTED["encoder"], f"{digits(statistics.median(ms))} ms", command, each(ms))
 
     def cfg(self) -> None:
-        """A step of more steps less one of fewer: what a run begins with is in neither."""
+        """A step of a run: more steps less fewer, so that what a run begins with is in neither."""
         s, folder = self.setting, self.models.folder("bf16")
-        ratios, steps, runs = [], [], []
-        for size, (few, many) in s.slope_steps.items():
-            took = {(cfg, n): [] for cfg in (1, CFG) for n in (few, many)}
-            for _ in range(s.turns):
-                for cfg, n in took:
-                    took[cfg, n].append(generate(s, folder, size, n, cfg).seconds["denoise"])
-            step = {cfg: (statistics.median(took[cfg, many]) - statistics.median(took[cfg, few])) / (many - few) for cfg in (1, CFG)}
-            ratios.append(step[CFG] / step[1] if step[1] > 0 else float("nan"))
-            steps.append(f"{digits(1e3 * self.models.factor * step[1])} and {digits(1e3 * self.models.factor * step[CFG])} ms at {size}")
-            runs.append(f"{size}: " + "; ".join(f"CFG {cfg}, {n} steps: {each(took[cfg, n])} s" for cfg, n in took))
-        few_many = ", ".join(f"{few} and {many} at {size}" for size, (few, many) in s.slope_steps.items())
+        ways = [(way, size, 1) for size in s.slope_steps for way in ("bf16", "fp8")] + [("bf16", size, CFG) for size in s.guided_sizes]
+        took = {(way, n): [] for way in ways for n in s.slope_steps[way[1]]}
+        clocks = {way: [] for way in ways}
+        for _ in range(s.turns):
+            for (kind, size, cfg), n in took:
+                with card_samples(CLOCKS) as seen:
+                    run = generate(s, folder, size, n, cfg, *arithmetic(self.eight(kind)))
+                took[(kind, size, cfg), n].append(run.seconds["denoise"])
+                clocks[kind, size, cfg] += at_work(seen)
+        for kind in ("bf16", "fp8"):
+            self.report_steps([way for way in ways if way[0] == kind and way[2] == 1], took, clocks)
+        for size in s.guided_sizes:
+            self.report_steps([("bf16", size, CFG)], took, clocks)
+        ratios = [self.step_ms(("bf16", size, CFG), took) / self.step_ms(("bf16", size, 1), took) for size in s.guided_sizes]
+        name = f"a step with CFG beside one without, bf16, {' / '.join(map(str, s.guided_sizes))}"
+        self.report.add(name, WANTED["cfg"], self.models.of(" / ".join(digits(ratio) for ratio in ratios), doubled=False), f"--cfg {CFG} and --cfg 1 above")
+
+    def step_ms(self, way: tuple, took: dict) -> float:
+        few, many = self.setting.slope_steps[way[1]]
+        step = (statistics.median(took[way, many]) - statistics.median(took[way, few])) / (many - few)
+        return 1e3 * self.models.factor * step if step > 0 else float("nan")
+
+    def report_steps(self, ways: list, took: dict, clocks: dict) -> None:
+        """A row, of ways that differ in size."""
+        kind, _, cfg = ways[0]
+        slopes = {way[1]: self.setting.slope_steps[way[1]] for way in ways}
+        runs = "; ".join(f"{way[1]}, {n} steps: {each(took[way, n])} s" for way in ways for n in slopes[way[1]])
+        lengths = ", ".join(f"{few} and {many} at {size}" for size, (few, many) in slopes.items())
         self.report.add(
-            f"a CFG step beside a pass, {' / '.join(map(str, s.slope_steps))}",
-            WANTED["cfg"],
-            self.models.of(f"{' / '.join(digits(ratio) for ratio in ratios)}; a step without and with: {', '.join(steps)}"),
-            f"inkstone generate --cfg 1, --cfg {CFG}; --steps {few_many}, their difference",
-            "; ".join(runs),
+            f"a step of a run in {kind}, {'CFG, ' if cfg > 1 else ''}{' / '.join(map(str, slopes))}",
+            WANTED[f"passes {kind}"] if cfg == 1 else "",
+            self.models.of(f"{' / '.join(digits(self.step_ms(way, took)) for way in ways)} ms") + clocks_text([clocks[way] for way in ways]),
+            " ".join([f"inkstone generate --cfg {cfg}", *arithmetic(kind), f"--steps {lengths}, their difference"]),
+            runs,
         )
 
     def denoise(self) -> None:
         s, folder = self.setting, self.models.folder("bf16")
         took = {way: [] for way in ("bf16", "fp8")}
+        clocks = {way: [] for way in took}
         for _ in range(s.turns):
             for way in took:
-                run = generate(s, folder, s.picture, s.steps, CFG, *arithmetic(self.eight(way)))
+                with card_samples(CLOCKS) as seen:
+                    run = generate(s, folder, s.picture, s.steps, CFG, *arithmetic(self.eight(way)))
                 took[way].append(run.seconds["denoise"] * self.models.factor)
+                clocks[way] += at_work(seen)
         for way, seconds in took.items():
             name = f"denoising at {s.picture}, {s.steps} steps, CFG {CFG}, {way}"
             command = generate_text(s.picture, s.steps, CFG, *arithmetic(way))
-            self.report.add(name, WANTED[f"denoise {way}"], self.models.of(f"{digits(statistics.median(seconds))} s"), command, each(seconds))
+            measured = self.models.of(f"{digits(statistics.median(seconds))} s") + clocks_text([clocks[way]])
+            self.report.add(name, WANTED[f"denoise {way}"], measured, command, each(seconds))
 
     def start(self) -> None:
         """What the program took in all, less denoising and what follows: loading, encoding, and all between."""
@@ -381,7 +337,7 @@ class Measure:
 
     def picture(self) -> None:
         folder = self.models.folder("bf16")
-        for run in google_benchmark(self.setting, "picture_bench", INKSTONE_MODEL=str(folder)):
+        for run in self.benchmarks("picture_bench", INKSTONE_MODEL=str(folder)):
             way = run["label"]
             stages = ", ".join(f"{stage} {digits(run[f'warm_{stage}_s'])}" for stage in ("encode", "denoise", "decode") if f"warm_{stage}_s" in run)
             measured = self.models.of(f"{digits(run['warm_s'])} s", doubled=False)
@@ -399,12 +355,13 @@ class Measure:
     def memory_of(self, way: str) -> None:
         s, bound, kind = self.setting, self.setting.memory[way], way.split(",")[0]
         folder = self.models.folder("int4" if kind == "int4" else "bf16")
-        with card_memory() as card:
+        with card_samples(CARD_MEMORY) as card, card_samples(OWN_MEMORY) as apps:
             run = generate(s, folder, s.picture, MEMORY_STEPS, CFG, *arithmetic(self.eight(kind)), "--memory", bound)
-        needed = f"{run.needed / 1e9:.3g} GB planned, " if run.needed else ""
-        on_card = f", {max(card) / 1e9:.3g} GB on the card" if card else ""
+        own = [used for name, used in apps if name.endswith("inkstone")]
+        on_card = most_gigabytes((used for (used,) in card), "on the card") + most_gigabytes(own, "by the process")
+        needed = f", {run.needed / 1e9:.3g} GB planned" if run.needed else ""
         step = digits(run.seconds["denoise"] / MEMORY_STEPS)
-        measured = f"{needed}{run.tensors / 1e9:.3g} GB of tensors{on_card}; {step} s a step, its beginning included"
+        measured = f"{on_card}{run.tensors / 1e9:.3g} GB of tensors{needed}; {step} s a step, its beginning included"
         command = generate_text(s.picture, MEMORY_STEPS, CFG, *arithmetic(kind), "--memory", bound)
         self.report.add(
             f"the GPU's memory at {s.picture}, {way}",
@@ -415,7 +372,7 @@ class Measure:
         )
 
     def link(self) -> None:
-        for run in google_benchmark(self.setting, "upload_bench", f"--benchmark_filter=/{LINK_SIZE}/"):
+        for run in self.benchmarks("upload_bench", f"--benchmark_filter=/{LINK_SIZE}/"):
             ms = {name: run[f"{name}_s"] * 1e3 for name in ("resident", "link", "on_host", "in_files")}
             rate = f", {LINK_BLOCKS * 2 * BLOCK_NUMBERS / ms['link'] / 1e6:.3g} GB/s" if run["label"] == "bf16, bf16" else ""
             measured = f"{digits(ms['on_host'] / ms['link'])}, from files {digits(ms['in_files'] / ms['link'])}"
@@ -426,16 +383,30 @@ class Measure:
     def kernels(self) -> None:
         for name in ("gpu_linear_bench", "attention_bench", "conv_bench", "pointwise_bench"):
             try:
-                runs = google_benchmark(self.setting, name, "--benchmark_filter=-onednn")
+                for run in self.benchmarks(name, "--benchmark_filter=-onednn"):
+                    measured = f"{run['real_time'] * MICROSECONDS[run['time_unit']]:.4g} us{rate_text(run)}"
+                    self.report.add(run["name"], "", measured, f"INKSTONE_DEVICE=cuda build/bench/{name}")
             except Failed as failure:
                 self.report.fail(name, str(failure))
+
+    def ladders(self) -> None:
+        """The programs check all versions, and end where one is wrong."""
+        for name in LADDERS:
+            try:
+                told = output_of([self.setting.benches / name]).stdout
+            except (Failed, OSError) as failure:
+                self.report.fail(name, str(failure))
                 continue
-            for run in runs:
-                known = {"name", "run_name", "run_type", "label", "time_unit", "aggregate_name", "family_index", "per_family_instance_index", "repetitions"}
-                known |= {"repetition_index", "threads", "iterations", "real_time", "cpu_time"}
-                counters = ", ".join(f"{key} {value:.4g}" for key, value in run.items() if key not in known and isinstance(value, float))
-                measured = f"{run['real_time'] * MICROSECONDS[run['time_unit']]:.4g} us"
-                self.report.add(run["name"], "", f"{measured}, {counters}" if counters else measured, f"INKSTONE_DEVICE=cuda build/bench/{name}")
+            problem = ""
+            for line in told.splitlines():
+                step = re.match(r"  (.+?) +([\d.]+ ms) +(\d.*)$", line)
+                peak = re.match(r"(\S.*): (\d+ \S+/s.*)$", line)
+                if step:
+                    self.report.add(f"{problem}: {step[1]}", "", f"{step[2]}, {step[3]}", f"build/bench/{name}")
+                elif peak:
+                    self.report.add(f"{peak[1]}, beside {name}", "", peak[2], f"build/bench/{name}")
+                elif line and not line.startswith(" "):
+                    problem = line
 
     def fidelity(self) -> None:
         s, script = self.setting, ROOT / "tools/tiny/fidelity.py"
@@ -449,9 +420,8 @@ class Measure:
             got = json.loads(done.stdout[done.stdout.index("{") :])
             psnr, ssim = got["psnr"], got["ssim"]
             name = f"pictures beside f32, {way}" + (f", outliers of {outliers}" if outliers else "")
-            measured = f"PSNR {psnr['median']:.1f} dB, 10th percentile {psnr['tenth_percentile']:.1f}, least {psnr['least']:.1f}; SSIM {ssim['median']:.4f}"
+            measured = f"PSNR {psnr['median']:.2f} dB, 10th percentile {psnr['tenth_percentile']:.1f}, least {psnr['least']:.1f}; SSIM {ssim['median']:.4f}"
             self.report.add(name, "", measured, "tools/tiny/fidelity.py")
-
 
     def errors(self) -> None:
         """Of the stages of small random models beside diffusers', the greatest that the tests saw."""
@@ -474,33 +444,14 @@ class Measure:
 
     def rounding(self) -> None:
         """What a full-size block adds to its streams, beside f32 on the CPU."""
-        for run in google_benchmark(self.setting, "rounding_bench", "--benchmark_filter=on_gpu"):
+        for run in self.benchmarks("rounding_bench", "--benchmark_filter=on_gpu"):
             measured = f"{run['error']:.2e}, with planted outliers {run['outliers']:.2e}"
             name = f"error of a block at 512, {run['name'].split('/')[1]}"
             self.report.add(name, "", measured, "build/bench/rounding_bench --benchmark_filter=on_gpu")
 
 
-TABLE = ["passes", "decoder", "encoder", "link", "cfg", "denoise", "start", "picture", "memory"]
-BESIDE = ["kernels", "errors", "rounding", "fidelity"]
-
-
-@contextlib.contextmanager
-def card_memory():
-    """Gives a list that holds, at the end, the bytes in use on the first GPU every so often; empty without nvidia-smi."""
-    seen: list[float] = []
-    if shutil.which("nvidia-smi") is None:
-        yield seen
-        return
-    query = ["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits", f"--loop-ms={CARD_SAMPLE_MS}"]
-    with tempfile.TemporaryFile("w+") as told:
-        watcher = subprocess.Popen(query, stdout=told, stderr=subprocess.DEVNULL)
-        try:
-            yield seen
-        finally:
-            watcher.terminate()
-            watcher.wait()
-            told.seek(0)
-            seen += [float(line) * 2**20 for line in told if line.strip().isdigit()]
+TABLE = ["passes", "idle", "decoder", "encoder", "link", "cfg", "denoise", "start", "picture", "memory"]
+BESIDE = ["kernels", "ladders", "errors", "rounding", "fidelity"]
 
 
 def head(commit: str) -> str:
@@ -521,12 +472,12 @@ def clear(work: pathlib.Path, is_ours: bool) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("commit", help="of the build, for the head of the table")
+    parser.add_argument("commit", help="of the build, for the head of the table where the tree is no repository")
     parser.add_argument("parts", nargs="*", help=f"of the table: {', '.join(TABLE)} (all of them if none is given); beside it: {', '.join(BESIDE)}")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
     parser.add_argument("--work", type=pathlib.Path, help="folder for models and pictures; without it a temporary one")
     parser.add_argument("--keep", action="store_true", help="leave models and pictures in --work")
-    parser.add_argument("--turns", type=int, help=f"how often each is measured, in turns; default {TURNS}")
+    parser.add_argument("--turns", type=int, help=f"how often each is measured, in turns; default {TURNS}, passes {PASS_TURNS}")
     parser.add_argument("--rehearse", action="store_true", help="tiny sizes on the CPU, to try this script")
     options = parser.parse_intermixed_args()
     if wrong := set(options.parts) - {*TABLE, *BESIDE}:
@@ -536,7 +487,8 @@ def main() -> int:
     setting = Setting(str(options.build / "inkstone"), options.build / "bench", work)
     if options.rehearse:
         setting = rehearsal(setting)
-    setting.turns = options.turns or setting.turns
+    if options.turns:
+        setting.turns = setting.pass_turns = options.turns
     report = Report()
     measure = Measure(setting, report)
     try:
@@ -548,7 +500,7 @@ def main() -> int:
                 report.fail(part, f"{type(error).__name__}: {error}")
             progress(f"{part}: {time.monotonic() - begin:.0f} s")
     finally:
-        report.print_table(head(options.commit))
+        report.print_table(head(commit_of(ROOT) or options.commit))
         if not options.keep:
             clear(work, is_ours=options.work is None)
     return 1 if report.failed else 0

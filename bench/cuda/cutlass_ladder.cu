@@ -42,23 +42,12 @@ void upload(const Buffer<T>& to, const std::vector<float>& numbers) {
   must(cudaMemcpy(to.data(), raw.data(), to.bytes(), cudaMemcpyDefault), "copying numbers");
 }
 
-template <class T>
-std::vector<T> host(const Buffer<T>& numbers) {
-  std::vector<T> raw(numbers.bytes() / sizeof(T));
-  must(cudaMemcpy(raw.data(), numbers.data(), numbers.bytes(), cudaMemcpyDefault), "checking");
-  return raw;
-}
-
 /// ‖x - y‖ / ‖y‖; not a number if one is none.
 template <class T>
 double difference(const std::vector<T>& x, const std::vector<T>& y) {
-  double off = 0, whole = 0;
-  for (size_t i = 0; i < x.size(); ++i) {
-    const double right = double{static_cast<float>(y[i])}, by = double{static_cast<float>(x[i])} - right;
-    off += by * by;
-    whole += right * right;
-  }
-  return std::sqrt(off / whole);
+  RelativeError error;
+  for (size_t i = 0; i < x.size(); ++i) error.add(double{static_cast<float>(x[i])}, double{static_cast<float>(y[i])});
+  return error.value();
 }
 
 /// The picture's half of a layer: up with GELU, or down with gate and residual.
@@ -210,13 +199,11 @@ class Layer {
   /// `result` holds what is right.
   template <class T>
   static void check(const std::vector<Step>& steps, Buffer<T>& result) {
-    const std::vector<T> reference = host(result);
+    const std::vector<T> reference = result.host();
     for (const Step& step : steps) {
       result.poison();
       step.work(0);
-      const double error = difference(host(result), reference);
-      std::printf("  %-28s %.2e off\n", step.name.c_str(), error);
-      must(error < kMostError, step.name + ": the error is too large");
+      print_error(step.name, difference(result.host(), reference), kMostError);
     }
   }
 

@@ -177,40 +177,18 @@ struct Part {
   Buffer<int32_t> begins{2}, zero{1}, shift{1};
 };
 
-template <class T>
-std::vector<T> host(const Buffer<T>& numbers) {
-  std::vector<T> raw(numbers.bytes() / sizeof(T));
-  must(cudaMemcpy(raw.data(), numbers.data(), numbers.bytes(), cudaMemcpyDefault), "checking");
-  return raw;
-}
-double value(__nv_bfloat16 v) { return double{__bfloat162float(v)}; }
-double value(float v) { return double{v}; }
-double value(uint8_t v) {
-  __nv_fp8_e4m3 code;
-  code.__x = v;
-  return double{static_cast<float>(code)};
-}
-
 /// ‖ours - theirs‖ / ‖theirs‖, of rows times scales.
 template <class T, class U>
 double difference(const Buffer<T>& ours, const Buffer<U>& theirs, int rows, const std::vector<float>& our_scales = {},
                   const std::vector<float>& scales = {}) {
-  const std::vector<T> a = host(ours);
-  const std::vector<U> b = host(theirs);
+  const std::vector<T> a = ours.host();
+  const std::vector<U> b = theirs.host();
   const size_t width = a.size() / static_cast<size_t>(rows);
-  double off = 0, whole = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    const double x = value(a[i]) * (our_scales.empty() ? 1 : double{our_scales[i / width]});
-    const double y = value(b[i]) * (scales.empty() ? 1 : double{scales[i / width]});
-    off += (x - y) * (x - y);
-    whole += y * y;
-  }
-  return std::sqrt(off / whole);
-}
-
-void print_error(const char* name, double error, double bound) {
-  std::printf("  %-36s %.2e\n", name, error);
-  must(error < bound, std::string(name) + ": the error is too large");
+  RelativeError error;
+  for (size_t i = 0; i < a.size(); ++i)
+    error.add(value(a[i]) * (our_scales.empty() ? 1 : double{our_scales[i / width]}),
+              value(b[i]) * (scales.empty() ? 1 : double{scales[i / width]}));
+  return error.value();
 }
 
 void measure(inkstone::Cublas& library, const Shape& shape, DType type, int n, void* workspace) {
@@ -265,7 +243,7 @@ void measure(inkstone::Cublas& library, const Shape& shape, DType type, int n, v
   if (qkv) print_error("q, k, v", difference(ours, theirs, 1), 5e-3);
   for (const Part* p : {&picture, &text}) {
     if (shape.kind == Kind::up && fp8) {
-      const std::vector<float> scales = host(p->scales), own = host(p->our_scales);
+      const std::vector<float> scales = p->scales.host(), own = p->our_scales.host();
       print_error("codes against bf16: passes", difference(p->codes, p->product, p->rows, scales), 4e-2);
       print_error("codes against bf16: ours", difference(p->our_codes, p->product, p->rows, own), 4e-2);
       double loose = 0;

@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cuda_runtime.h>
@@ -33,6 +34,17 @@ class Buffer {
   Buffer& operator=(const Buffer&) = delete;
   T* data() const { return data_; }
   size_t bytes() const { return count_ * sizeof(T); }
+  /// A copy of what work left there.
+  std::vector<T> host() const { return host(0, count_); }
+  std::vector<T> host(size_t first, size_t count) const {
+    std::vector<T> numbers(count);
+    must(cudaMemcpy(numbers.data(), data_ + first, count * sizeof(T), cudaMemcpyDefault), "checking");
+    return numbers;
+  }
+  void take(const std::vector<T>& numbers) const {
+    must(numbers.size() == count_, "as many numbers as there is room for");
+    must(cudaMemcpy(data_, numbers.data(), bytes(), cudaMemcpyDefault), "copying");
+  }
   /// NaN in every float type.
   void poison() const { must(cudaMemset(data_, 0xff, bytes()), "poisoning"); }
 
@@ -40,6 +52,24 @@ class Buffer {
   T* data_ = nullptr;
   size_t count_;
 };
+
+/// ‖got - right‖ / ‖right‖, number by number; not a number if one is none.
+class RelativeError {
+ public:
+  void add(double got, double right) {
+    off_ += (got - right) * (got - right);
+    whole_ += right * right;
+  }
+  double value() const { return std::sqrt(off_ / whole_); }
+
+ private:
+  double off_ = 0, whole_ = 0;
+};
+
+inline void print_error(const std::string& name, double error, double most) {
+  std::printf("  %-36s %.2e off\n", name.c_str(), error);
+  must(error < most, name + ": the error is too large");
+}
 
 /// One line of the table.
 struct Step {
@@ -74,6 +104,9 @@ inline std::vector<double> times_of(const std::vector<Step>& steps) {
   return medians;
 }
 
+/// Of this run's large copy, in bytes a second; print_head() measures it.
+inline double copy_rate = 0;
+
 /// `flop`: of a product. Ratios are to the first step.
 inline void print_times(double flop, const std::vector<Step>& steps) {
   const std::vector<double> times = times_of(steps);
@@ -83,7 +116,8 @@ inline void print_times(double flop, const std::vector<Step>& steps) {
     if (step.bytes == 0) {
       std::printf("%6.0f T/s  %.2f of the first's time\n", flop / times[i] * 1e-9, times[i] / times[0]);
     } else {
-      std::printf("%6.0f GB/s\n", step.bytes / times[i] * 1e-6);
+      const double rate = step.bytes / times[i] * 1e3;
+      std::printf("%6.0f GB/s  %.2f of a large copy's\n", rate * 1e-9, rate / copy_rate);
     }
   }
 }
@@ -93,7 +127,7 @@ inline void print_head() {
   cudaDeviceProp device = {};
   must(cudaGetDeviceProperties(&device, 0), "finding a device");
   std::printf("%s; medians of %d\n", device.name, kRounds);
-  print_peaks();
+  copy_rate = print_peaks();
 }
 
 }  // namespace ladder

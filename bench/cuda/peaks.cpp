@@ -23,12 +23,14 @@ void print_product(const char* name, CudaArithmetic arithmetic) try {
 
 }  // namespace
 
-void print_peaks() {
+double print_peaks() {
   print_product("bf16", CudaArithmetic::bf16);
   print_product("fp8 with rounding", CudaArithmetic::fp8);
   const auto device = make_cuda_device();
   Ops ops(*device);
-  std::printf("copying 1 GiB: %.0f GB/s read and written\n", measure_copy_peak(*device, ops) * 1e-9);
+  const double copy = measure_copy_peak(*device, ops);
+  std::printf("copying 1 GiB: %.0f GB/s read and written\n", copy * 1e-9);
+  return copy;
 }
 
 }  // namespace ladder

@@ -3,6 +3,9 @@
 #include <cstdint>
 #include <cuda_bf16.h>
 #include <cuda_fp8.h>
+#include <vector>
+
+#include "ladder.h"
 
 namespace ladder {
 
@@ -12,6 +15,19 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kLaneNumbers = 4;  // consecutive numbers that a lane reads at once
 constexpr float kFp8Largest = 448, kInt8Largest = 127;
 constexpr int kOutlierPeriod = 384;  // one channel in so many is an outlier
+
+inline double value(float x) { return double{x}; }
+inline double value(__nv_bfloat16 x) { return double{__bfloat162float(x)}; }
+inline double value(uint8_t e4m3) {
+  __nv_fp8_e4m3 code;
+  code.__x = e4m3;
+  return double{static_cast<float>(code)};
+}
+inline std::vector<float> floats(const Buffer<__nv_bfloat16>& narrow) {
+  std::vector<float> numbers;
+  for (const __nv_bfloat16 x : narrow.host()) numbers.push_back(__bfloat162float(x));
+  return numbers;
+}
 
 inline __device__ uint64_t mix(uint64_t x) {  // splitmix64
   x += 0x9e3779b97f4a7c15u;
