@@ -2,12 +2,9 @@
 
 #include <algorithm>
 
+#include "cpu/cache_line.h"
+
 namespace inkstone {
-namespace {
-
-constexpr int64_t kLineBytes = 64;  // of a cache line
-
-}  // namespace
 
 void prefetch_row(const Weight& weight, int64_t row, int64_t begin, int64_t end) {
   if (weight.factors) return;  // rows are not apart from each other
