@@ -1,7 +1,8 @@
 // Tolerant layers in 8 bits: against products of whole numbers as plain loops, and against f32 for what rounding costs.
 //
-// A number that is rounded in a group of 128 normal ones is off by about 0.6 % of their size: the greatest is 2.7 times
-// that, a step is a 127th of it, and the error of a step is 1 / sqrt(12) of it. Inputs and weights together: 0.9 %.
+// A number that is rounded in a group of 384 normal ones is off by about 0.7 % of their size: the greatest is 3 times
+// that, a step is a 127th of it, and the error of a step is 1 / sqrt(12) of it. Inputs and weights together: 1 %.
+// Mixing leaves normal numbers normal.
 #include <cstring>
 #include <gmock/gmock.h>
 
