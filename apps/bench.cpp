@@ -125,9 +125,9 @@ void add_bench(CLI::App& app, Run& run) {
       ->check(whole_number(1, kNoLimit));
   command
       .add_option("--format", arguments->options.format,
-                  "of the weights: f32 (default), bf16, int8, int4; int8_cpu, int4_cpu: of --layout cpu")
+                  "of the weights: f32 (default), f16, bf16, int8, int4; int8_cpu, int4_cpu: of --layout cpu")
       ->type_name("NAME")
-      ->check(one_of({"f32", "bf16", "int8", "int4", "int8_cpu", "int4_cpu"}));
+      ->check(one_of({"f32", "f16", "bf16", "int8", "int4", "int8_cpu", "int4_cpu"}));
   command.add_flag("--profile", arguments->options.profile, "print a table of the time that each op took in all runs");
   command.add_flag("--json", arguments->as_json, "print JSON");
   add_device_option(command, arguments->device);

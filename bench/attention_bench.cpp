@@ -24,6 +24,22 @@ void attention(benchmark::State& state, int64_t tokens, Heads heads, bool causal
                   [&] { return on.ops().attention(in, {.causal = causal}).front(); });
 }
 
+/// The same with scores and sums in 8 bits, beside the 8-bit peak and that of f32.
+void int8_attention(benchmark::State& state, int64_t tokens, Heads heads) {
+  if (on_gpu()) return state.SkipWithError("on the cpu only");
+  const auto device = make_cpu_device({.int8 = true});
+  Ops ops(*device);
+  const Qkv in = random_qkv(tokens, heads.heads, heads.kv_heads, heads.width);
+  const auto n = static_cast<double>(tokens);
+  const double flop = 4 * n * n * static_cast<double>(heads.heads * heads.width);
+  const int threads = usable_processors();
+  const double peak = measure_int8_peak(threads), f32_peak = measure_f32_peak(threads);
+  for (auto _ : state) benchmark::DoNotOptimize(ops.attention(in, {.tolerant = true}).front());
+  report(state, flop, peak, measure_int8_peak);
+  state.counters["of_f32_peak"] = benchmark::Counter(flop / std::max(f32_peak, measure_f32_peak(threads)),
+                                                     benchmark::Counter::kIsIterationInvariantRate);
+}
+
 /// The products q kᵀ and p v of all heads by oneDNN on blocks that stay in the cache, v already transposed; no softmax.
 void onednn_products(benchmark::State& state, int64_t tokens, int64_t heads, int64_t width) {
   constexpr int64_t kQueries = 384, kKeys = 384;
@@ -75,8 +91,10 @@ void onednn_products(benchmark::State& state, int64_t tokens, int64_t heads, int
   BENCHMARK_CAPTURE(function, name, __VA_ARGS__)->UseRealTime()->Unit(benchmark::kMillisecond)
 
 INKSTONE_ATTENTION(attention, transformer_512, 1088, {24, 24, 128}, false);
+INKSTONE_ATTENTION(int8_attention, transformer_512, 1088, {24, 24, 128});
 INKSTONE_ATTENTION(onednn_products, transformer_512, 1088, 24, 128);
 INKSTONE_ATTENTION(attention, transformer_1024, 4160, {24, 24, 128}, false);
+INKSTONE_ATTENTION(int8_attention, transformer_1024, 4160, {24, 24, 128});
 INKSTONE_ATTENTION(onednn_products, transformer_1024, 4160, 24, 128);
 INKSTONE_ATTENTION(attention, text_encoder, 98, {28, 4, 128}, true);
 INKSTONE_ATTENTION(attention, text_encoder_long, 1024, {28, 4, 128}, true);

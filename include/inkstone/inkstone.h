@@ -330,7 +330,7 @@ struct BenchOptions {
   int64_t size = 512;  ///< pixels, square, up to kMaxSide
   int64_t layers = 1;  ///< up to kMaxBenchLayers transformer blocks or encoder layers to run in a row; 1 with the vae
   int64_t band_rows = 0;       ///< rows of latents that the VAE decodes at a time; 0: the whole picture
-  std::string format = "f32";  ///< of the weights: f32, bf16, int4, int8, int4_cpu, int8_cpu
+  std::string format = "f32";  ///< of the weights: f32, f16, bf16, int4, int8, int4_cpu, int8_cpu
   DeviceKind device = DeviceKind::cpu;
   Arithmetic arithmetic = Arithmetic::f32;
   int device_index = 0;

@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <deque>
 
+#include "cpu/cache_line.h"
 #include "cpu/conv_kinds.h"
 #include "cpu/cpu_kernels.h"
 #include "cpu/int8_conv.h"
 
 namespace inkstone {
 namespace {
-
-constexpr int64_t kLineNumbers = 16;  // of a cache line
 
 /// Row i: what the kernel sees at output pixel i of a kind, (tap row, tap column, channel).
 class Neighbourhoods final : public LeftMatrix {

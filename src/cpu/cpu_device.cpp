@@ -15,12 +15,12 @@ size_t limit_of(const CpuOptions& options) {
 std::string text_of(const HalfChoice& half) {
   std::string text =
       half.ops == nullptr ? ", f32 instead of 16-bit products" : fmt::format(", 16-bit products in {}", name_of(half));
-  if (half.f32_rate == 0) return text;
+  if (half.rates.f32 == 0) return text;
   const auto rate = [](double multiply_adds) {
     return multiply_adds == 0 ? "none" : fmt::format("{:.0f}", 2 * multiply_adds / 1e9);
   };
-  return text + fmt::format(" (a core's GFLOP/s: f32 {}, fp16 {}, bf16 {})", rate(half.f32_rate), rate(half.fp16_rate),
-                            rate(half.bf16_rate));
+  return text + fmt::format(" (a core's GFLOP/s: f32 {}, fp16 {}, bf16 {})", rate(half.rates.f32),
+                            rate(half.rates.fp16), rate(half.rates.bf16));
 }
 
 class CpuDevice final : public Device {

@@ -44,15 +44,18 @@ HalfChoice measured_half(Isa isa) {
   Chains in_fp16 = chains_of(fp16), in_bf16 = chains_of(bf16);
   for (int run = 0; run < kRuns; ++run)
     for (Chains* chains : {&f32, &in_fp16, &in_bf16}) chains->measure();
-  HalfChoice choice = {.f32_rate = f32.rate(),
-                       .fp16_rate = fp16 == nullptr ? 0 : in_fp16.rate(),
-                       .bf16_rate = bf16 == nullptr ? 0 : in_bf16.rate()};
-  const double best = std::max(choice.fp16_rate, choice.bf16_rate);
-  if (best > kClearly * choice.f32_rate) choice.ops = best == choice.fp16_rate ? fp16 : bf16;
-  return choice;
+  const HalfRates rates = {
+      .f32 = f32.rate(), .fp16 = fp16 == nullptr ? 0 : in_fp16.rate(), .bf16 = bf16 == nullptr ? 0 : in_bf16.rate()};
+  const std::optional<HalfKind> kind = fastest_kind(rates);
+  return {.ops = kind ? half_ops(isa, *kind) : nullptr, .rates = rates};
 }
 
 }  // namespace
+
+std::optional<HalfKind> fastest_kind(const HalfRates& rates) {
+  if (std::max(rates.fp16, rates.bf16) <= kClearly * rates.f32) return std::nullopt;
+  return rates.fp16 >= rates.bf16 ? HalfKind::fp16 : HalfKind::bf16;
+}
 
 HalfChoice fastest_half(Isa isa) {
   if (isa != Isa::avx512) return {};  // no other has such products

@@ -1,6 +1,7 @@
 // Rows of activations in 16 bits.
 #pragma once
 #include "core/rounding.h"
+#include "cpu/cache_line.h"
 #include "cpu/half_ops.h"
 
 namespace inkstone {
@@ -9,8 +10,7 @@ constexpr int64_t kHalvesOfAPlace = 2;
 
 /// From row to row, in places. An odd number of cache lines keeps rows out of each other's way in the caches.
 inline int64_t half_stride(int64_t width) {
-  constexpr int64_t kLinePlaces = 16;
-  return (divide_up(divide_up(width, kHalvesOfAPlace), kLinePlaces) | 1) * kLinePlaces;
+  return (divide_up(divide_up(width, kHalvesOfAPlace), kLineNumbers) | 1) * kLineNumbers;
 }
 
 /// Two numbers to a place; what is null is not there.

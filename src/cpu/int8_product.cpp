@@ -16,9 +16,6 @@ constexpr int64_t kPacking = 8;         // beside copying a number of a row
 constexpr int64_t kPanelBytes = 192;    // of an input in a panel of weights, which then fits the second cache
 constexpr int64_t kAlignment = 64;      // bytes
 
-/// Columns of a tile whose results are rounded there come in such units: whole strips and whole groups.
-int64_t rounded_unit(const Int8Ops& int8) { return std::lcm(strip_width(int8), kInt8Group); }
-
 /// Weights of a term on their way into panels.
 struct TermPacker {
   TermPacker(const Int8Term& of, const Int8Functions& functions)
@@ -180,8 +177,20 @@ Int8Rows int8_rows(void* memory, int64_t rows, int64_t width) {
   return all;
 }
 
+int64_t int8_column_unit(const Int8Ops& int8, bool rounded) {
+  return rounded ? std::lcm(strip_width(int8), kInt8Group) : strip_width(int8);
+}
+
+TileLimits int8_tile_limits(const Int8Ops& int8) {
+  return {.row_unit = int8.tile_rows,
+          .most_rows = kMostRows,
+          .most_columns = kPanelBytes / int8.code_bytes,
+          .tasks_per_worker = kTasksPerWorker,
+          .packing = kPacking};
+}
+
 int64_t rounded_tile_bytes(const Int8Ops& int8, int64_t rows, int64_t outputs) {
-  const int64_t columns = std::max(kPanelBytes / int8.code_bytes, rounded_unit(int8));
+  const int64_t columns = std::max(kPanelBytes / int8.code_bytes, int8_column_unit(int8, true));
   return std::min(rows, kMostRows) * std::min(outputs, columns) * static_cast<int64_t>(sizeof(float));
 }
 
@@ -189,16 +198,9 @@ void run_products(std::span<const Int8Product> products, ThreadPool& pool, const
                   WorkerScratch& scratch) {
   const Int8Ops& int8 = functions.int8;
   std::vector<ProductSize> sizes;
-  for (const Int8Product& p : products) {
-    const bool whole_groups = p.rounded.codes != nullptr;
-    sizes.push_back(p.product.size(whole_groups ? rounded_unit(int8) : strip_width(int8)));
-  }
-  const TileLimits limits = {.row_unit = int8.tile_rows,
-                             .most_rows = kMostRows,
-                             .most_columns = kPanelBytes / int8.code_bytes,
-                             .tasks_per_worker = kTasksPerWorker,
-                             .packing = kPacking};
-  const std::vector<TileTask>& tasks = scratch.plans().of(sizes, limits, pool.threads());
+  for (const Int8Product& p : products)
+    sizes.push_back(p.product.size(int8_column_unit(int8, p.rounded.codes != nullptr)));
+  const std::vector<TileTask>& tasks = scratch.plans().of(sizes, int8_tile_limits(int8), pool.threads());
   pool.run(static_cast<int64_t>(tasks.size()), [&](int64_t index, int worker) {
     const TileTask& task = tasks[static_cast<size_t>(index)];
     TileRunner runner(products[task.product], task.tile, functions, pool);

@@ -1,16 +1,15 @@
 // Products of rows that are held in 8 bits with weights of any format.
 #pragma once
 #include "core/rounding.h"
+#include "cpu/cache_line.h"
 #include "cpu/int8_layer.h"
 #include "cpu/matrix_product.h"
+#include "cpu/tile_plan.h"
 
 namespace inkstone {
 
 /// From row to row of codes. An odd number of cache lines keeps rows out of each other's way in the caches.
-inline int64_t int8_stride(int64_t width) {
-  constexpr int64_t kLine = 64;
-  return (divide_up(width, kLine) | 1) * kLine;
-}
+inline int64_t int8_stride(int64_t width) { return (divide_up(width, kLineBytes) | 1) * kLineBytes; }
 
 /// Rows as codes, and scales and sums of every kInt8Group of them.
 struct Int8Rows {
@@ -49,6 +48,12 @@ struct Int8Product {
 
 /// Bytes that a worker takes at most for results of so many rows and outputs that are rounded before they leave a tile.
 int64_t rounded_tile_bytes(const Int8Ops& int8, int64_t rows, int64_t outputs);
+
+/// How products are cut into tiles.
+TileLimits int8_tile_limits(const Int8Ops& int8);
+
+/// Columns of a tile come in such units: whole strips, and whole groups too where the tile rounds its results.
+int64_t int8_column_unit(const Int8Ops& int8, bool rounded);
 
 /// Multiplies whole numbers; weights that nobody rounded before are rounded panel by panel. As with run_products(), a
 /// number of a result depends on its row and its output alone.

@@ -4,13 +4,13 @@
 #include <iterator>
 
 #include "core/rounding.h"
+#include "cpu/cache_line.h"
 #include "cpu/cpu_kernels.h"
 #include "cpu/matrix_product.h"
 
 namespace inkstone {
 namespace {
 
-constexpr int64_t kLinePlaces = 16;  // of a cache line
 constexpr int64_t kBadStride = 512;  // rows this far apart drive each other out of the first cache
 
 /// Rows that lie in memory.
@@ -38,7 +38,7 @@ class DenseRows final : public LeftMatrix {
     const int64_t places = divide_up(range.depth(), inputs_);
     for (int64_t row = range.row; row < range.row + range.rows; ++row) {
       const float* from = at(row, range.begin);
-      for (int64_t i = 0; i < places; i += kLinePlaces) __builtin_prefetch(from + i);
+      for (int64_t i = 0; i < places; i += kLineNumbers) __builtin_prefetch(from + i);
     }
   }
 

@@ -9,8 +9,7 @@
 namespace inkstone {
 namespace {
 
-constexpr int64_t kPackingRows = 40;  // packing a panel costs about as much as multiplying so many rows with it
-constexpr double kEnough = 0.97;      // of the workers' time; the rest is waiting for the last
+constexpr double kEnough = 0.97;                  // of the workers' time; the rest is waiting for the last
 constexpr int64_t kLeastTask = int64_t{4} << 20;  // multiply-adds; smaller tiles spend too much on packing
 constexpr int64_t kMostShares = 4;                // of a worker's time, to which tiles are cut
 constexpr int64_t kShareSteps = 64;               // by which a share grows until all of them hold everything

@@ -6,6 +6,9 @@
 
 namespace inkstone {
 
+/// Rows that a worker multiplies with a panel of weights in about the time in which it packs it.
+constexpr int64_t kPackingRows = 40;
+
 /// A product (rows, in) x (in, out).
 struct ProductSize {
   int64_t rows = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 namespace inkstone {
+
 void prefetch_row(const Weight& weight, int64_t row, int64_t begin, int64_t end) {
   if (weight.factors) return;  // rows are not apart from each other
   const auto bytes_of_row = static_cast<int64_t>(weight.data.bytes()) / weight.out;

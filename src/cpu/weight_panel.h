@@ -1,6 +1,7 @@
 // Weights of any format as the numbers that the kernels read.
 #pragma once
 #include "core/rounding.h"
+#include "cpu/cache_line.h"
 #include "cpu/vector_ops.h"
 #include "ops/weight.h"
 
@@ -34,8 +35,7 @@ inline int64_t row_numbers(const VectorOps& vector, const PanelOps& ops, int64_t
 
 /// Called some time before memory is read.
 inline void prefetch(const void* memory, int64_t bytes) {
-  constexpr int64_t kLine = 64;
-  for (int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(static_cast<const std::byte*>(memory) + i);
+  for (int64_t i = 0; i < bytes; i += kLineBytes) __builtin_prefetch(static_cast<const std::byte*>(memory) + i);
 }
 
 /// Called some time before inputs of a row are read.

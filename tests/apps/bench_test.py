@@ -30,6 +30,11 @@ class BenchTest(ProgramTest):
         for word in ["vae", "32x32", "GFLOP/s", "%"]:
             self.assertIn(word, output)
 
+    def test_every_format_has_a_name(self):
+        for name in ["f32", "f16", "bf16", "int8", "int4", "int8_cpu", "int4_cpu"]:
+            output, _ = self.run_program("bench", "vae", "--size", "16", "--format", name, "--json")
+            self.assertEqual(json.loads(output)["format"], name)
+
     def test_says_that_8_bits_are_lossy(self):
         output, _ = self.run_program("bench", "vae", "--size", "32", "--threads", "1", "--arithmetic", "int8")
         self.assertIn("lossy", output)

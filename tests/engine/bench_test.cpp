@@ -1,3 +1,4 @@
+#include "cpu/int8_ops.h"
 #include "cpu/peak.h"
 #include "engine/random_weights.h"
 #include "engine/tiny_model.h"
@@ -61,8 +62,19 @@ TEST(BenchTest, TellsOfEveryRunAndStopsWithinOne) {
   EXPECT_THAT(told, ::testing::ElementsAre(std::pair{load, 0}));
 }
 
-TEST(BenchTest, PeakGrowsWithThreads) {
-  EXPECT_GT(measure_f32_peak(1), 1e8);  // a processor of the last century
+TEST(BenchTest, PeaksAreRatesOfThisMachine) {
+  constexpr double kLastCentury = 1e8, kNoCore = 1e14;  // operations a second
+  const auto expect_rate = [&](double rate, const std::string& what) {
+    EXPECT_GT(rate, kLastCentury) << what;
+    EXPECT_LT(rate, kNoCore) << what << ": the compiler left the work out";
+  };
+  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx_vnni, Isa::avx512}) {
+    if (!supports(isa)) continue;
+    expect_rate(measure_f32_peak_of(isa, 1), name_of(isa));
+    expect_rate(measure_int8_peak_of(isa, 1), int8_ops(isa).name);
+    for (const HalfKind kind : {HalfKind::fp16, HalfKind::bf16})
+      if (const HalfOps* ops = half_ops(isa, kind)) expect_rate(measure_half_peak(*ops, 1), name_of(kind));
+  }
 }
 
 /// Mean and mean square of a matrix's numbers.

@@ -103,7 +103,7 @@ TEST_F(PlanTest, RoundedWeightsAreKeptAsFarAsThereIsRoom) {
   EXPECT_EQ(engine->generate(small).pictures[0].rgb, expected);
 }
 
-TEST_F(PlanTest, InEightBitsTheDecoderTakesHalfOfTheMemory) {
+TEST_F(PlanTest, InEightBitsTheDecoderWorksInBandsForHalfOfTheMemory) {
   INKSTONE_BOUND_MEMORY();
   const Request request = request_of(768, 768);
   const auto decoding = [&](Arithmetic arithmetic) {

@@ -16,7 +16,7 @@ class CpuHalfTest : public testing::TestWithParam<HalfKind> {
   void SetUp() override {
     half = half_ops(Isa::avx512, GetParam());
     if (half == nullptr) GTEST_SKIP() << "this processor lacks it";
-    device = std::make_unique<CpuUnderTest>(Isa::avx512, 2, Products::f32, half);
+    device = std::make_unique<CpuUnderTest>(Isa::avx512, 2, half);
   }
 
   double most_error() const { return GetParam() == HalfKind::fp16 ? 1.8e-3 : 3.5e-3; }
@@ -192,7 +192,7 @@ TEST_P(CpuHalfTest, ZerosGiveZerosAndWhatIsNotFiniteIsSeen) {
 TEST_P(CpuHalfTest, ResultsDoNotDependOnTheNumberOfThreads) {
   const Linear layer = tolerant_layer(WeightFormat::bf16, {500, 100}, 1000);
   const Tensor x = random_normal({77, 1000}, 1);
-  CpuUnderTest other(Isa::avx512, 5, Products::f32, half);
+  CpuUnderTest other(Isa::avx512, 5, half);
   const Tensor a = device->cpu.linear(x, layer), b = other.cpu.linear(x, layer);
   EXPECT_EQ(std::memcmp(a.data<void>(), b.data<void>(), a.bytes()), 0);
 }

@@ -25,10 +25,10 @@ class CpuInt8AttentionTest : public CpuInt8Fixture {
  protected:
   void SetUp() override {
     CpuInt8Fixture::SetUp();
-    if (!IsSkipped() && int8_attention_ops(int8_ops(GetParam())) == nullptr) GTEST_SKIP() << "attends in f32";
+    if (!IsSkipped() && int8_attention_ops(GetParam().int8()) == nullptr) GTEST_SKIP() << "attends in f32";
   }
 };
-INKSTONE_FOR_EVERY_ISA(CpuInt8AttentionTest);
+INKSTONE_FOR_EVERY_ISA_PAIR(CpuInt8AttentionTest);
 
 // Panels hold 8 to 48 queries, blocks 128 keys, tiles 6 or 8 keys and channels; steps of products take 4 numbers.
 const AttentionProblem kProblems[] = {
@@ -260,7 +260,7 @@ TEST_P(CpuInt8AttentionTest, EqualsItselfWithAnyNumberOfThreads) {
     const Qkv in = random_qkv(problem);
     const auto expected = values_of(joined(in, cpu().attention(in, kTolerant)));
     for (const int threads : {1, 5}) {
-      CpuUnderTest other(GetParam(), threads, Products::int8);
+      CpuUnderTest other(GetParam(), threads);
       EXPECT_EQ(values_of(joined(in, other.cpu.attention(in, kTolerant))), expected) << problem.what;
     }
   }

@@ -15,7 +15,7 @@ class CpuInt8ConvTest : public CpuInt8Fixture {
  protected:
   void expect_equal(const Tensor& x, const Conv2d& conv, const Tensor& residual = {});
 };
-INKSTONE_FOR_EVERY_ISA(CpuInt8ConvTest);
+INKSTONE_FOR_EVERY_ISA_PAIR(CpuInt8ConvTest);
 
 Conv2d tolerant_conv(int64_t out, int64_t in, WeightFormat format = WeightFormat::f32) {
   Conv2d conv = random_conv(out, in, format);
@@ -81,7 +81,7 @@ TEST_P(CpuInt8ConvTest, ResultsDoNotDependOnTheNumberOfThreads) {
   const Tensor x = random_normal({2, 23, 31, 50}, 1);
   const auto expected = values_of(cpu().conv2d(x, conv));
   for (const int threads : {1, 5, 16}) {
-    CpuUnderTest other(GetParam(), threads, Products::int8);
+    CpuUnderTest other(GetParam(), threads);
     EXPECT_EQ(values_of(other.cpu.conv2d(x, conv)), expected) << threads;
   }
 }

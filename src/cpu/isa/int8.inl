@@ -1,5 +1,6 @@
 // Rounding to 8 bits, and products of what was rounded. INKSTONE_ISA names the instruction set.
 #pragma once
+#include "cpu/cache_line.h"
 #include "cpu/isa/mix.inl"
 #include "cpu/isa/transpose.inl"
 
@@ -248,10 +249,9 @@ template <int vectors>
 
 /// Inputs [begin, end) of rows that are read next.
 inline void fetch(const Int8Next& next, int64_t begin, int64_t end) {
-  constexpr int64_t kLine = 64;    // bytes
   constexpr int kSecondCache = 2;  // for __builtin_prefetch
   for (int64_t row = 0; row < next.rows; ++row)
-    for (int64_t i = begin; i < end; i += kLine)
+    for (int64_t i = begin; i < end; i += kLineBytes)
       __builtin_prefetch(next.codes + row * next.stride + i, 0, kSecondCache);
 }
 

@@ -7,7 +7,7 @@ namespace {
 
 using Code = uint8_t;    // of a weight
 using RowCode = int8_t;  // of an activation
-constexpr const char* kInt8Name = "avx-vnni";
+constexpr const char* kInt8Name = "avx_vnni";
 constexpr int64_t kStep = 4;
 constexpr int32_t kOffset = 128;
 

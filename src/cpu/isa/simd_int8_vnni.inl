@@ -9,7 +9,7 @@ namespace {
 using Code = uint8_t;    // of a weight
 using RowCode = int8_t;  // of an activation
 using Wholes = __m512i;
-constexpr const char* kInt8Name = "avx512 vnni";
+constexpr const char* kInt8Name = "avx512_vnni";
 constexpr int64_t kStep = 4;
 constexpr int32_t kOffset = 128;
 constexpr int kInt8Rows = 8;
