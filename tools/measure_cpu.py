@@ -190,6 +190,8 @@ def measure(setting, all_tables, rounds, rest):
                     runs.append(table.figures(setting, command))
                 except NotMeasured as reason:
                     runs.append(str(reason))
+                except (OSError, KeyError, ValueError, IndexError) as error:  # an hour of other rows must not be lost
+                    runs.append(f'{type(error).__name__}: {error}')
                 print(f'{command}: {runs[-1]}', file=sys.stderr, flush=True)
                 time.sleep(rest)
 

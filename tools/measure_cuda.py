@@ -32,11 +32,12 @@ import time
 from dataclasses import dataclass, field
 
 from card_samples import CARD_MEMORY, CLOCKS, OWN_MEMORY, at_work, card_samples, clocks_text, most_gigabytes
+from measured_models import ALL_BLOCKS, Models
 from measured_programs import Failed, Programs, arithmetic, bench_json, commit_of, digits, each, first_line, generate, generate_text, google_benchmark, idle_share
 from measured_programs import output_of, progress, rate_text
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-ALL_BLOCKS, IN_A_ROW, ENCODER_LAYERS = 60, 6, 28
+IN_A_ROW, ENCODER_LAYERS = 6, 28
 WIDTH = 3072
 BLOCK_NUMBERS = 24 * WIDTH * WIDTH  # of a block's matrices, both streams
 LINK_BLOCKS, LINK_SIZE = 8, 1024  # of upload_bench
@@ -52,8 +53,6 @@ SLOPE_STEPS = {512: (10, 60), 1024: (10, 30), 1328: (10, 20)}  # both replayed, 
 GUIDED_SIZES = (512, 1024)  # where a step with CFG is timed too
 MEMORY = {"bf16": "30GB", "fp8": "16GB", "int4": "10GB", "int4, streamed": "5GB"}
 CAPTIONS = 32
-FOLDER_BYTES = {"bf16": 55.5e9, "int4": 16e9}
-SPARE_BYTES = 1.5e9
 MICROSECONDS = {"ns": 1e-3, "us": 1, "ms": 1e3, "s": 1e6}
 LADDERS = ("fused_ladder", "attention_ladder", "norm_ladder", "pass_ladder", "conv_ladder")
 WANTED = {
@@ -125,51 +124,10 @@ class Report:
             print(f"| {name} | {wanted} | {measured} | {f'`{command}`' if command else ''} |")
 
 
-class Models:
-    """Folders of random weights, made when they are first asked for."""
-
-    def __init__(self, setting: Setting, report: Report):
-        self.setting, self.report = setting, report
-        self.factor = 1  # of the time of steps, where not all blocks are there
-
-    def folder(self, format_: str) -> pathlib.Path:
-        made = self.setting.work / f"model-{format_}"
-        if made.exists():
-            self.factor = self.factor_of(made)
-            return made
-        for other in self.setting.work.glob("model-*"):
-            shutil.rmtree(other)
-        small = self.setting.preset == "tiny"
-        free = shutil.disk_usage(self.setting.work).free
-        halved = not small and free < FOLDER_BYTES[format_] + SPARE_BYTES
-        layers = ["--layers", ALL_BLOCKS // 2] if halved else []
-        part = made.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        begin = time.monotonic()
-        preset = ["--preset", self.setting.preset, "--format", format_]
-        output_of([self.setting.program, "random-model", *preset, *layers, "--output", part])
-        seconds = time.monotonic() - begin
-        (part / "blocks").write_text(str(ALL_BLOCKS // 2 if halved else ALL_BLOCKS))
-        part.rename(made)
-        written = sum(file.stat().st_size for file in made.rglob("*") if file.is_file())
-        about = f"{'30' if halved else 'all'} blocks, {written / 1e9:.3g} GB in {seconds:.0f} s"
-        print(f"model in {format_} written: {about}", flush=True)
-        self.factor = self.factor_of(made)
-        return made
-
-    @staticmethod
-    def factor_of(made: pathlib.Path) -> float:
-        return ALL_BLOCKS / int((made / "blocks").read_text())
-
-    def of(self, text: str, doubled: bool = True) -> str:
-        """What a row says where not all blocks were there."""
-        return text if self.factor == 1 else f"{text} (30 blocks, {'' if doubled else 'not '}doubled)"
-
-
 class Measure:
     def __init__(self, setting: Setting, report: Report):
         self.setting, self.report = setting, report
-        self.models = Models(setting, report)
+        self.models = Models(setting)
 
     def eight(self, name: str) -> str:
         """Rows of 8 bits are called fp8, whatever a rehearsal takes."""
@@ -383,7 +341,7 @@ class Measure:
     def kernels(self) -> None:
         for name in ("gpu_linear_bench", "attention_bench", "conv_bench", "pointwise_bench"):
             try:
-                for run in self.benchmarks(name, "--benchmark_filter=-onednn"):
+                for run in self.benchmarks(name, "--benchmark_filter=-onednn|int8_attention"):
                     measured = f"{run['real_time'] * MICROSECONDS[run['time_unit']]:.4g} us{rate_text(run)}"
                     self.report.add(run["name"], "", measured, f"INKSTONE_DEVICE=cuda build/bench/{name}")
             except Failed as failure:
@@ -463,7 +421,7 @@ def head(commit: str) -> str:
 
 
 def clear(work: pathlib.Path, is_ours: bool) -> None:
-    for made in [work] if is_ours else [*work.glob("model-*"), work / "pictures", work / "picture.png", work / "errors.json"]:
+    for made in [work] if is_ours else [work / "pictures", work / "picture.png", work / "errors.json"]:
         if made.is_dir():
             shutil.rmtree(made, ignore_errors=True)
         else:
@@ -502,6 +460,7 @@ def main() -> int:
     finally:
         report.print_table(head(commit_of(ROOT) or options.commit))
         if not options.keep:
+            measure.models.clear()
             clear(work, is_ours=options.work is None)
     return 1 if report.failed else 0
 

@@ -9,7 +9,7 @@
 namespace inkstone {
 namespace {
 
-// Rows of a tile: rounding a panel of weights costs about as much as multiplying some 40 rows with it.
+// Rows of a tile: so many that packing its panel of weights, which takes as long as kPackingRows of them, is little.
 constexpr int64_t kMostRows = 2176;
 constexpr int64_t kTasksPerWorker = 4;  // fewer and wider than elsewhere: narrow tiles read the rows too often
 constexpr int64_t kPacking = 8;         // beside copying a number of a row

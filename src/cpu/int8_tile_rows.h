@@ -1,6 +1,5 @@
 // Scales and sums of a tile's rows, in the order in which the kernels of 8-bit products read them.
 #pragma once
-#include <algorithm>
 #include <vector>
 
 #include "cpu/int8_ops.h"
@@ -36,7 +35,8 @@ class Int8TileRows {
 
  private:
   int64_t rows_;
-  std::vector<float> scales_;  // [group * tile_rows + row]; of missing rows whatever was there
+  std::vector<float>
+      scales_;  // [group * tile_rows + row]; of missing rows whatever was there, as what they give is not written
   std::vector<int32_t> sums_;
 };
 

@@ -1,5 +1,8 @@
 // Two blocks of the transformer and the VAE's decoder on a GPU, at their published widths and with random weights: the
 // models of tests/data are too narrow for the kernels that a picture of full size takes on Hopper.
+#include <algorithm>
+#include <array>
+#include <cmath>
 #include <functional>
 #include <gtest/gtest.h>
 

@@ -8,6 +8,7 @@ namespace inkstone::INKSTONE_ISA {
 namespace {
 
 constexpr int64_t kMostGroups = kInt8Groups / static_cast<int64_t>(sizeof(Code));
+static_assert(kLanes <= kInt8MostLanes);
 constexpr int64_t kMostDepth = kMostGroups * kInt8Group;
 
 constexpr bool kReadsMixed = sizeof(Code) == 1 && kStep == kMixedStep && kOffset == kMixedOffset &&
