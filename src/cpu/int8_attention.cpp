@@ -9,6 +9,7 @@
 
 #include "core/rounding.h"
 #include "cpu/attention_tasks.h"
+#include "cpu/cache_line.h"
 #include "cpu/transpose.h"
 
 namespace inkstone {
@@ -16,7 +17,6 @@ namespace {
 
 constexpr int64_t kMostPanels = 16;                  // of a task: they share a block while it is in the cache
 constexpr int64_t kPanelBytes = int64_t{512} << 10;  // of a task's panels: half of the second cache
-constexpr int64_t kAlignment = 64;                   // bytes
 constexpr int64_t kFloat = sizeof(float);
 
 /// Sizes of a call whose tasks round the results of so many heads, or of none.
@@ -43,7 +43,7 @@ struct RoundedShape {
 
   /// Of a block: codes, and behind them scales, sums and the fault.
   int64_t codes() const { return round_up(keys * depth + kInt8Keys * channels, kFloat); }
-  int64_t block_bytes() const { return round_up(codes() + (2 * keys + channels + 1) * kFloat, kAlignment); }
+  int64_t block_bytes() const { return round_up(codes() + (2 * keys + channels + 1) * kFloat, kLineBytes); }
 
   /// In numbers, of a worker that rounds and of one that attends.
   int64_t rounding_room() const { return channels * kInt8Keys; }

@@ -4,13 +4,13 @@
 #include <utility>
 
 #include "core/rounding.h"
+#include "cpu/cache_line.h"
 #include "cpu/int8_pictures.h"
 #include "cpu/int8_tile_rows.h"
 
 namespace inkstone {
 namespace {
 
-constexpr int64_t kAlignment = 64;           // bytes
 constexpr int64_t kMostRows = 2048;          // of a tile
 constexpr int64_t kKernelBytes = 704 << 10;  // of a tile's kernels, which stay in the second cache
 
@@ -53,7 +53,7 @@ class Int8Kernel {
     depth_ = last.codes_before + last.taps * round_up(planes[last.plane].depth, functions.int8.depth_unit);
   }
 
-  int64_t bytes() const { return round_up(columns() * output_bytes(), kAlignment); }
+  int64_t bytes() const { return round_up(columns() * output_bytes(), kLineBytes); }
   void keep_in(std::byte* memory) { memory_ = memory; }
 
   const std::vector<TapRun>& runs() const { return runs_; }

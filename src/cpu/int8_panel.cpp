@@ -3,16 +3,16 @@
 #include <algorithm>
 
 #include "core/rounding.h"
+#include "cpu/cache_line.h"
 #include "ops/mixed_codes.h"
 
 namespace inkstone {
 namespace {
 
-constexpr int64_t kAlignment = 64;  // bytes
 constexpr int64_t kFloat = sizeof(float);
 
 int64_t code_bytes(const Int8Ops& int8, int64_t columns, int64_t depth) {
-  return round_up(columns * round_up(depth, int8.depth_unit) * int8.code_bytes, kAlignment);
+  return round_up(columns * round_up(depth, int8.depth_unit) * int8.code_bytes, kLineBytes);
 }
 
 }  // namespace
@@ -41,7 +41,7 @@ Int8Panel::Int8Panel(const Int8Ops& int8, const Weight& mixed, int64_t in_begin)
 
 int64_t Int8Panel::bytes(const Int8Ops& int8, int64_t outputs, int64_t depth) {
   const int64_t columns = round_up(outputs, int8.lanes);
-  return code_bytes(int8, columns, depth) + round_up(columns * divide_up(depth, kInt8Group) * kFloat, kAlignment);
+  return code_bytes(int8, columns, depth) + round_up(columns * divide_up(depth, kInt8Group) * kFloat, kLineBytes);
 }
 
 std::byte* Int8Panel::codes(int64_t out) const {
@@ -89,7 +89,7 @@ struct Int8Packer::Room {
 
   float* numbers;  // (lanes, kInt8Group)
   float* most;     // (lanes, lanes) magnitudes
-  float* other;    // an expanded row, or the scales and offsets of (lanes)
+  float* other;    // an expanded row, of formats without a mixer; else scales and offsets of (lanes), for a whole panel
 };
 
 Int8Packer::Int8Packer(const Int8Functions& functions, const Weight& weight, const Int8Factors* factors)

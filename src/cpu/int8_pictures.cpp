@@ -4,13 +4,13 @@
 #include <cstring>
 
 #include "core/rounding.h"
+#include "cpu/cache_line.h"
 
 namespace inkstone {
 namespace {
 
-constexpr int64_t kAlignment = 64;  // bytes
-constexpr int64_t kUnit = 4;        // channels: of the widest product's step
-constexpr int64_t kBeyond = 64;     // pixels that a tile may read behind the last one
+constexpr int64_t kUnit = 4;     // channels: of the widest product's step
+constexpr int64_t kBeyond = 64;  // pixels that a tile may read behind the last one
 
 int64_t pixels_of(const Shape& x) { return x[0] * (x[1] + kZeros) * (x[2] + kZeros) + kBeyond; }
 
@@ -24,7 +24,7 @@ std::vector<Int8Plane> planes_of(int64_t channels) {
   return planes;
 }
 
-int64_t code_bytes(const Int8Plane& plane, int64_t pixels) { return round_up(pixels * plane.stride, kAlignment); }
+int64_t code_bytes(const Int8Plane& plane, int64_t pixels) { return round_up(pixels * plane.stride, kLineBytes); }
 
 }  // namespace
 
@@ -33,7 +33,7 @@ int64_t Int8Pictures::bytes(const Shape& x) {
   int64_t bytes = 0;
   for (const Int8Plane& plane : planes_of(x[3]))
     bytes += code_bytes(plane, pixels) + pixels * static_cast<int64_t>(sizeof(float) + sizeof(int32_t));
-  return round_up(bytes, kAlignment);
+  return round_up(bytes, kLineBytes);
 }
 
 Int8Pictures::Int8Pictures(const Tensor& x) : x_(x), shape_(x.shape()), planes_(planes_of(x.dim(3))) {}

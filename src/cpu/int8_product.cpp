@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/rounding.h"
+#include "cpu/cache_line.h"
 #include "cpu/int8_tile_rows.h"
 
 namespace inkstone {
@@ -14,7 +15,6 @@ constexpr int64_t kMostRows = 2176;
 constexpr int64_t kTasksPerWorker = 4;  // fewer and wider than elsewhere: narrow tiles read the rows too often
 constexpr int64_t kPacking = 8;         // beside copying a number of a row
 constexpr int64_t kPanelBytes = 192;    // of an input in a panel of weights, which then fits the second cache
-constexpr int64_t kAlignment = 64;      // bytes
 
 /// Weights of a term on their way into panels.
 struct TermPacker {
@@ -60,11 +60,11 @@ class TileRunner {
   static constexpr int64_t kFloat = sizeof(float);
 
   int64_t panel_bytes(const TermPacker& t) const { return Int8Panel::bytes(int8_, t_.columns(), t.depth); }
-  int64_t strip_bytes() const { return round_up(int8_.strip_bytes, kAlignment); }
+  int64_t strip_bytes() const { return round_up(int8_.strip_bytes, kLineBytes); }
 
   /// Of results that are rounded before they leave the tile.
   int64_t result_bytes() const {
-    return whole_.rounded.codes == nullptr ? 0 : round_up(t_.rows() * t_.columns() * kFloat, kAlignment);
+    return whole_.rounded.codes == nullptr ? 0 : round_up(t_.rows() * t_.columns() * kFloat, kLineBytes);
   }
   void keep_result_in(float* memory) {
     p_.result.stride = t_.columns();

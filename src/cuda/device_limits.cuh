@@ -1,4 +1,4 @@
-// What launches ask of the device: shared memory beyond what every kernel gets, and how many blocks run at once.
+// What launches ask of the device: shared memory beyond what every kernel gets, and how many multiprocessors it has.
 #pragma once
 #include "cuda/cuda_error.h"
 

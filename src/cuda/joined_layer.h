@@ -12,6 +12,7 @@ void join_slabs(CudaContext& context, Linear& layer);
 /// branches, which only bf16 operands may have here, are added to it.
 Tensor joined_weights(CudaContext& context, const Linear& layer);
 
+/// Bytes of one tensor of the device to another of its size, in the order of the stream.
 void copy_weights(CudaContext& context, const Tensor& to, const Tensor& from);
 
 /// One tensor that is all of them, one behind the other, if they lie so: (sum of first sizes, ...); else absent.

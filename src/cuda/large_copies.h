@@ -21,8 +21,8 @@ struct UploadPiece {
 /// to or from pinned buffers of their own, each the next of a queue.
 class LargeCopies {
  public:
-  static constexpr size_t kPiece = size_t{2}
-                                   << 20;  ///< at most: smaller ones take longer (docs/performance-cuda-history.md)
+  /// Bytes at most: smaller pieces take longer (docs/performance-cuda-history.md).
+  static constexpr size_t kPiece = size_t{2} << 20;
 
   explicit LargeCopies(CudaContext& context) : context_(context) {}
   ~LargeCopies();
