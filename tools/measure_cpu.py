@@ -19,7 +19,10 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 
+from measured_programs import Failed, benchmarks_in, commit_of, first_line, last_line_of
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+UNKNOWN = 'unknown'
 TARGET_PEAKS = {'f32': 334, 'int8': 1455, 'int8_all': 1455}  # GOP/s for which the targets in seconds were set
 ISAS = ('scalar', 'avx2', 'avx_vnni', 'avx512')
 SLOW_ISA = 'scalar'  # a minute a run: one round must do
@@ -31,10 +34,6 @@ STAGES = ('encode', 'denoise', 'decode')
 ATTENTION = ('attention/transformer_512', 'int8_attention/transformer_512', 'attention/transformer_1024', 'int8_attention/transformer_1024')
 EIGHT_BIT_PRODUCTS = tuple(f'int8/{layer}_{size}_affine8' for size in (512, 1024) for layer in ('qkv', 'out', 'up', 'down'))
 PACKING = (*(f'{what}/{kind}' for what in ('pack', 'first_pass') for kind in ('f32', 'bf16', 'affine8', 'affine4')), 'unpack')
-
-
-class NotMeasured(Exception):
-    """With the reason."""
 
 
 @dataclass
@@ -60,7 +59,7 @@ def output_of(*command, **more):
     """stdout and stderr."""
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **more)
     if done.returncode != 0:
-        raise NotMeasured((done.stderr.strip() or 'no message').splitlines()[-1])
+        raise Failed(last_line_of(done.stderr))
     return done.stdout, done.stderr
 
 
@@ -85,13 +84,12 @@ def counters_of(setting, program, name):
     """What one benchmark of a program in bench/ counted."""
     path = setting.benches() / program
     if not path.exists():
-        raise NotMeasured(f'{path} is not built')
+        raise Failed(f'{path} is not built')
     short = [] if setting.least_seconds is None else [f'--benchmark_min_time={setting.least_seconds}']
     text = output_of(path, '--benchmark_format=json', f'--benchmark_filter=^{name}(/real_time|/manual_time)?$', *short)[0]
-    begin = text.find('{')
-    runs = json.loads(text[begin:])['benchmarks'] if begin >= 0 else []
+    runs = benchmarks_in(text)
     if len(runs) != 1 or runs[0].get('error_occurred'):
-        raise NotMeasured(runs[0]['error_message'] if runs else f'{program} has no {name}')
+        raise Failed(runs[0]['error_message'] if runs else f'{program} has no {name}')
     return runs[0]
 
 
@@ -147,24 +145,12 @@ def tables():
     )
 
 
-def first_line(*command):
-    try:
-        return output_of(*command)[0].splitlines()[0].strip()
-    except (OSError, NotMeasured, IndexError):
-        return 'unknown'
-
-
-def commit():
-    changed = subprocess.run(['git', '-C', str(ROOT), 'status', '--porcelain', '--untracked-files=no'], capture_output=True, text=True).stdout.strip()
-    return first_line('git', '-C', ROOT, 'rev-parse', '--short', 'HEAD') + (' with changes' if changed else '')
-
-
 def processor():
     try:
         found = re.search(r'^model name\s*: (.+)$', pathlib.Path('/proc/cpuinfo').read_text(), re.MULTILINE)
     except OSError:
         found = None
-    return found.group(1) if found else 'unknown'
+    return found.group(1) if found else UNKNOWN
 
 
 def compiler(program):
@@ -172,11 +158,11 @@ def compiler(program):
         found = re.search(r'^CMAKE_CXX_COMPILER:\w+=(.+)$', (program.parent / 'CMakeCache.txt').read_text(), re.MULTILINE)
     except OSError:
         found = None
-    return first_line(found.group(1), '--version') if found else 'unknown'
+    return (found and first_line(found.group(1), '--version')) or UNKNOWN
 
 
 def head(program, rounds):
-    return (f'{datetime.date.today()}, commit {commit()}, {processor()}, {len(os.sched_getaffinity(0))} threads, {compiler(program)}; '
+    return (f'{datetime.date.today()}, commit {commit_of(ROOT) or UNKNOWN}, {processor()}, {len(os.sched_getaffinity(0))} threads, {compiler(program)}; '
             f'medians of {rounds} (least to greatest)')
 
 
@@ -188,7 +174,7 @@ def measure(setting, all_tables, rounds, rest):
                     continue
                 try:
                     runs.append(table.figures(setting, command))
-                except NotMeasured as reason:
+                except Failed as reason:
                     runs.append(str(reason))
                 except (OSError, KeyError, ValueError, IndexError) as error:  # an hour of other rows must not be lost
                     runs.append(f'{type(error).__name__}: {error}')

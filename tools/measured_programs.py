@@ -1,4 +1,4 @@
-"""Runs the programs of a build for measure_cuda.py, and reads what they print."""
+"""Runs the programs of a build for measure_cpu.py and measure_cuda.py, and reads what they print."""
 
 import json
 import os
@@ -86,16 +86,21 @@ def bench_json(programs: Programs, *arguments) -> dict:
     return json.loads(output_of([programs.program, "bench", *arguments, "--device", programs.device, "--json"]).stdout)
 
 
+def benchmarks_in(text: str) -> list[dict]:
+    """Of Google Benchmark's JSON, behind whatever a program says before; none if it ended on the way."""
+    begin = re.search(r"^\{", text, re.MULTILINE)
+    try:
+        return json.loads(text[begin.start() :])["benchmarks"] if begin else []
+    except ValueError:
+        return []
+
+
 def google_benchmark(programs: Programs, name: str, *arguments, **environment) -> list[dict]:
     """Those that could not run among them. Error if the program ended on the way, or none fits the arguments."""
     command = [(programs.benches / name).resolve(), "--benchmark_format=json", *arguments]
     where = {"env": {**os.environ, "INKSTONE_DEVICE": programs.device, "TMPDIR": str(programs.work.resolve()), **environment}}
     done = run_command(command, **where)
-    begin = re.search(r"^\{", done.stdout, re.MULTILINE)  # a program may say something before
-    try:
-        runs = json.loads(done.stdout[begin.start() :])["benchmarks"] if begin else []
-    except ValueError:  # it ended on the way
-        runs = []
+    runs = benchmarks_in(done.stdout)
     if not runs or (done.returncode != 0 and not any(run.get("error_occurred") for run in runs)):
         raise Failed(last_line(done))
     return runs
