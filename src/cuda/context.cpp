@@ -77,7 +77,15 @@ bool multiplies_by_wgmma() {
   return does;
 }
 
-size_t default_limit() {
+/// Bytes of the pool. CUDA's own are taken by now, but for those of the reserve.
+size_t pool_limit(size_t memory_limit) {
+  if (memory_limit > 0) {
+    check_option(memory_limit >= kCudaOwnBytes + Cublas::kWorkspaceBytes,
+                 "memory {}: of a GPU's memory CUDA itself takes {} and products {}; give more than both together",
+                 quantity(static_cast<double>(memory_limit), "B"), quantity(static_cast<double>(kCudaOwnBytes), "B"),
+                 quantity(static_cast<double>(Cublas::kWorkspaceBytes), "B"));
+    return memory_limit - kCudaOwnBytes;
+  }
   size_t available = 0, total = 0;
   check_cuda(cudaMemGetInfo(&available, &total), "asking for the device's memory");
   return available - std::min(available, kReserve);
@@ -108,7 +116,7 @@ CudaContext::CudaContext(const CudaOptions& options)
       arithmetic_(options.arithmetic),
       description_(describe_device(index_)),
       has_wgmma_(!options.ampere_kernels && multiplies_by_wgmma()),
-      memory_(std::make_unique<CudaBlocks>(index_), options.memory_limit > 0 ? options.memory_limit : default_limit()),
+      memory_(std::make_unique<CudaBlocks>(index_), pool_limit(options.memory_limit)),
       stream_(priorities().greatest),
       side_stream_(priorities().least),  // fills what the rest leaves idle
       copy_stream_(priorities().greatest),

@@ -60,9 +60,8 @@ class CudaDevice final : public Device {
   void reset_peak() override { context_.memory().reset_peak(); }
   size_t pool_bytes(size_t bytes) const override { return rounds() ? context_.memory().block_size(bytes) : bytes; }
   size_t step_bytes(std::span<const LinearPart> parts) const override { return low_rank_bytes(parts); }
-  std::optional<size_t> own_memory() const override {
-    const size_t limit = context_.memory().limit();
-    return limit - std::min(limit, kScratch);
+  std::optional<OwnMemory> own_memory() const override {
+    return OwnMemory{.bytes = context_.memory().limit() + kCudaOwnBytes, .unplanned = kCudaOwnBytes + kScratch};
   }
 
   Tensor upload(const Tensor& host) override {

@@ -34,7 +34,8 @@ MemoryState memory_state(Session& session, const std::vector<PromptTokens>& prom
   const size_t own = resident_memory();
   state.machine_bytes = available_memory() + own;
   if (const auto of_device = session.machine().device().own_memory()) {
-    state.available_bytes = *of_device;
+    state.available_bytes = of_device->bytes;
+    state.own_bytes = of_device->unplanned;
     state.weights_copied = true;
     return state;
   }

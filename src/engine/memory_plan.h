@@ -29,7 +29,8 @@ struct MemoryPlan {
 /// What a process may use and holds already, and how it holds weights.
 struct MemoryState {
   size_t available_bytes = 0;      ///< for this process in all
-  size_t own_bytes = 0;            ///< held now, without what the device's pool holds and what it keeps of layers
+  size_t own_bytes = 0;            ///< held now, without what the device's pool holds and what it keeps of layers;
+                                   ///< of a device with memory of its own, what it takes beside what is planned
   size_t mapped_bytes = 0;         ///< pages of files held now: the program itself
   size_t machine_bytes = 0;        ///< that the machine has left; the page cache may take them
   const Device* device = nullptr;  ///< that will run the job

@@ -42,6 +42,12 @@ struct MemoryUse {
   size_t blocks_given_back = 0;
 };
 
+/// Bytes of a device with memory of its own.
+struct OwnMemory {
+  size_t bytes = 0;      ///< that may be taken in all, weights included
+  size_t unplanned = 0;  ///< of them what is taken beside tensors and what ops name
+};
+
 class Device : public WeightPlace {
  public:
   virtual std::string name() const = 0;      ///< "cpu", "reference", ...
@@ -64,9 +70,8 @@ class Device : public WeightPlace {
   /// Of what is kept of layers only because there was room: what it takes now, and what it may take from here on.
   virtual size_t kept_bytes() const { return 0; }
   virtual void keep_at_most(size_t /*bytes*/) {}
-  /// Bytes that the pool of a device with memory of its own may hand out in all, weights included; nothing where the
-  /// device reads host memory.
-  virtual std::optional<size_t> own_memory() const { return std::nullopt; }
+  /// Nothing where the device reads host memory.
+  virtual std::optional<OwnMemory> own_memory() const { return std::nullopt; }
   virtual void reset_peak() = 0;
   /// What that pool takes for a tensor of so many bytes.
   virtual size_t pool_bytes(size_t bytes) const { return bytes; }

@@ -193,8 +193,20 @@ TEST_F(OnCudaTest, EveryOpAgreesWithTheCpu) {
 }
 
 TEST_F(OnCudaTest, TooLittleMemoryIsSaidBeforeTheWork) {
-  Engine engine = Engine::open(options({.memory_limit = size_t{769} << 20}));  // 768 MB are kept as scratch
-  EXPECT_THAT(error_of([&] { engine.generate(small_request()); }), HasSubstr("are available"));
+  constexpr size_t kLittle = size_t{1} << 30;
+  Engine engine = Engine::open(options({.memory_limit = kLittle}));
+  EXPECT_THAT(error_of([&] { engine.generate(small_request()); }), HasSubstr("1.00 GiB are available"));
+  EXPECT_THAT(error_of([] { Engine::open(options({.memory_limit = kLittle / 2})); }),
+              AllOf(StartsWith("memory 537 MB: "), HasSubstr("CUDA itself takes 671 MB")));
+}
+
+TEST_F(OnCudaTest, TheLeastMemoryThatARefusalNamesIsEnough) {
+  const std::string refusal =
+      error_of([] { Engine::open(options({.memory_limit = size_t{1} << 30})).generate(small_request()); });
+  const std::string named = refusal.substr(refusal.find("available; ") + 11);
+  const size_t enough = static_cast<size_t>(std::stod(named) * (size_t{1} << 30));
+  ASSERT_THAT(named, HasSubstr(" GiB would do")) << refusal;
+  EXPECT_EQ(Engine::open(options({.memory_limit = enough})).generate(small_request()).pictures.size(), 1u);
 }
 
 /// Latents that the transformer draws with its blocks at a place.
@@ -240,7 +252,7 @@ void expect_same_picture_streamed(EngineOptions options) {
   options.memory_limit = kAmple;
   const Plan resident = Engine::open(options).plan(small_request());
   EXPECT_FALSE(resident.transformer_streamed);
-  size_t limit = resident.needed_bytes + kAmple - resident.available_bytes;  // with what the device keeps for itself
+  size_t limit = resident.needed_bytes;
   bool modulation_alone = false;
   for (Plan plan = resident; !plan.transformer_on_host; limit -= kStep) {
     options.memory_limit = limit;

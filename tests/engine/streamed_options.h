@@ -9,7 +9,7 @@ inline EngineOptions with_streamed_blocks(EngineOptions options, const Request& 
   constexpr size_t kStep = size_t{2} << 20, kAmple = size_t{4} << 30;
   options.memory_limit = kAmple;
   const Plan resident = Engine::open(options).plan(request);
-  options.memory_limit = resident.needed_bytes + kAmple - resident.available_bytes;
+  options.memory_limit = resident.needed_bytes;
   while (!Engine::open(options).plan(request).transformer_streamed) options.memory_limit -= kStep;
   return options;
 }

@@ -46,7 +46,7 @@ class LateSlab final : public UploadSlab {
 /// A device that holds no more than it must.
 class OwnMemoryDevice : public HostDevice {
  public:
-  std::optional<size_t> own_memory() const override { return size_t{1} << 30; }
+  std::optional<OwnMemory> own_memory() const override { return OwnMemory{.bytes = size_t{1} << 30}; }
   std::shared_ptr<Buffer> pinned(std::shared_ptr<Buffer> host) override {
     pinned_bytes += host->bytes;
     return host;

@@ -29,7 +29,7 @@ class CudaFaultsTest : public ::testing::Test {
 };
 
 TEST_F(CudaFaultsTest, MemoryBeyondTheLimitIsAnErrorThatNamesTheDevice) {
-  const auto device = make_cuda_device({.memory_limit = size_t{1} << 30});
+  const auto device = make_cuda_device({.memory_limit = kCudaOwnBytes + (size_t{1} << 30)});
   EXPECT_THAT([&] { device->allocate(size_t{2} << 30); },
               ThrowsMessage<Error>(AllOf(StartsWith("out of memory on cuda:0: 2.15 GB are wanted, "),
                                          HasSubstr(" of 1.07 GB are in use; --memory"))));

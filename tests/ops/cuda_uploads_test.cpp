@@ -166,7 +166,7 @@ TEST_F(CudaUploadsTest, RoundedBesideOtherCopiesTheyBecomeWhatTheyBecomeAlone) {
 }
 
 TEST_F(CudaUploadsTest, WithoutRoomForTheNextTheOthersComeAndTheDeviceWorksOn) {
-  const auto device = make_cuda_device({.memory_limit = size_t{256} << 20});
+  const auto device = make_cuda_device({.memory_limit = kCudaOwnBytes + (size_t{256} << 20)});
   const Tensor host = some_bytes(int64_t{20} << 20, 1);
   std::vector<Tensor> copies;
   const auto fill = [&] {
