@@ -104,17 +104,48 @@ inline std::vector<double> times_of(const std::vector<Step>& steps) {
   return medians;
 }
 
+/// How long each step is repeated without a pause, beside its turns: INKSTONE_LADDER_SECONDS; 0: not at all. The card's
+/// power, and with it the clock, follows in a tenth of a second.
+inline double lasting_seconds() {
+  const char* seconds = std::getenv("INKSTONE_LADDER_SECONDS");
+  return seconds == nullptr ? 0 : std::atof(seconds);
+}
+
+/// What a step takes under lasting load, in ms: the median of the second half of so many seconds.
+inline double lasting_ms(const Step& step, double alone_ms, double seconds) {
+  constexpr double kBatchMs = 20;
+  const int batch = std::max(1, static_cast<int>(kBatchMs / alone_ms));
+  std::array<cudaEvent_t, 2> events;
+  for (cudaEvent_t& event : events) must(cudaEventCreate(&event), "making an event");
+  std::vector<float> times;
+  for (double passed = 0; passed < 1e3 * seconds; passed += double{times.back()}) {
+    must(cudaEventRecord(events[0]), "timing");
+    for (int i = 0; i < batch; ++i) step.work(i);
+    must(cudaEventRecord(events[1]), "timing");
+    must(cudaEventSynchronize(events[1]), "running");
+    must(cudaEventElapsedTime(&times.emplace_back(), events[0], events[1]), "timing");
+  }
+  for (const cudaEvent_t event : events) cudaEventDestroy(event);
+  const auto half = times.begin() + static_cast<ptrdiff_t>(times.size() / 2), middle = half + (times.end() - half) / 2;
+  std::nth_element(half, middle, times.end());
+  return double{*middle} / batch;
+}
+
 /// Of this run's large copy, in bytes a second; print_head() measures it.
 inline double copy_rate = 0;
 
 /// `flop`: of a product. Ratios are to the first step.
 inline void print_times(double flop, const std::vector<Step>& steps) {
   const std::vector<double> times = times_of(steps);
+  const double seconds = lasting_seconds();
   for (size_t i = 0; i < steps.size(); ++i) {
     const Step& step = steps[i];
     std::printf("  %-28s %8.4f ms  ", step.name.c_str(), times[i]);
     if (step.bytes == 0) {
       std::printf("%6.0f T/s  %.2f of the first's time\n", flop / times[i] * 1e-9, times[i] / times[0]);
+      if (seconds == 0) continue;
+      const double lasting = lasting_ms(step, times[i], seconds);
+      std::printf("    under lasting load         %8.4f ms  %6.0f T/s\n", lasting, flop / lasting * 1e-9);
     } else {
       const double rate = step.bytes / times[i] * 1e3;
       std::printf("%6.0f GB/s  %.2f of a large copy's\n", rate * 1e-9, rate / copy_rate);
