@@ -1,4 +1,4 @@
-// The full-size transformer's first blocks, from files in the system's cache to a GPU, beside what one large copy from
+// Blocks of the full-size transformer, from files in the system's cache to a GPU, beside what one large copy from
 // pinned memory reaches in the same run. Binding is to reach 0.85 of that.
 #include <algorithm>
 #include <array>
@@ -13,7 +13,7 @@
 namespace inkstone {
 namespace {
 
-constexpr int64_t kLayers = 8;
+constexpr int64_t kSomeLayers = 8, kAllLayers = 60;
 constexpr size_t kPasses = 9;
 constexpr size_t kLinkBytes = size_t{1} << 30;
 
@@ -53,15 +53,16 @@ size_t bytes_of(const Checkpoint& files) {
   return bytes;
 }
 
-/// Argument: which of kBindings. `first`: when the device takes its memory from the driver, as in a process that binds
-/// once.
+/// Arguments: which of kBindings, and how many blocks. `first`: when the device takes its memory from the driver and
+/// pins host memory, as in a process that binds once.
 void binding(benchmark::State& state) {
   const Binding& how = kBindings[static_cast<size_t>(state.range(0))];
   if (const std::string reason = why_no_cuda(); !reason.empty()) return give_up(state, reason);
-  const RandomModelFiles model(how.format, kLayers);
+  const int64_t layers = state.range(1);
+  const RandomModelFiles model(how.format, layers);
   const Checkpoint files = open_checkpoint(model.folder / "transformer", Component::transformer);
   TransformerConfig config;
-  config.layers = kLayers;
+  config.layers = layers;
   const auto device = make_cuda_device({.arithmetic = how.arithmetic});
   Link link(*device);
   const auto bytes = static_cast<double>(bytes_of(files));
@@ -86,7 +87,9 @@ void binding(benchmark::State& state) {
   state.SetLabel(fmt::format("{} files, {}", how.format, how.arithmetic_name));
 }
 BENCHMARK(binding)
-    ->DenseRange(0, static_cast<int64_t>(kBindings.size()) - 1)
+    ->ArgsProduct({benchmark::CreateDenseRange(0, static_cast<int64_t>(kBindings.size()) - 1, 1),
+                   {kSomeLayers, kAllLayers}})
+    ->ArgNames({"", "blocks"})
     ->Iterations(1)
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
