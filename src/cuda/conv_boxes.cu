@@ -121,10 +121,10 @@ __global__ void __launch_bounds__(kBoxThreads, 1) convolve_boxes(const __grid_co
   }
   __syncthreads();
   if (threadIdx.x < kGroup) {
-    leave_registers<kCopyingRegisters>();
+    leave_registers<BoxRegisters::kCopying>();
     if (threadIdx.x == 0) copy_boxes<kOuts>(c, stages);
   } else {
-    take_registers<kMultiplyingRegisters>();
+    take_registers<BoxRegisters::kMultiplying>();
     multiply_boxes<kOuts>(c, stages);
   }
 #endif

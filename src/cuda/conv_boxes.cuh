@@ -17,9 +17,7 @@ constexpr int kBoxThreads = 3 * kGroup;             // one copies, two multiply
 constexpr int kHalf = 64;                           // pixels of a product
 constexpr int kWide = 192, kNarrow = 96, kFew = 8;  // output channels of a tile
 constexpr int kParities = 4, kHalfSide = 2;         // of the kernels of a doubled picture
-/// Of a thread, once the groups have shared the registers out anew: they begin with a third each.
-constexpr int kCopyingRegisters = 24, kMultiplyingRegisters = 240;
-static_assert(kCopyingRegisters + 2 * kMultiplyingRegisters <= kRegisterFile / kGroup);
+using BoxRegisters = SharedRegisters<24>;
 
 /// A doubled picture is four pictures, of its even and odd rows and columns, each the small one under a kernel of 2x2
 /// taps: with 4/9 of the work. `parities` is 4 then, else 1.

@@ -133,10 +133,10 @@ __global__ void __launch_bounds__(kBoxThreads, 1) convolve_resident(const __grid
   }
   __syncthreads();
   if (threadIdx.x < kGroup) {
-    leave_registers<kCopyingRegisters>();
+    leave_registers<BoxRegisters::kCopying>();
     if (threadIdx.x == 0) copy_slices<kOuts, kTapSide * kTapSide>(c, weights, slices);
   } else {
-    take_registers<kMultiplyingRegisters>();
+    take_registers<BoxRegisters::kMultiplying>();
     multiply_slices<kOuts, kTapSide>(c, weights, slices, turns);
   }
 #endif

@@ -4,28 +4,20 @@
 namespace inkstone::cuda {
 namespace {
 
-template <int kHeld, Activation kActivation>
-__global__ void __launch_bounds__(kThreads) round_row(Rounded out, Numbers x, int64_t d) {
+template <int kHeld, bool kActivates>
+__global__ void __launch_bounds__(kThreads) round_row(Rounded out, Numbers x, Activation activation, int64_t d) {
   __shared__ float shared[kThreads / kWarp];
   Row<kThreads, true, kHeld> row(x, blockIdx.x, d);
-  if constexpr (kActivation != Activation::none)
-    row.change(Vector{}, Vector{}, [](float v, float, float) {
-      return kActivation == Activation::gelu_tanh ? gelu_by_exp(v) : activate(v, kActivation);
-    });
+  if constexpr (kActivates)
+    row.change(Vector{}, Vector{}, [activation](float v, float, float) { return activate(v, activation); });
   row.round(out, blockIdx.x, shared);
 }
 
 template <int kHeld>
 void launch(const Rounded& out, const Numbers& x, Activation activation, unsigned rows, int64_t d,
             cudaStream_t stream) {
-  switch (activation) {
-    case Activation::none:
-      return round_row<kHeld, Activation::none><<<rows, kThreads, 0, stream>>>(out, x, d);
-    case Activation::silu:
-      return round_row<kHeld, Activation::silu><<<rows, kThreads, 0, stream>>>(out, x, d);
-    case Activation::gelu_tanh:
-      return round_row<kHeld, Activation::gelu_tanh><<<rows, kThreads, 0, stream>>>(out, x, d);
-  }
+  const auto kernel = activation == Activation::none ? round_row<kHeld, false> : round_row<kHeld, true>;
+  kernel<<<rows, kThreads, 0, stream>>>(out, x, activation, d);
 }
 
 }  // namespace

@@ -47,9 +47,7 @@ struct TileColumns {
 constexpr int kProductStages = 4;  // of shared memory, each with a step's 128 rows of x and 256 of weights
 constexpr int kRingBytes = kProductStages * (kTileRows + kTileOuts) * kStepBytes;
 constexpr int kProductBytes = kRingBytes + kMultiplyingGroups * sizeof(TileColumns) + kSwizzleBytes;
-/// Of a thread, once the groups have shared the registers out anew: they begin with a third each.
-constexpr int kCopyingRegisters = 40, kMultiplyingRegisters = 232;
-static_assert(kCopyingRegisters + kMultiplyingGroups * kMultiplyingRegisters <= kRegisterFile / kGroup);
+using ProductRegisters = SharedRegisters<40>;
 constexpr int kFirstGroupBarrier = 1;  // of the named ones, one for each multiplying group; __syncthreads() has 0
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -229,10 +227,10 @@ __device__ void multiply_tiles(const TiledProducts& t, const Job& job) {
   }
   meet_cluster();
   if (threadIdx.x < kGroup) {
-    leave_registers<kCopyingRegisters>();
+    leave_registers<ProductRegisters::kCopying>();
     if (threadIdx.x == 0) copy_tiles(t, ring, rank);
   } else {
-    take_registers<kMultiplyingRegisters>();
+    take_registers<ProductRegisters::kMultiplying>();
     const int group = static_cast<int>(threadIdx.x / kGroup) - 1;
     TileColumns& columns = reinterpret_cast<TileColumns*>(memory + gap + ProductRing::kBytes)[group];
     for (int pair = blockIdx.x / kPair; pair < t.pairs; pair += gridDim.x / kPair) {

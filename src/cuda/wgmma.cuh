@@ -271,6 +271,14 @@ __device__ inline void fetch_box(const CUtensorMap& map, int x0, int x1, int x2,
                : "memory");
 }
 
+/// Of a thread. A group that copies and two that multiply begin with a third each and share them out anew.
+template <int kOfCopying>
+struct SharedRegisters {
+  static constexpr int kUnit = 8, kGroups = 2;
+  static constexpr int kCopying = kOfCopying;
+  static constexpr int kMultiplying = (kRegisterFile / kGroup - kCopying) / kGroups / kUnit * kUnit;
+};
+
 template <int kRegisters>
 __device__ void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
