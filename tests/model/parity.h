@@ -22,13 +22,6 @@ inline double tolerance_of(const std::string& device, double exact, double narro
   return is_narrow(device) ? narrow : exact;
 }
 
-/// How far the VAE in bands may be from the whole, see greatest_error(): nothing but on a GPU, which picks other
-/// kernels for other numbers of rows, so that a sum may have another order.
-inline double band_tolerance(const std::string& device) {
-  constexpr double kExact = 1e-5, kNarrow = 1e-2;
-  return device.starts_with("cuda") ? tolerance_of(device, kExact, kNarrow) : 0;
-}
-
 inline CudaArithmetic arithmetic_of(const std::string& cuda) {
   if (cuda == "cuda_fp8") return CudaArithmetic::fp8;
   if (cuda == "cuda_int8") return CudaArithmetic::int8;

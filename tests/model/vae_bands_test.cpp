@@ -22,11 +22,20 @@ class VaeBandsTest : public ::testing::TestWithParam<std::tuple<const char*, con
   void SetUp() override { skip_without(device()); }
 
   static std::string device() { return std::get<0>(GetParam()); }
-  static double tolerance() { return band_tolerance(device()); }
+
+  /// No number differs, but on a GPU: our convolutions there want multiples of 8 channels, these models have 3 to 12.
+  /// So cuBLASLt multiplies, which chooses the order of a sum by the number of rows, and one that is rounded to bf16
+  /// may tip. Of the published widths: CudaDecoderTest.
+  void expect_whole(const Tensor& banded, const Tensor& whole) {
+    constexpr double kOfOtherOrders = 1e-5, kTipped = 1e-2;
+    const bool is_cuda = device().starts_with("cuda");
+    errors_.expect_within(greatest_error(banded, whole), is_cuda ? tolerance_of(device(), kOfOtherOrders, kTipped) : 0);
+  }
 
   Checkpoint files_;
   VaeConfig config_;
   VaeWeights weights_;
+  ErrorLog errors_;
 };
 
 struct Size {
@@ -39,8 +48,8 @@ TEST_P(VaeBandsTest, DecodeAsAWhole) {
         ops_.upload(random_normal({size.count, size.height, size.width, config_.latent_channels}, 1));
     const Tensor whole = ops_.download(decode(ops_, config_, weights_, latents));
     for (const int64_t rows : {1, 2, 3, 4, 5, 8, 12, 13, 20}) {
-      const Tensor banded = ops_.download(decode(ops_, config_, weights_, latents, rows));
-      EXPECT_LE(greatest_error(banded, whole), tolerance()) << size.height << " rows in bands of " << rows;
+      SCOPED_TRACE(fmt::format("{} rows in bands of {}", size.height, rows));
+      expect_whole(ops_.download(decode(ops_, config_, weights_, latents, rows)), whole);
     }
   }
 }
@@ -52,8 +61,8 @@ TEST_P(VaeBandsTest, EncodeAsAWhole) {
         ops_.upload(random_normal({size.count, size.height * scale, size.width * scale, config_.image_channels}, 2));
     const Tensor whole = ops_.download(encode(ops_, config_, weights_, pixels));
     for (const int64_t rows : {1, 2, 3, 4, 6, 9}) {
-      const Tensor banded = ops_.download(encode(ops_, config_, weights_, pixels, rows));
-      EXPECT_LE(greatest_error(banded, whole), tolerance()) << size.height << " rows in bands of " << rows;
+      SCOPED_TRACE(fmt::format("{} rows in bands of {}", size.height, rows));
+      expect_whole(ops_.download(encode(ops_, config_, weights_, pixels, rows)), whole);
     }
   }
 }
