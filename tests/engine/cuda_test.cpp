@@ -160,9 +160,11 @@ TEST_F(OnCudaTest, SeveralPicturesAreThoseOfSingleRuns) {
   }
 }
 
-/// Four pictures of one call against those of single calls, whose products have other sizes and so may add in another
-/// order. `least_db`: that one rounding tips is seen by all that follow.
-void expect_like_single_runs(const EngineOptions& options, double least_db, Request request = small_request()) {
+/// Four pictures of one call against those of single calls. They were the same on an H200 in every arithmetic. But
+/// cuBLASLt's products have other sizes, so that another version may add in another order, and one rounding that tips
+/// is seen by all that follow: hence a bound.
+void expect_like_single_runs(const EngineOptions& options, Request request = small_request()) {
+  constexpr double kLeastDecibels = 50;
   Engine engine = Engine::open(options);
   request.count = 4;
   request.negative_prompt = "a square";
@@ -175,14 +177,14 @@ void expect_like_single_runs(const EngineOptions& options, double least_db, Requ
     one.seed = request.seed + i;
     worst = std::min(worst, decibels(engine.generate(one).pictures[0].rgb, together.pictures[i].rgb));
   }
-  EXPECT_GT(worst, least_db);
+  EXPECT_GT(worst, kLeastDecibels);
   ::testing::Test::RecordProperty("decibels", fmt::format("{:.1f}", worst));
 }
 
-TEST_F(OnCudaTest, SeveralPicturesAreLikeThoseOfSingleRunsInBf16) { expect_like_single_runs(options(), 40); }
+TEST_F(OnCudaTest, SeveralPicturesAreLikeThoseOfSingleRunsInBf16) { expect_like_single_runs(options()); }
 
 TEST_F(OnCudaTest, SeveralLargePicturesAreLikeThoseOfSingleRunsInBf16) {
-  expect_like_single_runs(options(), 40, large_request());
+  expect_like_single_runs(options(), large_request());
 }
 
 TEST_F(OnCudaTest, EveryOpAgreesWithTheCpu) {
@@ -398,7 +400,8 @@ void expect_same_picture_near_f32(const EngineOptions& rounded, const std::strin
   EXPECT_GT(decibels(a.pictures[0].rgb, expected), least_db);
 }
 
-/// A picture drawn by the kernels that every GPU can run, and by those that this one takes.
+/// A picture drawn by the kernels that every GPU can run, and by those that this one takes. On an H200 they were 60.8
+/// dB alike in bf16, 45.5 in FP8 and 71.3 in int8; the bounds leave some 7 to 16 of that to other versions and cards.
 void expect_alike_by_ampere_kernels(const EngineOptions& options, CudaArithmetic arithmetic, double least_db) {
   std::optional<Session> session;
   session.emplace(options, [&](Kernels&) {
@@ -411,7 +414,7 @@ void expect_alike_by_ampere_kernels(const EngineOptions& options, CudaArithmetic
 }
 
 TEST_F(OnCudaTest, TheKernelsOfEveryGpuDrawAnAlikePicture) {
-  expect_alike_by_ampere_kernels(options(), CudaArithmetic::bf16, 40);
+  expect_alike_by_ampere_kernels(options(), CudaArithmetic::bf16, 50);
 }
 
 TEST_F(OnCudaTest, AGpuWithoutProductsOfEightBitFloatsSaysSo) {
@@ -443,15 +446,15 @@ TEST_F(Fp8OnCudaTest, OneEngineReplaysWhileTheOtherStreamsItsBlocks) {
   expect_same_pictures_at_once({fp8(), with_streamed_blocks(fp8(), replayed_request())}, replayed_request());
 }
 
-TEST_F(Fp8OnCudaTest, SeveralPicturesAreLikeThoseOfSingleRuns) { expect_like_single_runs(fp8(), 25); }
+TEST_F(Fp8OnCudaTest, SeveralPicturesAreLikeThoseOfSingleRuns) { expect_like_single_runs(fp8()); }
 
 TEST_F(Fp8OnCudaTest, SoAreLargePictures) {
   expect_same_picture_near_f32(fp8(), "fp8", 25, large_request());
-  expect_like_single_runs(fp8(), 25, large_request());
+  expect_like_single_runs(fp8(), large_request());
 }
 
 TEST_F(Fp8OnCudaTest, TheKernelsOfEveryGpuDrawAnAlikePicture) {
-  expect_alike_by_ampere_kernels(fp8(), CudaArithmetic::fp8, 25);
+  expect_alike_by_ampere_kernels(fp8(), CudaArithmetic::fp8, 38);
 }
 
 TEST_F(Fp8OnCudaTest, RoundedWeightsArePlannedFor) {
@@ -474,10 +477,10 @@ TEST_F(Int8OnCudaTest, TheSameSeedGivesTheSamePictureCloseToThatOfF32) {
   expect_same_picture_near_f32(int8(), "int8", 30);
 }
 
-TEST_F(Int8OnCudaTest, SeveralPicturesAreLikeThoseOfSingleRuns) { expect_like_single_runs(int8(), 30); }
+TEST_F(Int8OnCudaTest, SeveralPicturesAreLikeThoseOfSingleRuns) { expect_like_single_runs(int8()); }
 
 TEST_F(Int8OnCudaTest, TheKernelsOfEveryGpuDrawAnAlikePicture) {
-  expect_alike_by_ampere_kernels(int8(), CudaArithmetic::int8, 30);
+  expect_alike_by_ampere_kernels(int8(), CudaArithmetic::int8, 55);
 }
 
 TEST_F(Int8OnCudaTest, WhereverItsBlocksAreTheTransformerGivesTheSame) {
