@@ -12,7 +12,9 @@ function(inkstone_module name)
   set_property(GLOBAL APPEND PROPERTY INKSTONE_MODULES inkstone_${name})
 endfunction()
 
-# inkstone_test(NAME [LINK libraries...]): every *_test.cpp in tests/NAME as one GoogleTest program.
+# inkstone_test(NAME [LINK libraries...]): every *_test.cpp in tests/NAME as one GoogleTest program. Where the cuda device is
+# compiled, tests that by their names use a GPU run one at a time beside those that use none: one of them takes all memory of
+# the GPU.
 function(inkstone_test name)
   cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${name}/*.cpp)
@@ -21,6 +23,13 @@ function(inkstone_test name)
   target_compile_definitions(${name}_test PRIVATE INKSTONE_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data"
                              INKSTONE_MODELS="${PROJECT_SOURCE_DIR}/models")
   target_link_libraries(${name}_test PRIVATE ${ARG_LINK} GTest::gmock GTest::gtest_main)
-  gtest_discover_tests(${name}_test TEST_PREFIX ${INKSTONE_TEST_PREFIX}${name}. NO_PRETTY_VALUES
-                       DISCOVERY_TIMEOUT 60)
+  set(discovered TEST_PREFIX ${INKSTONE_TEST_PREFIX}${name}. NO_PRETTY_VALUES DISCOVERY_TIMEOUT 60)
+  set(on_a_gpu *cuda*:*Cuda*:*Gpu*)
+  if(INKSTONE_CUDA_STATUS MATCHES "^With ")
+    gtest_discover_tests(${name}_test ${discovered} TEST_FILTER -${on_a_gpu} TEST_LIST ${name}_tests)
+    gtest_discover_tests(${name}_test ${discovered} TEST_FILTER ${on_a_gpu} TEST_LIST ${name}_tests_on_a_gpu
+                         PROPERTIES RESOURCE_LOCK gpu TIMEOUT 300)
+  else()
+    gtest_discover_tests(${name}_test ${discovered})
+  endif()
 endfunction()

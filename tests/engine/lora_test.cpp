@@ -114,7 +114,7 @@ TEST_F(LoraEngineTest, ChangesThePictureOfWeightsInFewBitsOnAGpu) {
   EXPECT_LT(difference(draw(changed).rgb, wide), 0.1 * difference(plain, wide));
 }
 
-TEST_F(LoraEngineTest, SaysThatWeightsInFp8AreNotRoundedAgain) {
+TEST_F(LoraEngineTest, SaysThatWeightsInFp8AreNotRoundedAgainByAGpu) {
   if (!why_no_fp8().empty()) GTEST_SKIP() << why_no_fp8();
   quantize({.source = kTiny, .output = at("fp8"), .format = "fp8"});
   const EngineOptions options = {.model = at("fp8"),
