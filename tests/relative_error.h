@@ -26,13 +26,16 @@ inline double relative_error(const Tensor& got, const Tensor& expected) {
   return relative_error(got.span<const float>(), expected.span<const float>());
 }
 
-/// The greatest difference of two numbers, over the greatest number expected; infinite if the shapes differ.
+/// The greatest difference of two numbers, over the greatest number expected; infinite if the shapes differ or one of
+/// them is NaN.
 inline double greatest_error(const Tensor& got, const Tensor& expected) {
   if (got.shape() != expected.shape()) return INFINITY;
   double difference = 0, size = 0;
   for (int64_t i = 0; i < expected.count(); ++i) {
     const double e = expected.data<float>()[i];
-    difference = std::max(difference, std::abs(got.data<float>()[i] - e));
+    const double off = std::abs(got.data<float>()[i] - e);
+    if (std::isnan(off)) return INFINITY;
+    difference = std::max(difference, off);
     size = std::max(size, std::abs(e));
   }
   return difference / size;
