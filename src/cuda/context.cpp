@@ -173,6 +173,7 @@ void CudaContext::hold(const Tensor& made) {
 }
 
 void CudaContext::meet_for(const std::vector<Tensor>& tensors) {
+  if (is_aside_) return;  // their stream is the present one
   const auto was_made_aside = [&](const Tensor& t) { return t && made_aside_.contains(t.buffer().get()); };
   if (is_forked_ && std::ranges::any_of(tensors, was_made_aside)) meet();
 }
@@ -216,13 +217,14 @@ const int32_t* CudaContext::table(const std::vector<int32_t>& values) {
     tables_.splice(tables_.begin(), tables_, known);
   } else {
     check(used_tables_ == nullptr, "recording work: a table that was not needed before");
-    const Tensor copy = empty({static_cast<int64_t>(values.size())}, DType::i32);
-    tables_.push_front({values, copy});
-    if (tables_.size() > kTables) tables_.pop_back();
-    check_cuda(cudaMemcpyAsync(copy.data<void>(), tables_.front().values.data(), copy.bytes(), cudaMemcpyHostToDevice,
-                               stream()),
+    const cudaStream_t queue = stream();  // may do deferred work, with tables of its own, and may fail
+    Table made = {values, empty({static_cast<int64_t>(values.size())}, DType::i32)};
+    check_cuda(cudaMemcpyAsync(made.copy.data<void>(), made.values.data(), made.copy.bytes(), cudaMemcpyHostToDevice,
+                               queue),
                "copying to the device");
-    if (is_forked_) check_cuda(cudaStreamSynchronize(stream()), "copying to the device");  // the other may read it too
+    if (is_forked_) check_cuda(cudaStreamSynchronize(queue), "copying to the device");  // the other may read it too
+    tables_.push_front(std::move(made));  // known only once it is there
+    if (tables_.size() > kTables) tables_.pop_back();
   }
   if (used_tables_ != nullptr) used_tables_->push_back(tables_.front().copy);
   if (is_aside_) held_.push_back(tables_.front().copy.buffer());

@@ -141,7 +141,9 @@ Tensor kept_bias(CudaContext& context, const Linear& layer, DType type) {
     made->bias = joined_bias(context, layer, type);
     form = std::move(made);
   }
-  return form_as<Bf16Layer>(*form).bias;
+  const Tensor& bias = form_as<Bf16Layer>(*form).bias;
+  context.meet_for({bias});
+  return bias;
 }
 
 }  // namespace inkstone
