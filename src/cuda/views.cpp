@@ -25,7 +25,7 @@ Tensor narrowed(CudaContext& context, Tensor t, DType type) {
 
 Tensor rounded_copy(CudaContext& context, const Tensor& x) {
   const int64_t n = x.dim(0), d = x.dim(1);
-  const Tensor memory = context.empty({n, d + static_cast<int64_t>(sizeof(float))}, DType::u8);
+  const Tensor memory = context.empty(rounded_shape(n, d), DType::u8);
   const Tensor codes = {memory.buffer(), memory.offset(), x.shape(), DType::f8_e4m3};
   cuda::round_rows(rounded(codes), numbers(x), Activation::none, n, d, context.stream());
   return codes;

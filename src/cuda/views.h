@@ -21,6 +21,8 @@ Tensor narrowed(CudaContext& context, Tensor t, DType type);
 inline cuda::Rounded rounded(const Tensor& codes) {
   return {codes.data<uint8_t>(), reinterpret_cast<float*>(codes.data<std::byte>() + codes.bytes())};
 }
+/// The memory that both take, in u8.
+inline Shape rounded_shape(int64_t n, int64_t d) { return {n, d + static_cast<int64_t>(sizeof(float))}; }
 /// A copy in 8 bits.
 Tensor rounded_copy(CudaContext& context, const Tensor& x);
 
