@@ -107,6 +107,12 @@ class CudaDevice final : public Device {
     return record_work(context_, inputs, work);
   }
 
+  void end_step() override {
+    const cudaStream_t stream = context_.stream();
+    check_cuda(cudaEventSynchronize(step_end_), "computing");
+    check_cuda(cudaEventRecord(step_end_, stream), "computing");
+  }
+
   /// A call begins. What ops of an earlier one gave and no op has read is void.
   void watch(std::stop_token) override { kernels_.forget_waiting(); }
 
@@ -135,6 +141,7 @@ class CudaDevice final : public Device {
   LargeCopies copies_;
   WeightUploads uploads_;
   CudaKernels kernels_;
+  CudaEvent step_end_;  // of the last step that was queued
 };
 
 }  // namespace

@@ -101,6 +101,10 @@ class Device : public WeightPlace {
   /// for room: for memory that a copy still reads, or before it queues more work than a stop request shall wait for.
   virtual Tensor download(const Tensor& tensor) = 0;
 
+  /// A step's work is queued. Waits until that of the step before is done: behind more a stop request would not be
+  /// heard soon, and who tells of progress would be far ahead of the work.
+  virtual void end_step() {}
+
   /// From here on kernels throw Cancelled soon after a stop request of `stop`, where single ones may take long. What
   /// such a kernel has written is void.
   virtual void watch(std::stop_token) {}
