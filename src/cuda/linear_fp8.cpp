@@ -46,7 +46,8 @@ bool CudaKernels::rounds_result(const LinearPart& part) const {
 /// What a norm rounds itself is counted all the same: attention's results, which are as wide, are rounded here.
 void CudaKernels::count_fp8(ScratchBytes& scratch, const LinearPart& part, bool fused) const {
   const int64_t rows = part.x.dim(0);
-  if (part.x.dtype() != DType::i8) scratch.add(rounded_shape(rows, part.x.dim(1)), DType::u8);
+  if (part.x.dtype() != DType::i8 && part.x.dtype() != DType::f8_e4m3)
+    scratch.add(rounded_shape(rows, part.x.dim(1)), DType::u8);
   if (!fused && Plan(part, rounds_result(part)).is_apart()) scratch.add({rows, part.layer->out()}, DType::bf16);
 }
 
