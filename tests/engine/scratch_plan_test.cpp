@@ -73,6 +73,8 @@ TEST_F(ScratchPlanTest, GrowsWithRowsAndPixels) {
   const auto block_rows = static_cast<size_t>(2 * job_.grid.tokens() + text_rows);  // of both streams
   EXPECT_EQ(of_rows[1], without[1] + block_rows * kForRow);
   EXPECT_GT(of_rows[0], without[0]);
+  const auto pixels = static_cast<size_t>(job_.width * job_.height);
+  EXPECT_EQ(of_rows[2], without[2] + pixels * kForRow) << "decoding has its own alone";
   device_.for_row = 0;
   device_.for_pixel = kForPixel;
   const std::vector<size_t> of_pixels = stages();
