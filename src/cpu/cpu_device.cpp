@@ -48,7 +48,7 @@ class CpuDevice final : public Device {
     return {memory_->current() + kept, memory_->peak() + kept + kernels_.shared_bytes()};
   }
   size_t step_bytes(std::span<const LinearPart> parts) const override { return kernels_.step_bytes(parts); }
-  size_t conv_bytes(const Shape& x, const Conv2d& conv) const override { return kernels_.conv_bytes(x, conv); }
+  size_t conv_bytes(const Tensor& x, const Conv2d& conv) const override { return kernels_.conv_bytes(x.shape(), conv); }
   size_t attention_bytes(const Qkv& in) const override { return kernels_.attention_bytes(in); }
   Kept kept_of(std::span<const Linear* const> layers, const KeepRoom& room) const override {
     return kernels_.kept_of(layers, room);

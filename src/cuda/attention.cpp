@@ -144,12 +144,28 @@ void CudaKernels::attention_by_products(Tensor& out, const Qkv& in, size_t strea
   }
 }
 
+namespace {
+
+/// What attention computes in. Flash attention copies 16 bytes at a time; products of odd widths have no fast kernels
+/// in bf16 either.
+DType type_for_heads(const CudaContext& context, int64_t width) {
+  return context.narrow() && width % 8 == 0 ? DType::bf16 : DType::f32;
+}
+
+}  // namespace
+
+/// Queries, keys and values come as the device holds operands, and so do results.
+size_t CudaKernels::attention_bytes(const Qkv& in) const {
+  const DType type = type_for_heads(context_, in.q.dim(2));
+  if (type == context_.operand_type()) return 0;
+  ScratchBytes scratch(context_.memory());
+  for (const Tensor& t : {in.q, in.k, in.v, in.q}) scratch.add(t.shape(), type);  // all results are as large as q
+  return scratch.bytes();
+}
+
 void CudaKernels::attention(std::span<Tensor> out, const Qkv& in, const AttentionOptions& options) {
   const int64_t c = in.q.dim(2);
-  const bool narrow = context_.narrow();
-  // Flash attention copies 16 bytes at a time; products of odd widths have no fast kernels in bf16 either.
-  const bool in_chunks = c % 8 == 0;
-  const DType type = narrow && in_chunks ? DType::bf16 : DType::f32;
+  const DType type = type_for_heads(context_, c);
   const Qkv operands = {as_type(context_, in.q, type), as_type(context_, in.k, type), as_type(context_, in.v, type),
                         in.sequences};
   std::vector<Tensor> results;

@@ -80,10 +80,11 @@ bool multiplies_by_wgmma() {
 /// Bytes of the pool. CUDA's own are taken by now, but for those of the reserve.
 size_t pool_limit(size_t memory_limit) {
   if (memory_limit > 0) {
-    check_option(memory_limit >= kCudaOwnBytes + Cublas::kWorkspaceBytes,
-                 "memory {}: of a GPU's memory CUDA itself takes {} and products {}; give more than both together",
-                 quantity(static_cast<double>(memory_limit), "B"), quantity(static_cast<double>(kCudaOwnBytes), "B"),
-                 quantity(static_cast<double>(Cublas::kWorkspaceBytes), "B"));
+    constexpr size_t kLeast = kCudaOwnBytes + Cublas::kWorkspaceBytes;
+    const auto text = [](size_t bytes) { return quantity(static_cast<double>(bytes), "B"); };
+    check_option(memory_limit >= kLeast,
+                 "memory {}: of a GPU's memory CUDA itself takes {} and products {}; give {} MiB or more",
+                 text(memory_limit), text(kCudaOwnBytes), text(Cublas::kWorkspaceBytes), kLeast >> 20);
     return memory_limit - kCudaOwnBytes;
   }
   size_t available = 0, total = 0;
@@ -173,6 +174,7 @@ void CudaContext::hold(const Tensor& made) {
 }
 
 void CudaContext::meet_for(const std::vector<Tensor>& tensors) {
+  if (is_aside_) return;  // their stream is the present one
   const auto was_made_aside = [&](const Tensor& t) { return t && made_aside_.contains(t.buffer().get()); };
   if (is_forked_ && std::ranges::any_of(tensors, was_made_aside)) meet();
 }
@@ -215,14 +217,16 @@ const int32_t* CudaContext::table(const std::vector<int32_t>& values) {
   if (known != tables_.end()) {
     tables_.splice(tables_.begin(), tables_, known);
   } else {
-    check(used_tables_ == nullptr, "recording work: a table that was not needed before");
-    const Tensor copy = empty({static_cast<int64_t>(values.size())}, DType::i32);
-    tables_.push_front({values, copy});
+    check(used_tables_ == nullptr, "a step has other sequences of rows than the step before it");
+    // Deferred work, with tables of its own, and a copy may fail: a table is known only once it is there.
+    const cudaStream_t queue = stream();
+    Table made = {values, empty({static_cast<int64_t>(values.size())}, DType::i32)};
+    check_cuda(
+        cudaMemcpyAsync(made.copy.data<void>(), made.values.data(), made.copy.bytes(), cudaMemcpyHostToDevice, queue),
+        "copying to the device");
+    if (is_forked_) check_cuda(cudaStreamSynchronize(queue), "copying to the device");  // the other may read it too
+    tables_.push_front(std::move(made));
     if (tables_.size() > kTables) tables_.pop_back();
-    check_cuda(cudaMemcpyAsync(copy.data<void>(), tables_.front().values.data(), copy.bytes(), cudaMemcpyHostToDevice,
-                               stream()),
-               "copying to the device");
-    if (is_forked_) check_cuda(cudaStreamSynchronize(stream()), "copying to the device");  // the other may read it too
   }
   if (used_tables_ != nullptr) used_tables_->push_back(tables_.front().copy);
   if (is_aside_) held_.push_back(tables_.front().copy.buffer());

@@ -62,7 +62,7 @@ class CudaContext {
   };
   /// Whether there is work aside that nobody has waited for.
   bool is_forked() const { return is_forked_; }
-  /// Both meet now if one of the tensors was made aside.
+  /// Both meet now if one of the tensors was made aside, unless this is work aside as well.
   void meet_for(const std::vector<Tensor>& tensors);
 
   /// From here on what is put into the stream is recorded instead of done, the tables that it uses go to `used`.

@@ -14,16 +14,12 @@
 namespace inkstone {
 namespace {
 
-constexpr size_t kScratch = size_t{768} << 20;  // bands and expanded weights, which no plan counts
-
-/// Rows between the two halves of side branches.
-size_t low_rank_bytes(std::span<const LinearPart> parts) {
-  int64_t numbers = 0;
-  for (const LinearPart& part : parts)
-    for (const Slab& slab : part.layer->slabs)
-      for (const SideBranch& branch : slab.branches) numbers += part.x.dim(0) * branch.rank();
-  return static_cast<size_t>(numbers) * sizeof(float);
-}
+/// What is taken beside tensors whatever the size of a picture, so that no plan counts it: two workspaces of cuBLAS,
+/// each Cublas::kWorkspaceBytes; a layer's matrices as they are expanded or rounded, of which the text encoder's gate
+/// and up are the largest (0.54 GB in f32, half of it in bf16); bands of scores or of a convolution's input, up to 0.1
+/// GB, when no such matrix is there; and what work aside holds before its stream meets the other (kMostHeld of
+/// context.cpp).
+constexpr size_t kScratch = size_t{768} << 20;
 
 std::string_view name_of(CudaArithmetic arithmetic) {
   switch (arithmetic) {
@@ -59,7 +55,9 @@ class CudaDevice final : public Device {
   }
   void reset_peak() override { context_.memory().reset_peak(); }
   size_t pool_bytes(size_t bytes) const override { return rounds() ? context_.memory().block_size(bytes) : bytes; }
-  size_t step_bytes(std::span<const LinearPart> parts) const override { return low_rank_bytes(parts); }
+  size_t step_bytes(std::span<const LinearPart> parts) const override { return kernels_.step_bytes(parts); }
+  size_t conv_bytes(const Tensor& x, const Conv2d& conv) const override { return kernels_.conv_bytes(x, conv); }
+  size_t attention_bytes(const Qkv& in) const override { return kernels_.attention_bytes(in); }
   std::optional<OwnMemory> own_memory() const override {
     return OwnMemory{.bytes = context_.memory().limit() + kCudaOwnBytes, .unplanned = kCudaOwnBytes + kScratch};
   }
@@ -109,6 +107,12 @@ class CudaDevice final : public Device {
     return record_work(context_, inputs, work);
   }
 
+  void end_step() override {
+    const cudaStream_t stream = context_.stream();
+    check_cuda(cudaEventSynchronize(step_end_), "computing");
+    check_cuda(cudaEventRecord(step_end_, stream), "computing");
+  }
+
   /// A call begins. What ops of an earlier one gave and no op has read is void.
   void watch(std::stop_token) override { kernels_.forget_waiting(); }
 
@@ -137,6 +141,7 @@ class CudaDevice final : public Device {
   LargeCopies copies_;
   WeightUploads uploads_;
   CudaKernels kernels_;
+  CudaEvent step_end_;  // of the last step that was queued
 };
 
 }  // namespace

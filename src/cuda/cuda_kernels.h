@@ -1,6 +1,7 @@
 // The ops on a CUDA device. Each method is one family's file in this folder.
 #pragma once
 #include "cuda/context.h"
+#include "cuda/scratch_bytes.h"
 #include "ops/kernels.h"
 
 namespace inkstone {
@@ -33,6 +34,13 @@ class CudaKernels final : public Kernels {
   void to_rgb8(Tensor& out, const Tensor& x) override;
   void from_rgb8(Tensor& out, const Tensor& x) override;
 
+  // What linear(), conv2d() and attention() allocate beside their results for so many rows or pixels, without what is
+  // made of weights and bands of a constant size. The type of an x tells what a copy it takes: I8 is what the layer
+  // wants.
+  size_t step_bytes(std::span<const LinearPart> parts) const;
+  size_t conv_bytes(const Tensor& x, const Conv2d& conv) const;
+  size_t attention_bytes(const Qkv& in) const;
+
   /// Drops what waits for an op that will not come, as the call that it belongs to was stopped.
   void forget_waiting();
 
@@ -45,9 +53,15 @@ class CudaKernels final : public Kernels {
     std::vector<Linear> layers;  // of the parts: a call that is stopped or fails takes its own with it
   };
 
+  /// What becomes of a part's product in one launch with others.
+  enum class Ending : uint8_t { other, bf16, codes, residual, heads };
+
   void linear(Tensor& out, const LinearPart& part);
   /// Each part for itself.
   void linear_apart(std::span<Tensor> out, std::span<const LinearPart> parts);
+  /// The same of all parts, with results of these types; Ending::other: they do not suit one launch.
+  Ending fused_ending(std::span<const LinearPart> parts, std::span<const DType> out) const;
+  Ending ending_of(const LinearPart& part, DType out) const;
   /// All parts as one launch; whether they suit that.
   bool linear_fused(std::span<Tensor> out, std::span<const LinearPart> parts);
   bool wait_for_join(std::span<Tensor> out, std::span<const LinearPart> parts);
@@ -60,7 +74,13 @@ class CudaKernels final : public Kernels {
   /// conv2d() but, perhaps, the norm behind it; whether that is done.
   bool convolve(Tensor& out, const Tensor& x, const Conv2d& conv, const Tensor& residual);
   void linear_fp8(Tensor& out, const LinearPart& part);
+  /// Whether a layer in 8 bits writes its result in 8 bits for the next.
+  bool rounds_result(const LinearPart& part) const;
   void linear_int8(Tensor& out, const LinearPart& part);
+  // What these three ways allocate for a part; `fused`: if all go in one launch.
+  void count_plain(ScratchBytes& scratch, const LinearPart& part, bool fused) const;
+  void count_fp8(ScratchBytes& scratch, const LinearPart& part, bool fused) const;
+  static void count_int8(ScratchBytes& scratch, const LinearPart& part);
   void attention_by_products(Tensor& out, const Qkv& in, size_t stream, bool causal);
   void flash_attention(std::span<Tensor> out, const Qkv& in, bool causal);
 

@@ -114,7 +114,9 @@ const Fp8Layer& fp8_layer(CudaContext& context, const Linear& layer) {
     fill(context, *made, layer);
     form = std::move(made);
   }
-  return form_as<Fp8Layer>(*form);
+  const auto& made = form_as<Fp8Layer>(*form);
+  context.meet_for({made.scales});  // which were made with all the rest
+  return made;
 }
 
 void keep_in_fp8(CudaContext& context, WeightUploads& uploads, Linear& layer) {

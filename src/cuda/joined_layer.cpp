@@ -40,27 +40,17 @@ void copy_weights(CudaContext& context, const Tensor& to, const Tensor& from) {
       "copying weights");
 }
 
-namespace {
-
-/// Moves tensors of one type to a buffer of their own, one behind the other.
-void join(CudaContext& context, const std::vector<Tensor*>& tensors) {
+bool are_alike(const std::vector<Tensor*>& tensors) {
   const Tensor& first = *tensors.front();
-  int64_t rows = 0;
-  for (const Tensor* t : tensors) {
-    if (!*t || t->dtype() != first.dtype()) return;
-    rows += t->dim(0);
-  }
-  const Tensor all = context.empty(first.shape().with_first(rows), first.dtype());
-  int64_t begin = 0;
-  for (Tensor* t : tensors) {
-    const Tensor part = all.rows(begin, begin + t->dim(0));
-    copy_weights(context, part, *t);
-    begin += t->dim(0);
-    *t = part;
-  }
+  return std::ranges::all_of(tensors, [&](const Tensor* t) {
+    return *t && t->dtype() == first.dtype() && t->shape().with_first(1) == first.shape().with_first(1);
+  });
 }
 
-}  // namespace
+bool are_dense(const Linear& layer) {
+  return std::ranges::all_of(
+      layer.slabs, [](const Slab& slab) { return slab.weight.format == dense_format(slab.weight.data.dtype()); });
+}
 
 void join_slabs(CudaContext& context, Linear& layer) {
   if (layer.slabs.size() < 2) return;
@@ -69,10 +59,14 @@ void join_slabs(CudaContext& context, Linear& layer) {
     weights.push_back(&slab.weight.data);
     biases.push_back(&slab.bias);
   }
-  const bool dense = std::ranges::all_of(
-      layer.slabs, [](const Slab& slab) { return slab.weight.format == dense_format(slab.weight.data.dtype()); });
-  if (dense) join(context, weights);
-  if (layer.slabs.front().bias) join(context, biases);
+  const auto join = [&](const std::vector<Tensor*>& tensors) {
+    if (!are_alike(tensors)) return;
+    lay_as_one(
+        tensors, [&](const Shape& shape, DType type) { return context.empty(shape, type); },
+        [&](const Tensor& to, const Tensor& from) { copy_weights(context, to, from); });
+  };
+  if (are_dense(layer)) join(weights);
+  join(biases);
 }
 
 Tensor joined_weights(CudaContext& context, const Linear& layer) {
@@ -141,7 +135,9 @@ Tensor kept_bias(CudaContext& context, const Linear& layer, DType type) {
     made->bias = joined_bias(context, layer, type);
     form = std::move(made);
   }
-  return form_as<Bf16Layer>(*form).bias;
+  const Tensor& bias = form_as<Bf16Layer>(*form).bias;
+  context.meet_for({bias});
+  return bias;
 }
 
 }  // namespace inkstone

@@ -5,6 +5,27 @@
 
 namespace inkstone {
 
+/// Whether tensors are all there and can be rows of one.
+bool are_alike(const std::vector<Tensor*>& tensors);
+
+/// Moves such tensors one below the other: `empty(shape, type)` gives memory for all, `copy(to, from)` fills a part of
+/// it.
+void lay_as_one(const std::vector<Tensor*>& tensors, const auto& empty, const auto& copy) {
+  const Tensor& first = *tensors.front();
+  int64_t rows = 0, begin = 0;
+  for (const Tensor* t : tensors) rows += t->dim(0);
+  const Tensor all = empty(first.shape().with_first(rows), first.dtype());
+  for (Tensor* t : tensors) {
+    const Tensor part = all.rows(begin, begin + t->dim(0));
+    begin += t->dim(0);
+    copy(part, *t);
+    *t = part;
+  }
+}
+
+/// Whether all matrices of a layer are plain numbers, so that they can be rows of one.
+bool are_dense(const Linear& layer);
+
 /// Lays dense matrices of a layer one below the other in memory, and so its biases.
 void join_slabs(CudaContext& context, Linear& layer);
 

@@ -49,6 +49,7 @@ bool LargeCopies::can_share_out(size_t bytes) { return bytes >= kLeast && prepar
 bool LargeCopies::prepare() {
   if (queue_ != nullptr || is_refused_) return !is_refused_;
   const int threads = thread_count();
+  auto queue = std::make_unique<TaskQueue>(threads, static_cast<size_t>(threads) * kWaiting);  // first, as it may fail
   void* memory = nullptr;
   context_.use_device();
   is_refused_ = cudaHostAlloc(&memory, pinned_bytes(), cudaHostAllocDefault) != cudaSuccess;
@@ -62,7 +63,7 @@ bool LargeCopies::prepare() {
   std::byte* next = pinned_;
   for (Worker& worker : workers_)
     for (Room& room : worker.rooms) room.memory = std::exchange(next, next + kPiece);
-  queue_ = std::make_unique<TaskQueue>(threads, static_cast<size_t>(threads) * kWaiting);
+  queue_ = std::move(queue);
   return true;
 }
 

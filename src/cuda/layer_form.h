@@ -1,4 +1,5 @@
-// What the device has made of a layer, as the type that it was made as.
+// What the device has made of a layer, as the type that it was made as. Work aside may have made it: who reads it meets
+// that first (CudaContext::meet_for).
 #pragma once
 #include "core/error.h"
 #include "ops/weight.h"

@@ -9,6 +9,10 @@
 namespace inkstone {
 namespace {
 
+/// Whether a product has memory of its own: one with a gate is only added to something larger, so half of the bytes
+/// will do.
+bool is_apart(const CudaContext& context, const Epilogue& e) { return e.gate && context.narrow(); }
+
 /// What cuBLAS does of an epilogue, and where its result goes.
 struct Plan {
   Plan(CudaContext& context, const Tensor& out, const Epilogue& e)
@@ -16,8 +20,7 @@ struct Plan {
         adds(e.residual && !e.gate && e.activation == Activation::none && out.dtype() == DType::f32 &&
              e.residual.dtype() == DType::f32),
         finishes((e.activation != Activation::none && !gelu) || e.gate || (e.residual && !adds)) {
-    // A gated product is only added to something larger: half of the bytes will do.
-    product = finishes && e.gate && context.narrow() ? context.empty(out.shape(), DType::bf16) : out;
+    product = is_apart(context, e) ? context.empty(out.shape(), DType::bf16) : out;
     if (adds) added = e.residual;
   }
 
@@ -35,10 +38,12 @@ Product product_of(const Tensor& x, const Tensor& w) {
           .w = {w.data<void>(), w.dim(1)}};
 }
 
+Shape low_rank_shape(const Tensor& x, const SideBranch& branch) { return {x.dim(0), branch.rank()}; }
+
 /// x downᵀ.
 Tensor low_rank_rows(CudaContext& context, const Tensor& x, const SideBranch& branch) {
   const Tensor down = dense(context, branch.down);
-  const Tensor low = context.empty({x.dim(0), branch.rank()}, x.dtype());
+  const Tensor low = context.empty(low_rank_shape(x, branch), x.dtype());
   Product product = product_of(x, down);
   product.d = output(low);
   product.d_stride = branch.rank();
@@ -117,6 +122,35 @@ void multiply_layer(CudaContext& context, const Tensor& x, const Linear& layer, 
 }
 
 }  // namespace
+
+void CudaKernels::count_plain(ScratchBytes& scratch, const LinearPart& part, bool fused) const {
+  const DType operand = context_.operand_type();
+  if (part.x.dtype() != operand && part.x.dtype() != DType::i8) scratch.add(part.x.shape(), operand);
+  if (!fused && is_apart(context_, part.epilogue)) scratch.add({part.x.dim(0), part.layer->out()}, DType::bf16);
+  if (is_one_product(context_, *part.layer)) return;
+  for (const Slab& slab : part.layer->slabs)
+    for (const SideBranch& branch : slab.branches) scratch.add(low_rank_shape(part.x, branch), operand);
+}
+
+/// Of all parts together: what those aside allocate nobody else gets before the streams meet.
+size_t CudaKernels::step_bytes(std::span<const LinearPart> parts) const {
+  if (parts.empty()) return 0;
+  const std::vector<DType> out(parts.size(), DType::f32);
+  const bool fused = fused_ending(parts, out) != Ending::other;
+  ScratchBytes scratch(context_.memory());
+  for (const LinearPart& part : parts) {
+    if (uses_fp8(part.layer)) {
+      count_fp8(scratch, part, fused);
+    } else if (suits_mixed(context_, *part.layer)) {
+      count_int8(scratch, part);
+    } else {
+      count_plain(scratch, part, fused);
+    }
+    if (uses_fp8(part.epilogue.feeds) && !rounds_result(part))  // the layer that it feeds must do that then
+      scratch.add(rounded_shape(part.x.dim(0), part.layer->out()), DType::u8);
+  }
+  return scratch.bytes();
+}
 
 void CudaKernels::linear(Tensor& out, const LinearPart& part) {
   if (uses_fp8(part.layer)) return linear_fp8(out, part);

@@ -23,7 +23,33 @@ Product product_of(const Tensor& x, const Tensor& codes, const Tensor& scales, c
           .d_stride = outs};
 }
 
+/// What becomes of a product in 8 bits.
+struct Plan {
+  Plan(const LinearPart& part, bool rounds_result)
+      : changes(part.epilogue.activation != Activation::none || part.epilogue.gate || part.epilogue.residual),
+        rounds(rounds_result),
+        narrow(part.epilogue.feeds != nullptr || part.layer->slabs.size() > 1) {}
+
+  /// Whether it needs memory beside the result's.
+  bool is_apart() const { return !rounds && (changes || !narrow); }
+
+  bool changes, rounds, narrow;
+};
+
 }  // namespace
+
+bool CudaKernels::rounds_result(const LinearPart& part) const {
+  const Epilogue& e = part.epilogue;
+  return uses_fp8(part.layer) && uses_fp8(e.feeds) && !e.gate && !e.residual;
+}
+
+/// What a norm rounds itself is counted all the same: attention's results, which are as wide, are rounded here.
+void CudaKernels::count_fp8(ScratchBytes& scratch, const LinearPart& part, bool fused) const {
+  const int64_t rows = part.x.dim(0);
+  if (part.x.dtype() != DType::i8 && part.x.dtype() != DType::f8_e4m3)
+    scratch.add(rounded_shape(rows, part.x.dim(1)), DType::u8);
+  if (!fused && Plan(part, rounds_result(part)).is_apart()) scratch.add({rows, part.layer->out()}, DType::bf16);
+}
 
 bool CudaKernels::uses_fp8(const Linear* layer) const {
   return context_.rounds() && layer != nullptr && suits_fp8(*layer);
@@ -33,12 +59,10 @@ void CudaKernels::linear_fp8(Tensor& out, const LinearPart& part) {
   const Epilogue& epilogue = part.epilogue;
   const Fp8Layer& layer = fp8_layer(context_, *part.layer);
   const Tensor x = part.x.dtype() == DType::f8_e4m3 ? part.x : rounded_copy(context_, part.x);
-  const bool changes = epilogue.activation != Activation::none || epilogue.gate || epilogue.residual;
-  const bool rounds = uses_fp8(epilogue.feeds) && !epilogue.gate && !epilogue.residual;
-  const bool narrow = epilogue.feeds != nullptr || part.layer->slabs.size() > 1;
-  const Tensor product = rounds               ? second_half(out)
-                         : narrow && !changes ? retyped(out, DType::bf16)
-                                              : context_.empty(out.shape(), DType::bf16);
+  const Plan plan(part, rounds_result(part));
+  const Tensor product = plan.is_apart() ? context_.empty(out.shape(), DType::bf16)
+                         : plan.rounds   ? second_half(out)
+                                         : retyped(out, DType::bf16);
   Product main = product_of(x, layer.codes, layer.scales, product);
   const bool gelu = epilogue.activation == Activation::gelu_tanh;  // costs next to nothing inside the product
   main.gelu = gelu;
@@ -46,13 +70,13 @@ void CudaKernels::linear_fp8(Tensor& out, const LinearPart& part) {
   context_.multiply(main);
   const Activation activation = gelu ? Activation::none : epilogue.activation;
   const int64_t rows = out.dim(0), width = out.dim(1);
-  if (rounds) {
+  if (plan.rounds) {
     out = retyped(out, DType::f8_e4m3);
     cuda::round_rows(rounded(out), numbers(product), activation, rows, width, context_.stream());
     return;
   }
-  if (narrow) out = retyped(out, DType::bf16);
-  if (changes || !narrow)
+  if (plan.narrow) out = retyped(out, DType::bf16);
+  if (plan.is_apart())
     cuda::finish({.out = output(out),
                   .x = numbers(product),
                   .activation = activation,

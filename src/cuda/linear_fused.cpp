@@ -13,37 +13,26 @@ namespace {
 
 constexpr int64_t kLeastFused = 512;  // rows of the largest part: fewer leave most of the GPU idle
 
-/// What becomes of a part's product.
-enum class Ending : uint8_t { other, bf16, codes, residual, heads };
-
-Ending ending_of(const LinearPart& part, const Tensor& out, bool rounds, bool feeds_rounded) {
-  const Epilogue& e = part.epilogue;
-  if (e.gate && e.residual)
-    return e.activation == Activation::none && out.dtype() == DType::f32 && e.residual.dtype() == DType::f32
-               ? Ending::residual
-               : Ending::other;
-  if (e.gate || e.residual) return Ending::other;
-  if (e.activation == Activation::none && e.feeds == nullptr && part.layer->slabs.size() > 1) return Ending::heads;
-  if (e.activation != Activation::gelu_tanh || e.feeds == nullptr || rounds != feeds_rounded) return Ending::other;
-  return rounds ? Ending::codes : Ending::bf16;
-}
-
 /// What a launch reads, and what must live until it is in the stream.
 struct Operands {
   cuda::FusedProduct product;
   std::vector<Tensor> held;
 };
 
+/// Without what it reads.
+cuda::FusedProduct sizes_of(const LinearPart& part, bool rounds) {
+  return {.type = rounds ? DType::f8_e4m3 : DType::bf16,
+          .rows = part.x.dim(0),
+          .outs = part.layer->out(),
+          .depth = part.layer->in()};
+}
+
 Operands operands_of(CudaContext& context, const LinearPart& part, bool rounds) {
   Operands o;
-  cuda::FusedProduct& p = o.product;
-  p.rows = part.x.dim(0);
-  p.outs = part.layer->out();
-  p.depth = part.layer->in();
+  cuda::FusedProduct& p = o.product = sizes_of(part, rounds);
   if (rounds) {
     const Fp8Layer& layer = fp8_layer(context, *part.layer);
     const Tensor x = part.x.dtype() == DType::f8_e4m3 ? part.x : rounded_copy(context, part.x);
-    p.type = DType::f8_e4m3;
     p.x = x.data<void>();
     p.x_scales = rounded(x).scales;
     p.w = layer.codes.data<void>();
@@ -85,19 +74,40 @@ bool is_plain(const Linear& layer) {
 
 }  // namespace
 
-bool CudaKernels::linear_fused(std::span<Tensor> out, std::span<const LinearPart> parts) {
-  if (!context_.has_wgmma() || !context_.narrow() || parts.size() > cuda::kMaxFused) return false;
+CudaKernels::Ending CudaKernels::ending_of(const LinearPart& part, DType out) const {
+  const Epilogue& e = part.epilogue;
+  if (e.gate && e.residual)
+    return e.activation == Activation::none && out == DType::f32 && e.residual.dtype() == DType::f32 ? Ending::residual
+                                                                                                     : Ending::other;
+  if (e.gate || e.residual) return Ending::other;
+  if (e.activation == Activation::none && e.feeds == nullptr && part.layer->slabs.size() > 1) return Ending::heads;
+  const bool rounds = uses_fp8(part.layer);
+  if (e.activation != Activation::gelu_tanh || e.feeds == nullptr || rounds != uses_fp8(e.feeds)) return Ending::other;
+  return rounds ? Ending::codes : Ending::bf16;
+}
+
+CudaKernels::Ending CudaKernels::fused_ending(std::span<const LinearPart> parts, std::span<const DType> out) const {
+  if (!context_.has_wgmma() || !context_.narrow() || parts.size() > cuda::kMaxFused) return Ending::other;
   const bool rounds = uses_fp8(parts[0].layer);
-  const auto ending = [&](size_t p) { return ending_of(parts[p], out[p], rounds, uses_fp8(parts[p].epilogue.feeds)); };
-  const Ending first = ending(0);
+  const Ending first = ending_of(parts[0], out[0]);
   int64_t most_rows = 0;
   for (size_t p = 0; p < parts.size(); ++p) {
     const Linear& layer = *parts[p].layer;
-    if (ending(p) != first || uses_fp8(&layer) != rounds || !is_like(layer, *parts[0].layer)) return false;
-    if (suits_mixed(context_, layer) || (!rounds && !is_plain(layer))) return false;
+    if (ending_of(parts[p], out[p]) != first || uses_fp8(&layer) != rounds || !is_like(layer, *parts[0].layer))
+      return Ending::other;
+    if (suits_mixed(context_, layer) || (!rounds && !is_plain(layer)) || !cuda::suits_fused(sizes_of(parts[p], rounds)))
+      return Ending::other;
     most_rows = std::max(most_rows, parts[p].x.dim(0));
   }
-  if (first == Ending::other || most_rows < kLeastFused) return false;
+  return most_rows < kLeastFused ? Ending::other : first;
+}
+
+bool CudaKernels::linear_fused(std::span<Tensor> out, std::span<const LinearPart> parts) {
+  std::vector<DType> types;
+  for (const Tensor& t : out) types.push_back(t.dtype());
+  const Ending first = fused_ending(parts, types);
+  if (first == Ending::other) return false;
+  const bool rounds = uses_fp8(parts[0].layer);
   if (first == Ending::heads) return wait_for_join(out, parts);
   std::vector<Operands> operands;
   for (size_t p = 0; p < parts.size(); ++p) {

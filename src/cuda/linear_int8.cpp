@@ -14,8 +14,9 @@ cuda::MixedRows mixed_rows(const Tensor& memory, int64_t rows, int64_t d) {
   return {codes, reinterpret_cast<cuda::MixedScale*>(codes + rows * d)};
 }
 
-int64_t mixed_rows_bytes(int64_t rows, int64_t d) {
-  return rows * (d + MixedOrder::groups_in(d) * static_cast<int64_t>(sizeof(cuda::MixedScale)));
+/// That memory, in i8.
+Shape mixed_rows_shape(int64_t rows, int64_t d) {
+  return {rows, d + MixedOrder::groups_in(d) * static_cast<int64_t>(sizeof(cuda::MixedScale))};
 }
 
 void add_slabs(cuda::MixedProduct& product, const MixedLayer& layer) {
@@ -28,11 +29,15 @@ void add_slabs(cuda::MixedProduct& product, const MixedLayer& layer) {
 
 }  // namespace
 
+void CudaKernels::count_int8(ScratchBytes& scratch, const LinearPart& part) {
+  scratch.add(mixed_rows_shape(part.x.dim(0), part.x.dim(1)), DType::i8);
+}
+
 void CudaKernels::linear_int8(Tensor& out, const LinearPart& part) {
   const Epilogue& epilogue = part.epilogue;
   const MixedLayer& layer = mixed_layer(context_, *part.layer);
   const int64_t rows = part.x.dim(0), in = part.x.dim(1);
-  const Tensor memory = context_.empty({mixed_rows_bytes(rows, in)}, DType::i8);
+  const Tensor memory = context_.empty(mixed_rows_shape(rows, in), DType::i8);
   const cuda::MixedRows x = mixed_rows(memory, rows, in);
   cuda::round_mixed_rows(x, numbers(part.x), layer.weights.front().factors.data<const float>(), rows, in,
                          context_.stream());

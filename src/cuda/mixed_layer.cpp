@@ -86,7 +86,9 @@ const MixedLayer& mixed_layer(CudaContext& context, const Linear& layer) {
     fill(context, *made, layer);
     form = std::move(made);
   }
-  return form_as<MixedLayer>(*form);
+  const auto& made = form_as<MixedLayer>(*form);
+  context.meet_for({made.bias, made.weights.front().factors});  // which were made with all the rest
+  return made;
 }
 
 void keep_mixed(CudaContext& context, WeightUploads& uploads, Linear& layer) {

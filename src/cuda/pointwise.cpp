@@ -28,7 +28,8 @@ void CudaKernels::layer_norm_modulate(std::span<Tensor> out, std::span<const Mod
   for (size_t p = 0; p < parts.size(); ++p) {
     const ModulatePart& part = parts[p];
     const int64_t width = part.x.dim(1);
-    const bool rounds = uses_fp8(part.feeds) && width <= cuda::kMaxRoundedNorm;
+    const bool in_fours = lies_in_fours(part.x) && lies_in_fours(part.shift.table) && lies_in_fours(part.scale.table);
+    const bool rounds = uses_fp8(part.feeds) && width <= cuda::kMaxRoundedNorm && in_fours;  // the kernel reads fours
     out[p] = retyped(out[p], rounds ? DType::f8_e4m3 : context_.operand_or(out[p].dtype()));
     norms[p] = {.rows = part.x.dim(0),
                 .width = width,

@@ -23,11 +23,22 @@ Tensor narrowed(CudaContext& context, Tensor t, DType type) {
   return context.empty(shape, type);
 }
 
+namespace {
+
+Tensor copied(CudaContext& context, const Tensor& t, DType type) {
+  const Tensor copy = context.empty(t.shape(), type);
+  cuda::convert(output(copy), numbers(t), t.count(), context.stream());
+  return copy;
+}
+
+}  // namespace
+
 Tensor rounded_copy(CudaContext& context, const Tensor& x) {
   const int64_t n = x.dim(0), d = x.dim(1);
-  const Tensor memory = context.empty({n, d + static_cast<int64_t>(sizeof(float))}, DType::u8);
+  const Tensor memory = context.empty(rounded_shape(n, d), DType::u8);
   const Tensor codes = {memory.buffer(), memory.offset(), x.shape(), DType::f8_e4m3};
-  cuda::round_rows(rounded(codes), numbers(x), Activation::none, n, d, context.stream());
+  const Tensor from = lies_in_fours(x) ? x : copied(context, x, x.dtype());  // the kernel reads fours
+  cuda::round_rows(rounded(codes), numbers(from), Activation::none, n, d, context.stream());
   return codes;
 }
 
@@ -40,10 +51,7 @@ Tensor dense(CudaContext& context, const Weight& weight) {
 }
 
 Tensor as_type(CudaContext& context, const Tensor& t, DType type) {
-  if (t.dtype() == type) return t;
-  const Tensor copy = context.empty(t.shape(), type);
-  cuda::convert(output(copy), numbers(t), t.count(), context.stream());
-  return copy;
+  return t.dtype() == type ? t : copied(context, t, type);
 }
 
 }  // namespace inkstone

@@ -11,6 +11,11 @@ inline cuda::Numbers numbers(const Tensor& t) {
 }
 inline cuda::Output output(const Tensor& t) { return {t.data<void>(), t.dtype()}; }
 
+/// Whether four numbers can be read at once wherever four begin.
+inline bool lies_in_fours(const Tensor& t) {
+  return reinterpret_cast<uintptr_t>(t.data<const std::byte>()) % (4 * size_of(t.dtype())) == 0;
+}
+
 /// The same memory for numbers of another type, which may not be wider.
 inline Tensor retyped(const Tensor& t, DType type) { return {t.buffer(), t.offset(), t.shape(), type}; }
 
@@ -21,6 +26,8 @@ Tensor narrowed(CudaContext& context, Tensor t, DType type);
 inline cuda::Rounded rounded(const Tensor& codes) {
   return {codes.data<uint8_t>(), reinterpret_cast<float*>(codes.data<std::byte>() + codes.bytes())};
 }
+/// The memory that both take, in u8.
+inline Shape rounded_shape(int64_t n, int64_t d) { return {n, d + static_cast<int64_t>(sizeof(float))}; }
 /// A copy in 8 bits.
 Tensor rounded_copy(CudaContext& context, const Tensor& x);
 

@@ -4,6 +4,7 @@
 
 #include "core/rounding.h"
 #include "cuda/cuda_error.h"
+#include "cuda/joined_layer.h"
 #include "ops/upload_slab.h"
 
 namespace inkstone {
@@ -15,16 +16,6 @@ constexpr const char* kUploading = "copying weights to the device";
 void follow(cudaStream_t behind, cudaStream_t ahead, cudaEvent_t event) {
   check_cuda(cudaEventRecord(event, ahead), kUploading);
   check_cuda(cudaStreamWaitEvent(behind, event), kUploading);
-}
-
-bool is_dense(const Slab& slab) { return slab.weight.format == dense_format(slab.weight.data.dtype()); }
-
-/// Whether tensors can be rows of one.
-bool are_alike(const std::vector<Tensor*>& tensors) {
-  const Tensor& first = *tensors.front();
-  return std::ranges::all_of(tensors, [&](const Tensor* t) {
-    return *t && t->dtype() == first.dtype() && t->shape().with_first(1) == first.shape().with_first(1);
-  });
 }
 
 }  // namespace
@@ -56,17 +47,9 @@ void WeightUploads::upload(Linear& layer, Stay stay) {
   };
   const auto upload_as_one = [&](const std::vector<Tensor*>& tensors) {
     if (tensors.size() < 2 || !are_alike(tensors)) return upload_each(tensors);
-    int64_t rows = 0, begin = 0;
-    for (const Tensor* t : tensors) rows += t->dim(0);
-    const Tensor all = room_for(tensors.front()->shape().with_first(rows), tensors.front()->dtype());
-    for (Tensor* t : tensors) {
-      const Tensor part = all.rows(begin, begin + t->dim(0));
-      begin += t->dim(0);
-      copy(part, *t);
-      *t = part;
-    }
+    lay_as_one(tensors, room_for, [this](const Tensor& to, const Tensor& from) { copy(to, from); });
   };
-  const bool dense = std::ranges::all_of(layer.slabs, is_dense);
+  const bool dense = are_dense(layer);
   for (Tensor Weight::*member : {&Weight::data, &Weight::scales, &Weight::offsets, &Weight::factors}) {
     std::vector<Tensor*> tensors;
     for (Slab& slab : layer.slabs) tensors.push_back(&(slab.weight.*member));

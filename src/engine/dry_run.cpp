@@ -30,19 +30,34 @@ class StepMeter final : public Interceptor {
 
  private:
   void intercept(const Call& call) override {
-    if (call.conv != nullptr) most_ = std::max(most_, counted_.conv_bytes(call.in.front().shape(), *call.conv));
+    if (call.conv != nullptr) most_ = std::max(most_, counted_.conv_bytes(as_given(call.in.front()), *call.conv));
     if (call.tolerant != nullptr) most_ = std::max(most_, counted_.attention_bytes(*call.tolerant));
     std::vector<LinearPart> parts(call.parts.begin(), call.parts.end());
     for (LinearPart& part : parts) {
       if (known_.insert(part.layer).second) layers_.push_back(part.layer);
       if (part.epilogue.feeds != nullptr) fed_.insert(part.epilogue.feeds);
-      if (fed_.contains(part.layer))  // what feeds a layer has rounded its input, if the device rounds at all
-        part.x = Tensor(part.x.buffer(), part.x.offset(), part.x.shape(), DType::i8);
+      // What feeds a layer has rounded its input, if the device rounds at all.
+      part.x = fed_.contains(part.layer) ? retyped(part.x, DType::i8) : as_given(part.x);
     }
     most_ = std::max(most_, counted_.step_bytes(parts));
+    if (gives_operands(call))
+      for (const Tensor& out : call.out) narrowed_.insert(out.buffer());
+  }
+
+  static Tensor retyped(const Tensor& t, DType type) { return {t.buffer(), t.offset(), t.shape(), type}; }
+
+  /// Whether only products or convolutions read what an op gives: a device writes it in its narrow type, though the
+  /// memory has room for more.
+  static bool gives_operands(const Call& call) {
+    return call.op == "layer_norm_modulate" || call.op == "swiglu" || (call.conv != nullptr && call.conv->norm);
+  }
+  /// A tensor in the type that the device has it in.
+  Tensor as_given(const Tensor& t) const {
+    return narrowed_.contains(t.buffer()) ? retyped(t, counted_.narrow_type()) : t;
   }
 
   const Device& counted_;
+  std::set<std::weak_ptr<Buffer>, std::owner_less<>> narrowed_;  // an address may be another buffer's later
   std::set<const Linear*> known_, fed_;
   std::vector<const Linear*> layers_;
   size_t most_ = 0;

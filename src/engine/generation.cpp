@@ -205,7 +205,10 @@ class Generation {
     for (int64_t first = 0; first < job_.count; first += plan_.told.batch) {
       const Batch batch = batch_from(first);
       const Tensor noise = ops.upload(noise_.rows(first, first + batch.pictures()));
-      const Tensor tokens = sampler.run(batch, ops.patchify(noise, model_.transformer.patch), [this] { step_done(); });
+      const Tensor tokens = sampler.run(batch, ops.patchify(noise, model_.transformer.patch), [this] {
+        session_.machine().device().end_step();
+        step_done();
+      });
       check_finite(ops.download(tokens));
       drawn_.push_back(tokens);
     }

@@ -89,7 +89,7 @@ class Planner {
     }
     plan.blocks = streaming_.blocks;
     tell_streaming(told);
-    if (!memory_.transformer) beside_steps_ = draw.beside;
+    if (!memory_.transformer && !memory_.weights_copied) beside_steps_ = draw.beside;
     StageNeed decode = first_that_fits(std::span<const int64_t>(bands), told.band_rows,
                                        [&](int64_t rows, size_t limit) { return decoding(rows, limit); });
     if (refused_) refuse(*refused_);
@@ -436,7 +436,7 @@ class Planner {
   std::vector<BlockBytes> block_bytes_;
   size_t widening_ = 0;               // that taking LoRAs into weights would take
   Streaming streaming_;               // of the transformer, as chosen
-  size_t beside_steps_ = 0;           // what the device took beside the pool for steps; it may stay
+  size_t beside_steps_ = 0;           // what the device took beside the pool for steps; it may stay, if not of a pool
   std::optional<StageNeed> refused_;  // the first stage that does not fit
   size_t enough_ = 0;                 // for all stages
 };

@@ -72,6 +72,7 @@ class UploadedBlocks {
     }
     current_ = 1 - current_;
     UploadSlab& slab = *slabs_[current_];
+    slab.wait();  // else the host would be far ahead of the device, and a stop request not heard soon
     SlabLayout layout;
     now_ = placed(blocks_[index], read, slab.memory(), layout);
     slab.fill(layout.parts());

@@ -61,10 +61,11 @@ class Device : public WeightPlace {
   /// Memory for a tensor, from a pool. Throws Error that names bytes wanted and available when there is too little.
   virtual std::shared_ptr<Buffer> allocate(size_t bytes) = 0;
   virtual MemoryUse memory() const = 0;
-  /// Bytes beside that pool: what a linear step, a convolution or attention takes while it runs, and what stays of
-  /// layers once they were used.
+  /// Bytes beside a plan's tensors: what a linear step, a convolution or attention takes while it runs, and what stays
+  /// of layers once they were used. Of tensors read only shape and type count; I8: what made them wrote what the layer
+  /// wants.
   virtual size_t step_bytes(std::span<const LinearPart>) const { return 0; }
-  virtual size_t conv_bytes(const Shape& /*x*/, const Conv2d&) const { return 0; }
+  virtual size_t conv_bytes(const Tensor& /*x*/, const Conv2d&) const { return 0; }
   virtual size_t attention_bytes(const Qkv& /*tolerant*/) const { return 0; }
   virtual Kept kept_of(std::span<const Linear* const>, const KeepRoom&) const { return {}; }
   /// Of what is kept of layers only because there was room: what it takes now, and what it may take from here on.
@@ -96,8 +97,13 @@ class Device : public WeightPlace {
   /// there is too little memory for it. Tensors that it uses beside its inputs must stay where they are.
   virtual std::unique_ptr<Recording> record(std::span<const Tensor> /*inputs*/, const RecordedWork&) { return nullptr; }
 
-  /// Waits for all work, then gives a host tensor. The only call of a model that synchronises.
+  /// Waits for all work, then gives a host tensor. No other call of a model waits for results, though a device may wait
+  /// for room: for memory that a copy still reads, or before it queues more work than a stop request shall wait for.
   virtual Tensor download(const Tensor& tensor) = 0;
+
+  /// A step's work is queued. Waits until that of the step before is done: behind more a stop request would not be
+  /// heard soon, and who tells of progress would be far ahead of the work.
+  virtual void end_step() {}
 
   /// From here on kernels throw Cancelled soon after a stop request of `stop`, where single ones may take long. What
   /// such a kernel has written is void.

@@ -21,7 +21,7 @@ class LateSlab final : public UploadSlab {
   std::shared_ptr<Buffer> memory() const override { return memory_; }
   void fill(std::span<const UploadPart> parts) override {
     EXPECT_FALSE(in_use_) << "filled while its block is at work";
-    wait();
+    EXPECT_TRUE(parts_.empty()) << "filled before anybody waited for the last copy";
     parts_.assign(parts.begin(), parts.end());
     in_use_ = true;
     ++fills;
@@ -136,6 +136,16 @@ TEST_F(UploadedBlocksTest, ComeFromHostMemoryInOneCopy) {
   for (size_t i = 0; i < pinned.size(); ++i) EXPECT_EQ(contents(pinned[i]), contents(tiny_.weights.blocks[i]));
   EXPECT_EQ(file_of(pinned[0].img.up.slabs[0].weight.data), nullptr);
   for (const size_t streamed : {pinned.size(), size_t{5}, size_t{2}}) expect_all(pinned, streamed, std::nullopt, 1);
+}
+
+TEST_F(UploadedBlocksTest, TheHostIsNoMoreThanTwoCopiesAhead) {
+  const std::vector<BlockWeights>& blocks = tiny_.weights.blocks;
+  for (const std::optional<Caching> from_files : {std::optional<Caching>(), std::optional(Caching::cached)}) {
+    const auto source = uploaded(blocks, kBlockLayers, all_of(blocks), device_, from_files, {});
+    for (size_t i = 0; i < 2 * blocks.size(); ++i) source(i % blocks.size());  // the slabs look for themselves
+    EXPECT_EQ(device_.slabs[0]->fills + device_.slabs[1]->fills, static_cast<int>(2 * blocks.size()));
+    device_.slabs.clear();
+  }
 }
 
 TEST(StreamedSetTest, IsSpreadEvenlyAndAsLateAsThatAllows) {
