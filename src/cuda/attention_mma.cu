@@ -196,7 +196,6 @@ template <int kWidth>
 void launch(const FlashAttention& a, cudaStream_t stream) {
   constexpr int kBytes = (kTileQueries + 4 * kKeys) * kWidth * 2;
   allow_shared_memory(attend<kWidth>, kBytes, "attention");
-  constexpr float kLog2E = 1.4426950408889634f;
   const float factor = kLog2E / sqrtf(static_cast<float>(a.width));
   const dim3 grid(static_cast<unsigned>(a.tile_count), static_cast<unsigned>(a.heads));
   attend<kWidth><<<grid, kThreads, kBytes, stream>>>(a, factor);

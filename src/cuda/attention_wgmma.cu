@@ -25,26 +25,14 @@ constexpr int kKeys = NarrowWay::kKeys;
 using Block = NarrowWay::Block;
 using Stage = NarrowWay::Stage;
 
-/// Scores become weights. A lane has rows g and g + 8.
-struct Running {
-  float greatest[2] = {-INFINITY, -INFINITY};  // that weights are relative to
-  float sum[2] = {};
-  float weaken[2] = {};  // what was summed before must be, if renew() says so
-
+/// Scores become weights.
+struct Weights : Running {
+  /// Whether what was summed before must be weakened.
   __device__ bool renew(Accumulator& scores, float factor) {
     bool grows = false;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      float most = -INFINITY;
-#pragma unroll
-      for (int j = 0; j < 64; j += 4) most = fmaxf(most, fmaxf(scores[j + 2 * half], scores[j + 2 * half + 1]));
-      most = quad_max(most);
-      weaken[half] = 1;
-      if ((most - greatest[half]) * factor > kMostPower) {
-        weaken[half] = exp2_fast((greatest[half] - most) * factor);
-        greatest[half] = most;
-        grows = true;
-      }
+      if (raise(scores, half, factor)) grows = true;
       const float shift = greatest[half] * factor;
       float part[2] = {};
 #pragma unroll
@@ -118,22 +106,6 @@ struct Turns {
   }
 };
 
-/// The rows of a lane, its weighted sums divided by the sum of weights.
-__device__ void write_rows(const FlashAttention& a, const Tile& tile, int head, int row, const Accumulator& out,
-                           const Running& running) {
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const float inverse = 1.0f / quad_sum(running.sum[half]);
-    const int query = row + 8 * half;
-    if (query >= tile.queries) continue;
-    __nv_bfloat16* to = result_of(a, tile, head, query);
-#pragma unroll
-    for (int j = 0; j < 16; ++j)
-      *reinterpret_cast<uint32_t*>(to + 8 * j) =
-          pack_bf16(out[4 * j + 2 * half] * inverse, out[4 * j + 2 * half + 1] * inverse);
-  }
-}
-
 }  // namespace
 
 __device__ void NarrowWay::multiply_blocks(const FlashAttention& a, const Tile& tile, const Stage& stage, int head,
@@ -144,18 +116,11 @@ __device__ void NarrowWay::multiply_blocks(const FlashAttention& a, const Tile& 
   const int row = first_row + threadIdx.x % kGroup / kWarp * 16 + lane / 4;
   Accumulator scores, out = {};
   uint32_t weights[32];
-  Running running;
+  Weights running;
   bool grows = false;
   const auto finish_scores = [&](int i) {
     pin(scores);
-    const int first_key = span.begin + i * kKeys;
-    if (first_key + kKeys > (a.causal ? tile.query : span.end)) {
-#pragma unroll
-      for (int e = 0; e < 64; ++e) {
-        const int key = first_key + e / 4 * 8 + lane % 4 * 2 + e % 2;
-        if (key >= span.end || (a.causal && key > tile.query + row + e % 4 / 2 * 8)) scores[e] = -INFINITY;
-      }
-    }
+    hide_keys(scores, a, tile, span, span.begin + i * kKeys, row);
     grows = running.renew(scores, factor);
     __syncwarp();
     // The keys are let go late, and only by who knows the sums of weights, which are never negative: else the assembler
@@ -196,7 +161,7 @@ __device__ void NarrowWay::multiply_blocks(const FlashAttention& a, const Tile& 
   begin_sum(out, weights, stage, last);
   wait_products<0>();
   pin(out);
-  write_rows(a, tile, head, row, out, running);
+  write_rows<1>(a, tile, head, row, &out, running);
 }
 
 #endif

@@ -24,24 +24,14 @@ using Stage = WideWay::Stage;
 
 constexpr int kHalf = kWideFlashWidth / 2;
 
-/// Scores become weights. A lane has rows g and g + 8.
-struct Running {
-  float greatest[2] = {-INFINITY, -INFINITY};  // that weights are relative to
-  float sum[2] = {};
-  float weaken[2] = {};  // what was summed before must be, if renew() says so
-
+/// Scores become weights.
+struct Weights : Running {
+  /// Whether what was summed before must be weakened.
   __device__ bool renew(SlimAccumulator& scores, float factor) {
     bool grows = false;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      float most = -INFINITY;
-#pragma unroll
-      for (int j = 0; j < 16; j += 4) most = fmaxf(most, fmaxf(scores[j + 2 * half], scores[j + 2 * half + 1]));
-      most = quad_max(most);
-      weaken[half] = 1;
-      if ((most - greatest[half]) * factor > kMostPower) {
-        weaken[half] = exp2_fast((greatest[half] - most) * factor);
-        greatest[half] = most;
+      if (raise(scores, half, factor)) {
         sum[half] *= weaken[half];
         grows = true;
       }
@@ -103,24 +93,6 @@ struct Products {
   }
 };
 
-__device__ void write_rows(const FlashAttention& a, const Tile& tile, int head, int row, const Products& products,
-                           const Running& running) {
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const float inverse = 1.0f / quad_sum(running.sum[i]);
-    const int query = row + 8 * i;
-    if (query >= tile.queries) continue;
-    __nv_bfloat16* to = result_of(a, tile, head, query);
-#pragma unroll
-    for (int half = 0; half < 2; ++half)
-#pragma unroll
-      for (int j = 0; j < kHalf / 8; ++j) {
-        const float* pair = products.out[half] + 4 * j + 2 * i;
-        *reinterpret_cast<uint32_t*>(to + half * kHalf + 8 * j) = pack_bf16(pair[0] * inverse, pair[1] * inverse);
-      }
-  }
-}
-
 }  // namespace
 
 __device__ void WideWay::multiply_blocks(const FlashAttention& a, const Tile& tile, const Stage& stage, int head,
@@ -130,18 +102,11 @@ __device__ void WideWay::multiply_blocks(const FlashAttention& a, const Tile& ti
   const int lane = threadIdx.x % kWarp;
   const int row = first_row + threadIdx.x % kGroup / kWarp * 16 + lane / 4;
   Products products = {stage, first_row};
-  Running running;
+  Weights running;
   const auto finish_scores = [&](int i) {
     pin(products.scores);
     if (lane == 0) stage.free_k(i).arrive();
-    const int first_key = span.begin + i * kKeys;
-    if (first_key + kKeys > (a.causal ? tile.query : span.end)) {
-#pragma unroll
-      for (int e = 0; e < 16; ++e) {
-        const int key = first_key + e / 4 * 8 + lane % 4 * 2 + e % 2;
-        if (key >= span.end || (a.causal && key > tile.query + row + e % 4 / 2 * 8)) products.scores[e] = -INFINITY;
-      }
-    }
+    hide_keys(products.scores, a, tile, span, span.begin + i * kKeys, row);
     return running.renew(products.scores, factor);
   };
 
@@ -158,7 +123,7 @@ __device__ void WideWay::multiply_blocks(const FlashAttention& a, const Tile& ti
     products.finish_sum();
     if (lane == 0) stage.free_v(i).arrive();
   }
-  write_rows(a, tile, head, row, products, running);
+  write_rows<2>(a, tile, head, row, products.out, running);
 }
 
 #endif

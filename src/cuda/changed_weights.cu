@@ -10,7 +10,7 @@ constexpr int kRows = 64, kColumns = 256;  // of a block of threads
 constexpr int kDepth = 64;                 // of a change, at once
 constexpr int kEight = 8;                  // numbers of 16 bytes
 constexpr int kPad = 8;                    // numbers: so that eight rows of one column never meet in a bank
-constexpr int kSide = 16;                  // of an instruction's matrices
+constexpr int kMatrixSide = 16;            // of an instruction's matrices
 constexpr int kWarpRows = 32, kWarpColumns = 64;
 constexpr int kWarpsAcross = kColumns / kWarpColumns;
 static_assert(kThreads / kWarp * kWarpRows * kWarpColumns == kRows * kColumns);
@@ -25,7 +25,7 @@ union Tile {
 };
 
 /// Accumulators of a thread.
-using Sums = float[kWarpRows / kSide][kWarpColumns / 8][4];
+using Sums = float[kWarpRows / kMatrixSide][kWarpColumns / 8][4];
 
 /// The numbers of a matrix that a block of threads makes.
 struct Place {
@@ -39,7 +39,7 @@ struct Place {
 __device__ Numbers in_fours(const Matrix& m) {
   const bool is_plain =
       m.format == WeightFormat::f32 || m.format == WeightFormat::f16 || m.format == WeightFormat::bf16;
-  if (!is_plain || m.in % kEight != 0 || reinterpret_cast<uintptr_t>(m.data) % 16 != 0) return {};
+  if (!is_plain || m.in % kEight != 0 || !fits(m.data, sizeof(float4))) return {};
   return {m.data, m.format == WeightFormat::f32   ? DType::f32
                   : m.format == WeightFormat::f16 ? DType::f16
                                                   : DType::bf16};
@@ -90,18 +90,18 @@ __device__ void fill(uint16_t (&to)[kTileRows][kTileColumns + kPad], const Matri
 __device__ void multiply(Sums& sums, const Tile& tile, int64_t depth) {
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const int row = warp / kWarpsAcross * kWarpRows, column = warp % kWarpsAcross * kWarpColumns;
-  const int place = lane % kSide, half = lane / kSide * 8;  // as load_matrices() wants addresses
-  for (int k = 0; k < kDepth && k < depth; k += kSide) {
-    uint32_t up[kWarpRows / kSide][4];
+  const int place = lane % kMatrixSide, half = lane / kMatrixSide * 8;  // as load_matrices() wants addresses
+  for (int k = 0; k < kDepth && k < depth; k += kMatrixSide) {
+    uint32_t up[kWarpRows / kMatrixSide][4];
 #pragma unroll
-    for (int m = 0; m < kWarpRows / kSide; ++m)
-      load_matrices(up[m], shared_address(&tile.factors.up[row + m * kSide + place][k + half]));
+    for (int m = 0; m < kWarpRows / kMatrixSide; ++m)
+      load_matrices(up[m], shared_address(&tile.factors.up[row + m * kMatrixSide + place][k + half]));
 #pragma unroll
     for (int n = 0; n < kWarpColumns / 8; n += 2) {
       uint32_t down[4];
       load_matrices_transposed(down, shared_address(&tile.factors.down[k + place][column + n * 8 + half]));
 #pragma unroll
-      for (int m = 0; m < kWarpRows / kSide; ++m) {
+      for (int m = 0; m < kWarpRows / kMatrixSide; ++m) {
         multiply_add(sums[m][n], up[m], down[0], down[1]);
         multiply_add(sums[m][n + 1], up[m], down[2], down[3]);
       }
@@ -129,12 +129,12 @@ __device__ void put(Tile& tile, const Sums& sums) {
   const int row = warp / kWarpsAcross * kWarpRows + lane / 4;
   const int column = warp % kWarpsAcross * kWarpColumns + lane % 4 * 2;
 #pragma unroll
-  for (int m = 0; m < kWarpRows / kSide; ++m)
+  for (int m = 0; m < kWarpRows / kMatrixSide; ++m)
 #pragma unroll
     for (int n = 0; n < kWarpColumns / 8; ++n)
 #pragma unroll
       for (int half = 0; half < 2; ++half)
-        *reinterpret_cast<uint32_t*>(&tile.numbers[row + m * kSide + half * 8][column + n * 8]) =
+        *reinterpret_cast<uint32_t*>(&tile.numbers[row + m * kMatrixSide + half * 8][column + n * 8]) =
             pack_bf16(sums[m][n][2 * half], sums[m][n][2 * half + 1]);
 }
 
@@ -267,7 +267,7 @@ struct Share {
 };
 
 __device__ void store(uint16_t* out, const Tile& tile, const Place& at) {
-  const bool wide = at.columns % kEight == 0 && reinterpret_cast<uintptr_t>(out) % 16 == 0;
+  const bool wide = at.columns % kEight == 0 && fits(out, sizeof(uint4));
   for (int i = threadIdx.x; i < kRows * kColumns / kEight; i += kThreads) {
     const int row = i / (kColumns / kEight), column = i % (kColumns / kEight) * kEight;
     if (!at.holds(row, column)) continue;
@@ -307,8 +307,8 @@ struct AdderOfBlocks {
 
 Adder adder_for(const Matrix& m) {
   if (is_packed(m)) return form_of_blocks<AdderOfBlocks>(m.format);
-  const bool eights = m.in % kEight == 0 && reinterpret_cast<uintptr_t>(m.data) % kEight == 0 &&
-                      (m.scales.data == nullptr || m.group % kEight == 0);
+  const bool eights =
+      m.in % kEight == 0 && fits(m.data, sizeof(uint2)) && (m.scales.data == nullptr || m.group % kEight == 0);
   if (!eights) return expand_and_add<Singles>;
   switch (m.format) {
     case WeightFormat::f16:

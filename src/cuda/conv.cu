@@ -20,26 +20,6 @@ __device__ uint32_t address(uint32_t base, int row, int chunk) {
   return base + static_cast<uint32_t>(row * kDepth * 2 + ((chunk ^ (row >> 1)) & 3) * 16);
 }
 
-/// An output pixel, and the upsampled input's position under the kernel's first row and column.
-struct Window {
-  bool exists;
-  int64_t picture;
-  int row, column;
-
-  __device__ Window(const Convolution& c, int64_t pixel)
-      : exists(pixel < c.count * c.out_height * c.out_width),
-        picture(pixel / (c.out_height * c.out_width)),
-        row(static_cast<int>(pixel / c.out_width % c.out_height) * c.stride - c.before),
-        column(static_cast<int>(pixel % c.out_width) * c.stride - c.before) {}
-
-  /// The input pixel under a tap; negative where the kernel hangs over the border.
-  __device__ int64_t under(const Convolution& c, int tap) const {
-    const int y = row + tap / kSide, x = column + tap % kSide;
-    const bool inside = exists && y >= 0 && y < c.height * c.upsampling && x >= 0 && x < c.width * c.upsampling;
-    return inside ? (picture * c.height + y / c.upsampling) * c.width + x / c.upsampling : -1;
-  }
-};
-
 /// What a thread copies at each step: a chunk of two pixels and of one or two output channels. Steps follow one
 /// another, all channels of a tap and then the next tap, so that places are worked out only where the tap changes.
 class Copier {

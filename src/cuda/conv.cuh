@@ -8,6 +8,26 @@ constexpr int kSide = 3;  // of a kernel
 
 __host__ __device__ inline int64_t pixels_of(const Convolution& c) { return c.count * c.out_height * c.out_width; }
 
+/// An output pixel, and the upsampled input's position under the kernel's first row and column.
+struct Window {
+  bool exists;
+  int64_t picture;
+  int row, column;
+
+  __device__ Window(const Convolution& c, int64_t pixel)
+      : exists(pixel < c.count * c.out_height * c.out_width),
+        picture(pixel / (c.out_height * c.out_width)),
+        row(static_cast<int>(pixel / c.out_width % c.out_height) * c.stride - c.before),
+        column(static_cast<int>(pixel % c.out_width) * c.stride - c.before) {}
+
+  /// The input pixel under a tap; negative where the kernel hangs over the border.
+  __device__ int64_t under(const Convolution& c, int tap) const {
+    const int y = row + tap / kSide, x = column + tap % kSide;
+    const bool inside = exists && y >= 0 && y < c.height * c.upsampling && x >= 0 && x < c.width * c.upsampling;
+    return inside ? (picture * c.height + y / c.upsampling) * c.width + x / c.upsampling : -1;
+  }
+};
+
 /// Adds bias and residual to sums and writes them, two output channels at a time where that is possible.
 class ConvolutionWriter {
  public:
@@ -16,7 +36,8 @@ class ConvolutionWriter {
         residual_(static_cast<const float*>(p.residual.data)),
         out_(static_cast<float*>(p.out.data)),
         pixels_(pixels_of(p.shape)),
-        in_pairs_(p.shape.out % 2 == 0 && fits(p.bias) && fits(p.residual.data) && fits(p.out.data)) {}
+        in_pairs_(p.shape.out % 2 == 0 && fits(p.bias, sizeof(float2)) && fits(p.residual.data, sizeof(float2)) &&
+                  fits(p.out.data, sizeof(float2))) {}
 
   /// Of the channels `o`, which is even, and o + 1.
   __device__ void put(int64_t pixel, int64_t o, float a, float b) const {
@@ -33,8 +54,6 @@ class ConvolutionWriter {
   }
 
  private:
-  __device__ static bool fits(const void* data) { return reinterpret_cast<uintptr_t>(data) % sizeof(float2) == 0; }
-
   const ConvolutionProduct& p_;
   const float* residual_;
   float* out_;

@@ -161,17 +161,16 @@ void launch(const ConvolutionProduct& product, cudaStream_t stream) {
   convolve_boxes<kOuts><<<blocks, kBoxThreads, BoxStages<kOuts>::kBytes, stream>>>(c);
 }
 
-bool fits_fours(const void* data) { return reinterpret_cast<uintptr_t>(data) % sizeof(float4) == 0; }
-
 }  // namespace
 
 bool suits_boxes(const ConvolutionProduct& c) {
   const int64_t outs = c.shape.out;
-  return sees_boxes(c.shape) && outs >= kDepth && fits_fours(c.bias) && fours(c.residual, outs) && fours(c.out, outs);
+  return sees_boxes(c.shape) && outs >= kDepth && fits(c.bias, sizeof(float4)) && fours(c.residual, outs) &&
+         fours(c.out, outs);
 }
 
 bool norms_in_boxes(int64_t outs, const float* weight) {
-  return (outs == kWide || outs == kNarrow) && fits_fours(weight);  // a tile has all channels of a pixel
+  return (outs == kWide || outs == kNarrow) && fits(weight, sizeof(float4));  // a tile has all channels of a pixel
 }
 
 void sum_taps(void* out, const void* weight, int64_t outs, int64_t in, cudaStream_t stream) {

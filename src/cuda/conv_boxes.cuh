@@ -234,9 +234,7 @@ __device__ void write_normed(float (&sums)[kSums], const BoxConvolution& c, cons
   }
 #pragma unroll
   for (float& sum : squares) {
-    sum += __shfl_xor_sync(kAllLanes, sum, 1);
-    sum += __shfl_xor_sync(kAllLanes, sum, 2);
-    sum = 1.0f / sqrtf(sum / (2 * kSums) + norm.eps);
+    sum = 1.0f / sqrtf(quad_sum(sum) / (2 * kSums) + norm.eps);
   }
   auto* const out = static_cast<__nv_bfloat16*>(c.product.out.data);
 #pragma unroll

@@ -75,7 +75,7 @@ class Gatherer {
     ++tap_;
   }
 
-  /// Finds the pixels under the tap.
+  /// Finds the pixels under the tap. As Window does, but with fewer registers, and shifts for divisions.
   __device__ void look() {
     const Convolution& c = p_.shape;
     const int shift = c.upsampling - 1, height = static_cast<int>(c.height), width = static_cast<int>(c.width);
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const uint32_t shared = swizzle_aligned(shared_address(memory));
   const int64_t tile_pixel = int64_t{blockIdx.x / out_tiles} * kPixels;
   const int64_t tile_out = int64_t{blockIdx.x % out_tiles} * kOuts;
-  const int first_row = threadIdx.x / 128 * 64;  // of the warpgroup
+  const int first_row = threadIdx.x / kGroup * 64;  // of the warpgroup
   Gatherer gatherer(p, tile_pixel, tile_out);
   const int steps = (kTaps * static_cast<int>(p.shape.in) + kDepth - 1) / kDepth;
   for (int step = 0; step < kStages - 1; ++step) {
@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const ConvolutionWriter writer(p);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const int64_t pixel = tile_pixel + first_row + threadIdx.x % 128 / kWarp * 16 + lane / 4 + half * 8;
+    const int64_t pixel = tile_pixel + first_row + threadIdx.x % kGroup / kWarp * 16 + lane / 4 + half * 8;
 #pragma unroll
     for (int j = 0; j < kOuts / 8; ++j)
       writer.put(pixel, tile_out + 8 * j + lane % 4 * 2, sums[4 * j + 2 * half], sums[4 * j + 2 * half + 1]);

@@ -26,6 +26,7 @@ using Layout = Owner<cublasLtMatrixLayout_t>;
 #define INKSTONE_TEXT_OF(x) #x
 #define INKSTONE_TEXT(x) INKSTONE_TEXT_OF(x)
 constexpr const char* kLibrary = "libcublasLt.so." INKSTONE_TEXT(CUBLAS_VER_MAJOR);
+constexpr const char* kVersion = INKSTONE_TEXT(CUBLAS_VER_MAJOR) "." INKSTONE_TEXT(CUBLAS_VER_MINOR);
 
 struct Opened {
   void* library = nullptr;
@@ -73,10 +74,11 @@ int alignment(const void* data) {
 struct Cublas::Library {
   Library() {
     const Opened opened = open_library();
-    check(opened.library != nullptr, "device cuda: {}", words_for(opened.obstacle));
+    check(opened.library != nullptr, "device {}: {}", current_cuda_device(), words_for(opened.obstacle));
     const auto find = [&](auto& function, const char* name) {
       function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(opened.library, name));
-      check(function != nullptr, "device cuda: {} has no {}", kLibrary, name);
+      check(function != nullptr, "device {}: {} has no {}, that of cuBLAS {} or newer is needed", current_cuda_device(),
+            kLibrary, name, kVersion);
     };
     find(status_name, "cublasLtGetStatusName");
     find(status_text, "cublasLtGetStatusString");
@@ -208,8 +210,11 @@ struct Cublas::Plan {
       library.set(desc, CUBLASLT_MATMUL_DESC_FAST_ACCUM, int8_t{0});
       is_found = find();
     }
-    check(is_found, "device {}: cuBLASLt has no kernel for a product of {} rows, {} inputs and {} outputs",
-          current_cuda_device(), p.rows, p.depth, p.outs);
+    check(
+        is_found,
+        "device {}: cuBLASLt has no kernel for a product of {} rows, {} inputs and {} outputs in {}; a newer one may, "
+        "or another --dtype or --arithmetic needs none",
+        current_cuda_device(), p.rows, p.depth, p.outs, name_of(p.type));
     algorithm = found.algo;
   }
 

@@ -3,6 +3,27 @@
 #include "core/error.h"
 
 namespace inkstone {
+namespace {
+
+/// Whether every later call of this process fails too, as CUDA's documentation says of these codes.
+bool is_lasting(cudaError_t status) {
+  switch (status) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
 
 std::string current_cuda_device() {
   int index = 0;
@@ -12,7 +33,9 @@ std::string current_cuda_device() {
 void check_cuda(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // or the next check would see it again
-  fail("device {}: {}: {}", current_cuda_device(), what, cudaGetErrorString(status));
+  constexpr const char* kLost =
+      "; the device is lost to this process, start it again; nvidia-smi and dmesg may say why";
+  fail("device {}: {}: {}{}", current_cuda_device(), what, cudaGetErrorString(status), is_lasting(status) ? kLost : "");
 }
 
 }  // namespace inkstone

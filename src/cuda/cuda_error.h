@@ -8,7 +8,7 @@ namespace inkstone {
 /// "cuda:1": this thread's device; "cuda" where CUDA cannot tell.
 std::string current_cuda_device();
 
-/// Throws Error "device cuda:1: `what`: CUDA's words" unless the call went well.
+/// Throws Error "device cuda:1: `what`: CUDA's words" unless the call went well, and says so where the device is lost.
 void check_cuda(cudaError_t status, const char* what);
 
 }  // namespace inkstone

@@ -43,7 +43,8 @@ inline CudaObstacle obstacle_of(const CudaFindings& f) {
   if (!f.fault.empty()) return {f.fault, "see what nvidia-smi says"};
   if (f.devices == 0) return {"no GPU was found", "let this process see one"};
   if (f.index < 0 || f.index >= f.devices)
-    return {fmt::format("the number of GPUs is {}, counted from 0", f.devices), "on one of them"};
+    return {fmt::format("the number of GPUs is {}, counted from 0", f.devices),
+            f.devices == 1 ? "on cuda:0" : fmt::format("on one of cuda:0 to cuda:{}", f.devices - 1)};
   if (f.major < CudaFindings::kOldestDevice)
     return {fmt::format("{} has compute capability {}.{}, {}.0 is needed", f.name, f.major, f.minor,
                         CudaFindings::kOldestDevice),

@@ -73,7 +73,7 @@ struct FlashStage {
   __device__ Barrier free_k(int i) const { return barrier(2, i); }
   __device__ Barrier free_v(int i) const { return barrier(3, i); }
   __device__ Barrier full_q() const { return Barrier::at(barriers, 4 * kStages); }
-  /// How often a stage was used before block i.
+  /// Of its barriers for block i: 0 and 1 in turns, each time that the stage is used again.
   __device__ static int phase(int i) { return i / kStages % 2; }
 
   /// By the whole block.
@@ -118,10 +118,66 @@ __device__ void copy_blocks(const FlashAttention& a, const QkvMaps& maps, const 
   }
 }
 
+/// What a lane knows of its two rows, eight apart, while blocks of keys pass by.
+struct Running {
+  float greatest[2] = {-INFINITY, -INFINITY};  // that weights are relative to
+  float sum[2] = {};
+  float weaken[2] = {};  // what was summed before must be
+
+  /// Takes in scores of a row; whether they are so great that what was summed before must be weakened.
+  template <int kScores>
+  __device__ bool raise(const float (&scores)[kScores], int half, float factor) {
+    float most = -INFINITY;
+#pragma unroll
+    for (int j = 2 * half; j < kScores; j += 4) most = fmaxf(most, fmaxf(scores[j], scores[j + 1]));
+    most = quad_max(most);
+    weaken[half] = 1;
+    if ((most - greatest[half]) * factor > kMostPower) {
+      weaken[half] = exp2_fast((greatest[half] - most) * factor);
+      greatest[half] = most;
+      return true;
+    }
+    return false;
+  }
+};
+
+/// What a lane's rows, `row` of a tile and row + 8, do not see of a block's keys scores nothing.
+template <int kScores>
+__device__ void hide_keys(float (&scores)[kScores], const FlashAttention& a, const Tile& tile, const KeySpan& span,
+                          int first_key, int row) {
+  constexpr int kKeys = 2 * kScores;  // four lanes share two rows
+  if (first_key + kKeys <= (a.causal ? tile.query : span.end)) return;
+#pragma unroll
+  for (int e = 0; e < kScores; ++e) {
+    const int key = first_key + e / 4 * 8 + threadIdx.x % 4 * 2 + e % 2;
+    if (key >= span.end || (a.causal && key > tile.query + row + e % 4 / 2 * 8)) scores[e] = -INFINITY;
+  }
+}
+
 /// Where a lane writes its numbers of a tile's query: pairs of columns, eight columns apart.
 __device__ inline __nv_bfloat16* result_of(const FlashAttention& a, const Tile& tile, int head, int query) {
   return static_cast<__nv_bfloat16*>(a.out[tile.stream]) + (int64_t{tile.out_row + query} * a.heads + head) * a.width +
          threadIdx.x % 4 * 2;
+}
+
+/// Writes what a lane has of its rows: weighted sums, in kParts beside each other, divided by the sums of weights.
+template <int kParts, int kSums>
+__device__ void write_rows(const FlashAttention& a, const Tile& tile, int head, int row, const float (*out)[kSums],
+                           const Running& running) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const float inverse = 1.0f / quad_sum(running.sum[half]);
+    const int query = row + 8 * half;
+    if (query >= tile.queries) continue;
+    __nv_bfloat16* to = result_of(a, tile, head, query);
+#pragma unroll
+    for (int part = 0; part < kParts; ++part)
+#pragma unroll
+      for (int j = 0; j < kSums; j += 4) {
+        const float* pair = out[part] + j + 2 * half;
+        *reinterpret_cast<uint32_t*>(to + 2 * (part * kSums + j)) = pack_bf16(pair[0] * inverse, pair[1] * inverse);
+      }
+  }
 }
 
 /// Of bf16 tensors, in boxes of so many rows of queries, and of keys and values.
@@ -156,7 +212,6 @@ __global__ void __launch_bounds__(kAttendThreads, 1)
 template <class Way>
 void attend(const FlashAttention& a, cudaStream_t stream) {
   if (a.tile_count == 0) return;
-  constexpr float kLog2E = 1.4426950408889634f;  // what makes scores powers of two
   constexpr int kBytes = Way::Stage::kBytes;
   allow_shared_memory(attend_tiles<Way>, kBytes, "attention");
   const dim3 grid(static_cast<unsigned>(a.tile_count), static_cast<unsigned>(a.heads));

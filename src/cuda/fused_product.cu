@@ -438,8 +438,8 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 bool suits_fused(const FusedProduct& p) {
-  constexpr uintptr_t kUnit = 16;  // bytes
-  const auto aligned = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % kUnit == 0; };
+  constexpr int64_t kUnit = 16;  // bytes
+  const auto aligned = [](const void* data) { return fits(data, kUnit); };
   const bool whole_heads = p.join.shift == nullptr || p.outs % kFusedHeadWidth == 0;
   return p.rows > 0 && p.outs % (2 * kUnit) == 0 && p.depth * static_cast<int64_t>(size_of(p.type)) % kUnit == 0 &&
          whole_heads && (p.gate.table.data == nullptr || p.gate.table.type == DType::f32) && aligned(p.x) &&

@@ -12,7 +12,7 @@ namespace {
 constexpr int kWarpRows = 32;
 constexpr int kRowWarps = 6, kStrips = 2;  // a warp for each of them
 constexpr int kRows = kRowWarps * kWarpRows;
-constexpr int kProductThreads = kRowWarps * kStrips * kWarp;
+constexpr int kBlockThreads = kRowWarps * kStrips * kWarp;
 constexpr int kDepth = 128;       // inputs that are copied at once
 constexpr int kInstruction = 32;  // inputs of an instruction
 constexpr int kStages = 2;        // more do not fit where a block of threads has 99 KB
@@ -96,7 +96,7 @@ class Loader {
   }
 
  private:
-  static constexpr int kApartRows = kProductThreads / kRowPieces, kStripThreads = kProductThreads / kStrips;
+  static constexpr int kApartRows = kBlockThreads / kRowPieces, kStripThreads = kBlockThreads / kStrips;
   static constexpr int kApartSteps = kStripThreads / kStepPieces;
   static_assert(kStripThreads % kStepPieces == 0 && kSteps % kApartSteps == 0 && kApartRows % 8 == 0);
 
@@ -274,7 +274,7 @@ __device__ void write(const MixedProduct& p, const Place& place, const Sums& sum
     }
 }
 
-__global__ void __launch_bounds__(kProductThreads) multiply_codes(const __grid_constant__ MixedProduct p) {
+__global__ void __launch_bounds__(kBlockThreads) multiply_codes(const __grid_constant__ MixedProduct p) {
   extern __shared__ __align__(128) uint8_t bytes[];
   Memory& memory = *reinterpret_cast<Memory*>(bytes);
   const Place place(p);
@@ -301,7 +301,7 @@ void multiply_mixed(const MixedProduct& p, cudaStream_t stream) {
   allow_shared_memory(multiply_codes, sizeof(Memory), "linear");
   unsigned tiles = 0;
   for (int s = 0; s < p.slab_count; ++s) tiles += blocks_for(p.slabs[s].outs, kStrips * kMixedStrip);
-  multiply_codes<<<dim3(blocks_for(p.rows, kRows), tiles), kProductThreads, sizeof(Memory), stream>>>(p);
+  multiply_codes<<<dim3(blocks_for(p.rows, kRows), tiles), kBlockThreads, sizeof(Memory), stream>>>(p);
 }
 
 }  // namespace inkstone::cuda

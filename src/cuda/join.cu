@@ -208,7 +208,7 @@ __global__ void __launch_bounds__(kThreads, 3)
 }
 
 bool by_fours(const Joined& out, const JoinPart& part) {
-  const auto aligned = [](const float* vector) { return reinterpret_cast<uintptr_t>(vector) % sizeof(float4) == 0; };
+  const auto aligned = [](const float* vector) { return fits(vector, sizeof(float4)); };
   return out.width % 8 == 0 && out.width <= 4 * kWarp && fours(part.qkv, out.width) && fours(out.q, out.width) &&
          fours(out.k, out.width) && fours(out.v, out.width) && aligned(part.q_norm) && aligned(part.k_norm) &&
          aligned(part.cos_sin);
@@ -216,11 +216,9 @@ bool by_fours(const Joined& out, const JoinPart& part) {
 
 /// Whether all is bf16 and may be read and written eight numbers at a time.
 bool by_eights(const Joined& out, const JoinPart& part) {
-  const auto fits = [](const void* data, DType type) {
-    return type == DType::bf16 && reinterpret_cast<uintptr_t>(data) % sizeof(uint4) == 0;
-  };
-  return out.width % 16 == 0 && fits(part.qkv.data, part.qkv.type) && fits(out.q.data, out.q.type) &&
-         fits(out.k.data, out.k.type) && fits(out.v.data, out.v.type);
+  const auto suits = [](const void* data, DType type) { return type == DType::bf16 && fits(data, sizeof(uint4)); };
+  return out.width % 16 == 0 && suits(part.qkv.data, part.qkv.type) && suits(out.q.data, out.q.type) &&
+         suits(out.k.data, out.k.type) && suits(out.v.data, out.v.type);
 }
 
 }  // namespace

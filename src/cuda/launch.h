@@ -189,7 +189,7 @@ struct Patches {
 void patchify(float* out, const Numbers& latents, const Patches& patches, int64_t count, cudaStream_t stream);
 void unpatchify(float* out, const Numbers& tokens, const Patches& patches, int64_t count, cudaStream_t stream);
 
-// Attention (join.cu, attention_mma.cu, attention_wgmma.cu, softmax.cu).
+// Attention (join.cu, attention_mma.cu, attention_wgmma.cu, attention_wide.cu, softmax.cu).
 
 /// One stream of a join: see QkvPart. `shift` (sequences) is what to add to a row to find its joined row.
 struct JoinPart {
@@ -273,7 +273,7 @@ void attention_wide(const FlashAttention& a, cudaStream_t stream);
 /// Whether this program holds the kernels with Hopper's instructions for the present device.
 bool has_wgmma();
 
-/// Rows of scores (batch, queries, keys) f32 to weights. Row i sees the keys before `first + i` if causal, else all.
+/// Rows of scores (batch, queries, keys) f32 to weights. Row i sees the keys up to `first + i` if causal, else all.
 struct Softmax {
   Output out;
   const float* scores = nullptr;

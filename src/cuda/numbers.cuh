@@ -55,10 +55,14 @@ __device__ inline void store4(const Output& out, int64_t i, const float4& value)
   reinterpret_cast<uint2*>(static_cast<uint16_t*>(out.data) + i)[0] = reinterpret_cast<uint2&>(pair);
 }
 
+/// Whether units of so many bytes can be read and written from an address on.
+__host__ __device__ inline bool fits(const void* data, size_t unit) {
+  return reinterpret_cast<uintptr_t>(data) % unit == 0;
+}
+
 /// Whether rows of `d` numbers can be read and written four at a time.
 inline bool fours(const void* data, DType type, int64_t d) {
-  const uintptr_t unit = type == DType::f32 ? 16 : 8;
-  return d % 4 == 0 && reinterpret_cast<uintptr_t>(data) % unit == 0;
+  return d % 4 == 0 && fits(data, type == DType::f32 ? sizeof(float4) : sizeof(uint2));
 }
 inline bool fours(const Numbers& x, int64_t d) { return x.data == nullptr || fours(x.data, x.type, d); }
 inline bool fours(const Output& x, int64_t d) { return fours(x.data, x.type, d); }

@@ -1,8 +1,10 @@
 #include "cuda/tensor_map.h"
 
 #include <cuda_runtime_api.h>
+#include <fmt/ranges.h>
 
 #include "core/error.h"
+#include "cuda/cuda_error.h"
 
 namespace inkstone::cuda {
 namespace {
@@ -18,7 +20,9 @@ auto encoder() {
 #else
   const cudaError_t status = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found);
 #endif
-  check(status == cudaSuccess && function != nullptr, "device cuda: the driver has no cuTensorMapEncodeTiled");
+  check(status == cudaSuccess && function != nullptr,
+        "device {}: the driver has no cuTensorMapEncodeTiled, install one for CUDA 12.0 or newer",
+        current_cuda_device());
   return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
 }
 
@@ -55,7 +59,11 @@ CUtensorMap tensor_map(const BoxedTensor& tensor) {
                                  strides.data(), box.data(), every.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
                                  swizzle_of(static_cast<size_t>(tensor.box[0]) * size_of(type)),
                                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  check(status == CUDA_SUCCESS, "device cuda: the driver describes no tensor: status {}", static_cast<int>(status));
+  check(status == CUDA_SUCCESS,
+        "device {}: the driver describes no tensor of {} {} numbers in boxes of {} (status {}); --dtype f32 without "
+        "--arithmetic needs none",
+        current_cuda_device(), fmt::join(tensor.sizes, " x "), name_of(type), fmt::join(tensor.box, " x "),
+        static_cast<int>(status));
   return map;
 }
 

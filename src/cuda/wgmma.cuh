@@ -1,4 +1,5 @@
-// Hopper's products of a warpgroup (PTX ISA: wgmma.mma_async, mbarrier), for bf16 operands and 128 columns.
+// Hopper's products of a warpgroup (PTX ISA: wgmma.mma_async) and copies of boxes (cp.async.bulk.tensor, mbarrier).
+// Left operands are bf16 in registers, or bf16 or E4M3 in shared memory; there are 8 to 256 columns.
 #pragma once
 #include <cstdint>
 #include <cuda.h>

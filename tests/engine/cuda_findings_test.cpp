@@ -45,6 +45,15 @@ TEST(CudaFindingsTest, EveryObstacleHasItsReasonAndAutomaticRunsOnTheCpuThen) {
   }
 }
 
+TEST(CudaFindingsTest, AnIndexThatIsNotThereIsToldWhichAre) {
+  CudaFindings found = usable_gpu();
+  found.index = 3;
+  EXPECT_EQ(obstacle_of(found).text(),
+            "the number of GPUs is 2, counted from 0; run on cpu, or on one of cuda:0 to cuda:1");
+  found.devices = 1;
+  EXPECT_EQ(obstacle_of(found).text(), "the number of GPUs is 1, counted from 0; run on cpu, or on cuda:0");
+}
+
 TEST(CudaFindingsTest, NothingIsInTheWayOfAGpuOfCapability8WithAnyDriverOfItsCuda) {
   for (const int driver : {13000, 13010, 14000}) {
     CudaFindings found = usable_gpu();

@@ -81,7 +81,8 @@ TEST_F(CudaFaultsTest, ADeviceThatIsLostIsNotOutOfMemory) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");  // a process of its own, as CUDA survives no fork
   EXPECT_EXIT(
       lose_the_device(), ExitedWithCode(EXIT_SUCCESS),
-      AllOf(HasSubstr("work: device cuda"), HasSubstr(": computing: an illegal memory access was encountered"),
+      AllOf(HasSubstr("work: device cuda"),
+            HasSubstr(": computing: an illegal memory access was encountered; the device is lost to this process, "),
             HasSubstr("memory: device cuda"), HasSubstr("a result: device cuda"), HasSubstr("weights: device cuda"),
             HasSubstr("an argument: device cuda"), Not(HasSubstr("out of memory"))));
 }
