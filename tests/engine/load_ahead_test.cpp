@@ -48,7 +48,7 @@ TEST_F(ReadAheadTest, BringsFilesIntoTheSystemsCache) {
   if (cached_pages(*file) == whole) GTEST_SKIP() << "this file system keeps all in memory";
   ReadAhead reading({{file.get(), 0, 100}, {file.get(), 100, kBytes - 101}, {file.get(), kBytes - 1, 1}});
   await(reading, kBytes);
-  EXPECT_EQ(cached_pages(*file), whole);
+  EXPECT_GT(cached_pages(*file), whole / 2) << "the system may give some up at any time, but not most at once";
   const TimeSpan span = reading.stop();
   EXPECT_LE(span.begin, span.end);
   EXPECT_EQ(reading.bytes(), kBytes);
