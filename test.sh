@@ -11,9 +11,9 @@ source tools/setup.sh
 exec </dev/null
 
 install_missing "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
-required=()
-[[ ${INKSTONE_REQUIRE_CUDA:-0} != 1 ]] || required=(-DINKSTONE_CUDA=ON)
-cmake --preset bench "${required[@]}" >&2
+cuda=AUTO
+[[ ${INKSTONE_REQUIRE_CUDA:-0} != 1 ]] || cuda=ON
+cmake --preset bench -DINKSTONE_CUDA="$cuda" >&2
 cmake --preset sanitize -DINKSTONE_FUZZ_SECONDS="${INKSTONE_FUZZ_SECONDS:-60}" >&2
 build release all
 build sanitize all

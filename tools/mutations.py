@@ -173,7 +173,10 @@ def main():
         if mutation in skipped:
             print(f'skipped, as there is no GPU: {mutation.mistake}', file=sys.stderr)
         if mutation not in tried:
-            lines += known_row(mutation)
+            known = known_row(mutation)
+            if arguments.write and not known:
+                print(f'no row, as it was not tried: {mutation.mistake}', file=sys.stderr)
+            lines += known
             continue
         outcome = try_mutation(arguments.scratch, mutation)
         missed += outcome.failed == 0

@@ -104,8 +104,8 @@ inline std::vector<double> times_of(const std::vector<Step>& steps) {
   return medians;
 }
 
-/// How long each step is repeated without a pause, beside its turns: INKSTONE_LADDER_SECONDS; 0: not at all. The card's
-/// power, and with it the clock, follows in a tenth of a second.
+/// How long each product is repeated without a pause, beside its turns: INKSTONE_LADDER_SECONDS; 0: not at all. The
+/// card's power, and with it the clock, follows in a tenth of a second.
 inline double lasting_seconds() {
   const char* seconds = std::getenv("INKSTONE_LADDER_SECONDS");
   return seconds == nullptr ? 0 : std::atof(seconds);
@@ -143,7 +143,7 @@ inline void print_times(double flop, const std::vector<Step>& steps) {
     std::printf("  %-28s %8.4f ms  ", step.name.c_str(), times[i]);
     if (step.bytes == 0) {
       std::printf("%6.0f T/s  %.2f of the first's time\n", flop / times[i] * 1e-9, times[i] / times[0]);
-      if (seconds == 0) continue;
+      if (seconds <= 0) continue;
       const double lasting = lasting_ms(step, times[i], seconds);
       std::printf("    under lasting load         %8.4f ms  %6.0f T/s\n", lasting, flop / lasting * 1e-9);
     } else {

@@ -83,8 +83,9 @@ size_t pool_limit(size_t memory_limit) {
     constexpr size_t kLeast = kCudaOwnBytes + Cublas::kWorkspaceBytes;
     const auto text = [](size_t bytes) { return quantity(static_cast<double>(bytes), "B"); };
     check_option(memory_limit >= kLeast,
-                 "memory {}: of a GPU's memory CUDA itself takes {} and products {}; give {} MiB or more",
-                 text(memory_limit), text(kCudaOwnBytes), text(Cublas::kWorkspaceBytes), kLeast >> 20);
+                 "memory {}: of a GPU's memory CUDA itself takes {} and products {}; give more, the plan of a picture "
+                 "says how much",
+                 text(memory_limit), text(kCudaOwnBytes), text(Cublas::kWorkspaceBytes));
     return memory_limit - kCudaOwnBytes;
   }
   size_t available = 0, total = 0;

@@ -24,8 +24,7 @@ inline constexpr size_t kCudaOwnBytes = size_t{640} << 20;
 struct CudaOptions {
   int index = 0;  ///< which of the machine's devices
   CudaArithmetic arithmetic = CudaArithmetic::bf16;
-  size_t memory_limit =
-      0;  ///< bytes of the device's memory, kCudaOwnBytes included; 0: what is free now, but for a reserve
+  size_t memory_limit = 0;  ///< of the device's memory, kCudaOwnBytes included; 0: what is free, but for a reserve
   bool ampere_kernels =
       false;  ///< those that every device can run, on newer ones too, so that they can be tested there
 };

@@ -5,7 +5,8 @@
 namespace inkstone {
 namespace {
 
-/// Whether every later call of this process fails too, as CUDA's documentation says of these codes.
+/// Whether every later call of this process fails too: CUDA's documentation says so of most of these codes, and the
+/// last three are what a card gives that has failed or is gone.
 bool is_lasting(cudaError_t status) {
   switch (status) {
     case cudaErrorIllegalAddress:
@@ -17,6 +18,9 @@ bool is_lasting(cudaError_t status) {
     case cudaErrorInvalidAddressSpace:
     case cudaErrorInvalidPc:
     case cudaErrorLaunchFailure:
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorUnknown:
       return true;
     default:
       return false;

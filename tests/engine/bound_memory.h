@@ -31,4 +31,13 @@ inline std::unique_ptr<Engine> engine_with_less_memory(EngineOptions options, co
   return engine;
 }
 
+/// The least that would do for every stage, as a refusal names it in GiB; 0 if it does not.
+inline size_t memory_named(const std::string& refusal) {
+  const std::string before = "available; ", behind = " GiB would do";
+  const size_t begin = refusal.find(before), end = refusal.find(behind);
+  if (begin == std::string::npos || end == std::string::npos) return 0;
+  constexpr double kGibibyte = size_t{1} << 30;
+  return static_cast<size_t>(std::stod(refusal.substr(begin + before.size())) * kGibibyte);
+}
+
 }  // namespace inkstone

@@ -46,12 +46,17 @@ TEST_F(ReadAheadTest, BringsFilesIntoTheSystemsCache) {
   const auto file = uncached_file(kBytes);
   const auto whole = static_cast<std::ptrdiff_t>((kBytes + kPage - 1) / kPage);
   if (cached_pages(*file) == whole) GTEST_SKIP() << "this file system keeps all in memory";
-  ReadAhead reading({{file.get(), 0, 100}, {file.get(), 100, kBytes - 101}, {file.get(), kBytes - 1, 1}});
-  await(reading, kBytes);
-  EXPECT_GT(cached_pages(*file), whole / 2) << "the system may give some up at any time, but not most at once";
-  const TimeSpan span = reading.stop();
-  EXPECT_LE(span.begin, span.end);
-  EXPECT_EQ(reading.bytes(), kBytes);
+  constexpr int kTimes = 5;  // the system may give some up at once where memory is short
+  std::ptrdiff_t cached = 0;
+  for (int i = 0; i < kTimes && cached < whole; ++i) {
+    ReadAhead reading({{file.get(), 0, 100}, {file.get(), 100, kBytes - 101}, {file.get(), kBytes - 1, 1}});
+    await(reading, kBytes);
+    cached = cached_pages(*file);
+    const TimeSpan span = reading.stop();
+    EXPECT_LE(span.begin, span.end);
+    EXPECT_EQ(reading.bytes(), kBytes);
+  }
+  EXPECT_EQ(cached, whole);
 }
 
 TEST_F(ReadAheadTest, LeavesAFileThatBecameShorterToThoseWhoNeedIt) {
