@@ -35,8 +35,8 @@ class Int8TileRows {
 
  private:
   int64_t rows_;
-  std::vector<float>
-      scales_;  // [group * tile_rows + row]; of missing rows whatever was there, as what they give is not written
+  // [group * tile_rows + row]; of missing rows whatever was there, as what they give is not written
+  std::vector<float> scales_;
   std::vector<int32_t> sums_;
 };
 

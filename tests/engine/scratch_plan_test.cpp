@@ -4,8 +4,7 @@
 #include <map>
 #include <set>
 
-#include "engine/memory_plan.h"
-#include "engine/tiny_model.h"
+#include "engine/plan_on_device.h"
 #include "io/host_device.h"
 
 namespace inkstone {
@@ -14,11 +13,13 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::UnorderedElementsAre;
 
+constexpr size_t kAmple = size_t{1} << 40;
+
 /// Takes so many bytes for every row of x, and for every pixel, and keeps what it was asked for.
 class TakingDevice final : public HostDevice {
  public:
   DType narrow_type() const override { return DType::bf16; }
-  std::optional<OwnMemory> own_memory() const override { return OwnMemory{.bytes = size_t{1} << 40}; }
+  std::optional<OwnMemory> own_memory() const override { return OwnMemory{.bytes = kAmple}; }
   size_t step_bytes(std::span<const LinearPart> parts) const override {
     size_t rows = 0;
     for (const LinearPart& part : parts) {
@@ -40,26 +41,14 @@ class TakingDevice final : public HostDevice {
   mutable size_t most_pixels = 0;
 };
 
-class ScratchPlanTest : public ::testing::Test {
+class ScratchPlanTest : public PlanOnDevice<TakingDevice> {
  protected:
   /// Bytes of encoding, drawing and decoding.
-  std::vector<size_t> stages() {
-    const MemoryPlan plan = plan_memory(model_, vae_, job_,
-                                        {.available_bytes = size_t{1} << 40,
-                                         .machine_bytes = size_t{1} << 40,
-                                         .device = &device_,
-                                         .weights_copied = true,
-                                         .threads = 1});
+  std::vector<size_t> stages() const {
     std::vector<size_t> bytes;
-    for (const auto& stage : plan.told.stages) bytes.push_back(stage.own_bytes);
+    for (const auto& stage : plan(kAmple, kAmple).told.stages) bytes.push_back(stage.own_bytes);
     return bytes;
   }
-
-  TakingDevice device_;
-  Model model_ = open_model({.model = kTiny});
-  WeightLoader loader_{model_.vae_files, device_};
-  VaeWeights vae_ = load_vae(model_.vae, loader_);
-  Job job_ = make_job(model_, small_request());
 };
 
 TEST_F(ScratchPlanTest, GrowsWithRowsAndPixels) {

@@ -6,7 +6,7 @@
 #include <gmock/gmock.h>
 #include <set>
 
-#include "engine/memory_plan.h"
+#include "engine/plan_on_device.h"
 #include "engine/tiny_model.h"
 #include "io/host_device.h"
 
@@ -217,17 +217,8 @@ class WideningDevice final : public OwnMemoryDevice {
   }
 };
 
-class UploadPlanTest : public ::testing::Test {
+class UploadPlanTest : public PlanOnDevice<OwnMemoryDevice> {
  protected:
-  MemoryPlan plan(size_t available, size_t machine) { return plan(state(available, machine)); }
-  MemoryPlan plan(const MemoryState& state) { return plan_memory(model_, vae_, job_, state); }
-  MemoryState state(size_t available, size_t machine) const {
-    return {.available_bytes = available,
-            .machine_bytes = machine,
-            .device = &device_,
-            .weights_copied = true,
-            .threads = 1};
-  }
   /// With less and less memory of the device, until the plan is as wanted.
   MemoryPlan first_plan(size_t machine, bool Plan::*wanted) {
     constexpr size_t kStep = size_t{1} << 20;
@@ -239,11 +230,6 @@ class UploadPlanTest : public ::testing::Test {
   }
 
   static constexpr size_t kAmple = size_t{4} << 30;
-  OwnMemoryDevice device_;
-  Model model_ = open_model({.model = kTiny});
-  WeightLoader loader_{model_.vae_files, device_};
-  VaeWeights vae_ = load_vae(model_.vae, loader_);
-  Job job_ = make_job(model_, small_request());
 };
 
 TEST_F(UploadPlanTest, WithAmpleMemoryAllIsOnTheDevice) {
