@@ -86,7 +86,9 @@ class CudaContext {
 
   bool narrow() const { return arithmetic_ != CudaArithmetic::f32; }
   /// Products of layers that tolerate rounding have operands in E4M3.
-  bool rounds() const { return arithmetic_ == CudaArithmetic::fp8; }
+  bool rounds() const { return arithmetic_ == CudaArithmetic::fp8 || rounds_attention(); }
+  /// So may attention be.
+  bool rounds_attention() const { return arithmetic_ == CudaArithmetic::fp8_all; }
   CudaArithmetic arithmetic() const { return arithmetic_; }
   /// What products read.
   DType operand_type() const { return narrow() ? DType::bf16 : DType::f32; }

@@ -31,6 +31,8 @@ std::string_view name_of(CudaArithmetic arithmetic) {
       return "fp8 and bf16";
     case CudaArithmetic::int8:
       return "int8 and bf16";
+    case CudaArithmetic::fp8_all:
+      return "fp8, 8-bit attention and bf16";
   }
   return {};
 }

@@ -11,10 +11,11 @@ namespace inkstone {
 
 /// What products, convolutions and attention are computed in.
 enum class CudaArithmetic : uint8_t {
-  f32,   ///< every weight widened exactly, no TF32
-  bf16,  ///< operands rounded to bf16, sums in f32; what only a product reads is stored in bf16 too
-  fp8,   ///< the same, but E4M3 with a scale for each row in products of layers that tolerate rounding
-  int8,  ///< the same, but mixed codes (ops/mixed_order.h) there
+  f32,      ///< every weight widened exactly, no TF32
+  bf16,     ///< operands rounded to bf16, sums in f32; what only a product reads is stored in bf16 too
+  fp8,      ///< the same, but E4M3 with a scale for each row in products of layers that tolerate rounding
+  int8,     ///< the same, but mixed codes (ops/mixed_order.h) there
+  fp8_all,  ///< fp8, and long rows of attention over heads of 128 in 8 bits (cuda/attention_8bit.h)
 };
 
 /// Of a device's memory, what CUDA's context and the kernels that it and cuBLAS load take beside the pool: 0.60 to 0.62
