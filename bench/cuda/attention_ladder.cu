@@ -1,4 +1,5 @@
-// Attention over heads of 128, one sequence: times by each kernel, and errors of some rows against f64.
+// Attention over heads of 128, one sequence: times by each kernel, and errors of some rows against f64. That in 8 bits
+// is timed without and with the rounding before it.
 #include <cmath>
 #include <cstdint>
 #include <cuda_bf16.h>
@@ -13,12 +14,27 @@ using namespace ladder;
 namespace cuda = inkstone::cuda;
 
 constexpr int kHeads = 24, kWidth = 128, kCheckedRows = 8;
-constexpr double kMostError = 5e-3;  // of bf16 weights and results
+constexpr double kMostError = 5e-3;       // of bf16 weights and results
+constexpr double kMostCodedError = 6e-2;  // of weights and values in E4M3
 struct Way {
   const char* name;
   void (*run)(const cuda::FlashAttention& a, cudaStream_t stream);
 };
 constexpr Way kWays[] = {{"Hopper's instructions", cuda::attention_wgmma}, {"Ampere's", cuda::attention_mma}};
+
+/// Tiles of so many queries of one sequence.
+void place_tiles(const Buffer<cuda::Tile>& to, int rows, int queries) {
+  std::vector<cuda::Tile> all;
+  for (int i = 0; i < rows; i += queries)
+    all.push_back({.key_begin = 0,
+                   .key_end = rows,
+                   .query = i,
+                   .queries = std::min(queries, rows - i),
+                   .out_row = i,
+                   .stream = 0});
+  must(cudaMemcpy(to.data(), all.data(), all.size() * sizeof(cuda::Tile), cudaMemcpyDefault), "copying");
+}
+int count_of(int rows, int each) { return (rows + each - 1) / each; }
 
 __global__ void scale_numbers(__nv_bfloat16* x, int64_t count, float factor) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
@@ -26,20 +42,16 @@ __global__ void scale_numbers(__nv_bfloat16* x, int64_t count, float factor) {
 }
 
 struct Problem {
-  explicit Problem(int n, float spread) : rows(n), numbers(int64_t{n} * kHeads * kWidth) {
+  explicit Problem(int n, float spread)
+      : rows(n), blocks(count_of(n, cuda::kCodedKeys)), numbers(int64_t{n} * kHeads * kWidth) {
     draw(q, 1, spread);
     draw(k, 2, spread);
     draw(v, 3, 1);
-    std::vector<cuda::Tile> all;
-    for (int i = 0; i < n; i += cuda::kTileQueries)
-      all.push_back({.key_begin = 0,
-                     .key_end = n,
-                     .query = i,
-                     .queries = std::min(cuda::kTileQueries, n - i),
-                     .out_row = i,
-                     .stream = 0});
-    count = static_cast<int>(all.size());
-    must(cudaMemcpy(tiles.data(), all.data(), all.size() * sizeof(cuda::Tile), cudaMemcpyDefault), "copying");
+    place_tiles(tiles, n, cuda::kTileQueries);
+    place_tiles(coded_tiles, n, cuda::kCodedQueries);
+    std::vector<cuda::KeyBlock> all;
+    for (int i = 0; i < n; i += cuda::kCodedKeys) all.push_back({i, 0, n});
+    key_blocks.take(all);
   }
 
   void draw(const Buffer<__nv_bfloat16>& to, uint64_t seed, float spread) const {
@@ -48,25 +60,49 @@ struct Problem {
     scale_numbers<<<blocks, kThreads>>>(to.data(), numbers, spread);
     must(cudaGetLastError(), "drawing numbers");
   }
-  void run(const Way& way) const {
+  cuda::FlashAttention problem() const {
     cuda::FlashAttention a = {};
     a.q = q.data();
     a.k = k.data();
     a.v = v.data();
     a.rows = rows;
     a.out[0] = out.data();
-    a.tiles = tiles.data();
-    a.tile_count = count;
     a.heads = a.kv_heads = kHeads;
     a.width = kWidth;
+    return a;
+  }
+  void run(const Way& way) const {
+    cuda::FlashAttention a = problem();
+    a.tiles = tiles.data();
+    a.tile_count = count_of(rows, cuda::kTileQueries);
     way.run(a, nullptr);
   }
+  void round() const { cuda::code_qkv(coded(), problem(), nullptr); }
+  void run_coded() const {
+    cuda::FlashAttention a = problem();
+    a.tiles = coded_tiles.data();
+    a.tile_count = count_of(rows, cuda::kCodedQueries);
+    cuda::attention_8bit(a, coded(), nullptr);
+  }
+  cuda::CodedQkv coded() const {
+    return {.q = q_codes.data(),
+            .q_scales = q_scales.data(),
+            .k = k_codes.data(),
+            .v = v_codes.data(),
+            .scales = block_scales.data(),
+            .blocks = key_blocks.data(),
+            .block_count = blocks};
+  }
 
-  int rows;
+  int rows, blocks;
   int64_t numbers;
-  int count = 0;
   Buffer<__nv_bfloat16> q{size_t(numbers)}, k{size_t(numbers)}, v{size_t(numbers)}, out{size_t(numbers)};
-  Buffer<cuda::Tile> tiles{1024};
+  Buffer<cuda::Tile> tiles{1024}, coded_tiles{1024};
+  Buffer<int8_t> q_codes{size_t(numbers)}, k_codes{size_t(blocks) * kHeads * cuda::kCodedKeys * kWidth};
+  Buffer<uint8_t> v_codes{size_t(blocks) * kHeads * cuda::kCodedValueRows * cuda::kCodedSlots};
+  Buffer<float> q_scales{size_t(rows) * kHeads};
+  Buffer<cuda::KeyBlockScales> block_scales{size_t(blocks) * kHeads};
+  Buffer<cuda::KeyBlock> key_blocks{size_t(blocks)};
 };
 
 /// Of kCheckedRows rows of every head: f64 attention.
@@ -115,17 +151,21 @@ int main(int argc, char** argv) {
     for (const float spread : {1.0f, 2.0f}) {
       const Problem p(rows, spread);
       const std::vector<double> wanted = exact(p);
-      for (const Way& way : kWays) {
+      const std::string larger = spread > 1 ? ", q and k twice as large" : "";
+      const auto check = [&](const std::string& name, double most, const auto& run) {
         p.out.poison();
-        p.run(way);
+        run();
         must(cudaDeviceSynchronize(), "running");
-        print_error(std::string(way.name) + (spread > 1 ? ", q and k twice as large" : ""), error(p, wanted),
-                    kMostError);
-      }
+        print_error(name + larger, error(p, wanted), most);
+      };
+      for (const Way& way : kWays) check(way.name, kMostError, [&] { p.run(way); });
+      check("8 bits", kMostCodedError, [&] { p.round(), p.run_coded(); });
     }
     const Problem p(rows, 1);
     std::vector<Step> steps;
     for (const Way& way : kWays) steps.push_back({way.name, [&p, &way](int) { p.run(way); }});
+    steps.push_back({"8 bits", [&p](int) { p.run_coded(); }});
+    steps.push_back({"8 bits, rounding too", [&p](int) { p.round(), p.run_coded(); }});
     print_times(4.0 * rows * rows * kWidth * kHeads, steps);
   }
 }

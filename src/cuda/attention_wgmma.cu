@@ -89,23 +89,6 @@ __device__ void begin_sum(Accumulator& out, const uint32_t (&weights)[32], const
   commit_products();
 }
 
-/// Lets the two warpgroups begin their products in turns, so that one computes weights while the other multiplies
-/// (FlashAttention-3).
-struct Turns {
-  int group;  // 1 or 2, as its named barrier
-  int left;   // turns of each group
-
-  __device__ Turns(int index, int turns) : group(index), left(turns) {
-    if (group == 2) pass();
-  }
-  __device__ void wait() const { asm volatile("bar.sync %0, %1;" ::"r"(group), "n"(kReaders) : "memory"); }
-  __device__ void pass() const { asm volatile("bar.arrive %0, %1;" ::"r"(3 - group), "n"(kReaders) : "memory"); }
-  /// Nobody waits for the end of the last.
-  __device__ void end() {
-    if (--left > 0 || group == 1) pass();
-  }
-};
-
 }  // namespace
 
 __device__ void NarrowWay::multiply_blocks(const FlashAttention& a, const Tile& tile, const Stage& stage, int head,
@@ -130,7 +113,7 @@ __device__ void NarrowWay::multiply_blocks(const FlashAttention& a, const Tile& 
 
   stage.full_q().wait(0);
   const Queries queries(stage.q(), first_row);
-  Turns turns(threadIdx.x / kGroup, span.blocks);
+  Turns<kReaders / kGroup> turns(threadIdx.x / kGroup, span.blocks);
   turns.wait();
   begin_scores(scores, queries, stage, 0);
   turns.end();

@@ -83,6 +83,9 @@ class CudaKernels final : public Kernels {
   static void count_int8(ScratchBytes& scratch, const LinearPart& part);
   void attention_by_products(Tensor& out, const Qkv& in, size_t stream, bool causal);
   void flash_attention(std::span<Tensor> out, const Qkv& in, bool causal);
+  /// Whether attention that tolerates rounding is done in 8 bits.
+  bool codes_attention(const Qkv& in) const;
+  void coded_attention(std::span<Tensor> out, const Qkv& in);
 
   CudaContext& context_;
   Waiting waiting_;

@@ -54,11 +54,13 @@ struct HeadRows {
   }
 };
 
-/// All of shared memory: the queries of a tile, and blocks of keys and values that take turns.
-template <class Queries, class Keys, int kStages>
+/// All of shared memory: the queries of a tile, and blocks of keys and values that take turns, for so many threads that
+/// multiply.
+template <class Queries, class Keys, int kStages, class Values = Keys, int kThreads = kReaders>
 struct FlashStage {
   static constexpr int kBarriers = 4 * kStages + 1;
-  static constexpr int kBytes = Queries::kBytes + 2 * kStages * Keys::kBytes + kSwizzleBytes;  // and room to align
+  static constexpr uint32_t kOperands = Queries::kBytes + kStages * (Keys::kBytes + Values::kBytes);
+  static constexpr int kBytes = kOperands + kSwizzleBytes;  // and room to align
   uint32_t base, barriers;
 
   __device__ FlashStage(const void* memory, const void* memory_of_barriers)
@@ -66,7 +68,9 @@ struct FlashStage {
 
   __device__ Queries q() const { return {base}; }
   __device__ Keys k(int i) const { return {base + Queries::kBytes + i % kStages * Keys::kBytes}; }
-  __device__ Keys v(int i) const { return {base + Queries::kBytes + (kStages + i % kStages) * Keys::kBytes}; }
+  __device__ Values v(int i) const {
+    return {base + Queries::kBytes + kStages * Keys::kBytes + i % kStages * Values::kBytes};
+  }
   __device__ Barrier barrier(int kind, int i) const { return Barrier::at(barriers, kind * kStages + i % kStages); }
   __device__ Barrier full_k(int i) const { return barrier(0, i); }
   __device__ Barrier full_v(int i) const { return barrier(1, i); }
@@ -82,8 +86,8 @@ struct FlashStage {
       for (int i = 0; i < kStages; ++i) {
         full_k(i).init(1);
         full_v(i).init(1);
-        free_k(i).init(kReaders / kWarp);
-        free_v(i).init(kReaders / kWarp);
+        free_k(i).init(kThreads / kWarp);
+        free_v(i).init(kThreads / kWarp);
       }
       full_q().init(1);
       publish_barriers();
@@ -117,6 +121,27 @@ __device__ void copy_blocks(const FlashAttention& a, const QkvMaps& maps, const 
     stage.v(i).fill(maps.v, column, first, stage.full_v(i));
   }
 }
+
+/// Lets warpgroups begin their products in turns, so that one computes weights while another multiplies
+/// (FlashAttention-3). Named barriers from 1 on are theirs.
+template <int kGroups>
+struct Turns {
+  static constexpr int kThreads = 2 * kGroup;  // whose turn it is, and who had the last
+  int group;                                   // from 1 on, as its named barrier
+  int left;                                    // turns of each group
+
+  __device__ Turns(int index, int turns) : group(index), left(turns) {
+    if (group == kGroups) pass();
+  }
+  __device__ void wait() const { asm volatile("bar.sync %0, %1;" ::"r"(group), "n"(kThreads) : "memory"); }
+  __device__ void pass() const {
+    asm volatile("bar.arrive %0, %1;" ::"r"(group % kGroups + 1), "n"(kThreads) : "memory");
+  }
+  /// Nobody waits for the end of the last.
+  __device__ void end() {
+    if (--left > 0 || group != kGroups) pass();
+  }
+};
 
 /// What a lane knows of its two rows, eight apart, while blocks of keys pass by.
 struct Running {
@@ -160,13 +185,12 @@ __device__ inline __nv_bfloat16* result_of(const FlashAttention& a, const Tile& 
          threadIdx.x % 4 * 2;
 }
 
-/// Writes what a lane has of its rows: weighted sums, in kParts beside each other, divided by the sums of weights.
-template <int kParts, int kSums>
-__device__ void write_rows(const FlashAttention& a, const Tile& tile, int head, int row, const float (*out)[kSums],
-                           const Running& running) {
+/// Writes what a lane has of its rows: kSums weighted sums, in kParts beside each other, times a factor for each row.
+template <int kParts, int kSums, int kHeld>
+__device__ void write_rows(const FlashAttention& a, const Tile& tile, int head, int row, const float (*out)[kHeld],
+                           const float (&factor)[2]) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const float inverse = 1.0f / quad_sum(running.sum[half]);
     const int query = row + 8 * half;
     if (query >= tile.queries) continue;
     __nv_bfloat16* to = result_of(a, tile, head, query);
@@ -175,9 +199,17 @@ __device__ void write_rows(const FlashAttention& a, const Tile& tile, int head, 
 #pragma unroll
       for (int j = 0; j < kSums; j += 4) {
         const float* pair = out[part] + j + 2 * half;
-        *reinterpret_cast<uint32_t*>(to + 2 * (part * kSums + j)) = pack_bf16(pair[0] * inverse, pair[1] * inverse);
+        *reinterpret_cast<uint32_t*>(to + 2 * (part * kSums + j)) =
+            pack_bf16(pair[0] * factor[half], pair[1] * factor[half]);
       }
   }
+}
+/// The same divided by the sums of weights.
+template <int kParts, int kSums>
+__device__ void write_rows(const FlashAttention& a, const Tile& tile, int head, int row, const float (*out)[kSums],
+                           const Running& running) {
+  const float inverse[2] = {1.0f / quad_sum(running.sum[0]), 1.0f / quad_sum(running.sum[1])};
+  write_rows<kParts, kSums>(a, tile, head, row, out, inverse);
 }
 
 /// Of bf16 tensors, in boxes of so many rows of queries, and of keys and values.

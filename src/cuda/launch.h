@@ -273,6 +273,40 @@ void attention_wide(const FlashAttention& a, cudaStream_t stream);
 /// Whether this program holds the kernels with Hopper's instructions for the present device.
 bool has_wgmma();
 
+// Attention in 8 bits with Hopper's instructions, for heads of 128 that see all keys (code_qkv.cu, attention_8bit.cu):
+// queries times keys in whole numbers, weights times values in E4M3.
+
+constexpr int kCodedHeadWidth = kMaxFlashWidth;
+constexpr int kCodedQueries = 192, kCodedKeys = 96;  // of a tile at most, and of a block
+constexpr int kCodedSlots = 128;                     // bytes of a row of turned values: one for each key, and some more
+constexpr int kCodedValueRows = kCodedHeadWidth + 8;  // of a block: one for each channel, and rows of ones
+/// Keys of one sequence that lie in a block, in joined rows: the first, and those of the sequence.
+struct KeyBlock {
+  int32_t first, begin, end;
+};
+/// What a block's codes are multiplied with.
+struct alignas(16) KeyBlockScales {
+  float key;    ///< scores
+  float power;  ///< values, as a power of two beside
+  float value;  ///< that of all of the sequence's values
+};
+/// Numbers in 8 bits: queries with a scale for each row and head, keys without what most of them have in common, both
+/// rotated, and values turned. A block's row of ones, weakened as its values are, sums up weights. What a last block
+/// lacks is its last key again, and no value.
+struct CodedQkv {
+  int8_t* q = nullptr;               ///< (n, heads, 128)
+  float* q_scales = nullptr;         ///< (heads, n), of scores as powers of two
+  int8_t* k = nullptr;               ///< (kv_heads, blocks, kCodedKeys, 128)
+  uint8_t* v = nullptr;              ///< E4M3 (kv_heads, blocks, kCodedValueRows, kCodedSlots)
+  KeyBlockScales* scales = nullptr;  ///< (kv_heads, blocks)
+  const KeyBlock* blocks = nullptr;
+  int32_t block_count = 0;
+};
+/// Of the bf16 q, k and v of `a`.
+void code_qkv(const CodedQkv& to, const FlashAttention& a, cudaStream_t stream);
+/// In tiles of kCodedQueries queries, whose keys are numbered as they lie in blocks.
+void attention_8bit(const FlashAttention& a, const CodedQkv& coded, cudaStream_t stream);
+
 /// Rows of scores (batch, queries, keys) f32 to weights. Row i sees the keys up to `first + i` if causal, else all.
 struct Softmax {
   Output out;

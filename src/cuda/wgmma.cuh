@@ -1,5 +1,5 @@
 // Hopper's products of a warpgroup (PTX ISA: wgmma.mma_async) and copies of boxes (cp.async.bulk.tensor, mbarrier).
-// Left operands are bf16 in registers, or bf16 or E4M3 in shared memory; there are 8 to 256 columns.
+// Left operands are bf16 or E4M3 in registers, or bf16, E4M3 or int8 in shared memory; there are 8 to 256 columns.
 #pragma once
 #include <cstdint>
 #include <cuda.h>
@@ -31,6 +31,10 @@ using NarrowAccumulator = float[48];
 using WideAccumulator = float[96];
 /// With 256.
 using WidestAccumulator = float[128];
+/// With 96, in whole numbers.
+using WholeAccumulator = int32_t[48];
+/// With 136.
+using OddAccumulator = float[68];
 
 /// What wgmma is told of a matrix in shared memory: panels of 64 numbers (128 bytes) a row, chunks of 16 bytes placed
 /// at chunk ^ (row % 8) of the panel's rows, wherever the matrix begins in it. `panels`: bytes between panels, where
@@ -62,12 +66,24 @@ __device__ inline uint64_t described_further(uint64_t description, uint32_t byte
   "30,"                                                                                                              \
   "%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58," \
   "%59,%60,%61,%62,%63}"
+#define INKSTONE_FORTY_EIGHT_REGISTERS                                                                               \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%" \
+  "30,"                                                                                                              \
+  "%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47}"
+#define INKSTONE_SIXTY_EIGHT_REGISTERS                                                                               \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%" \
+  "30,"                                                                                                              \
+  "%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58," \
+  "%59,%60,%61,%62,%63,%64,%65,%66,%67}"
 #define INKSTONE_NINETY_SIX_REGISTERS                                                                \
   "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,"  \
   "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49," \
   "%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73," \
   "%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95}"
 
+#define INKSTONE_FORTY_EIGHT_AS(c, d)                                                                               \
+  INKSTONE_EIGHT_AS(c, d, 0), INKSTONE_EIGHT_AS(c, d, 8), INKSTONE_EIGHT_AS(c, d, 16), INKSTONE_EIGHT_AS(c, d, 24), \
+      INKSTONE_EIGHT_AS(c, d, 32), INKSTONE_EIGHT_AS(c, d, 40)
 #define INKSTONE_HUNDRED_TWENTY_EIGHT_AS(c, d)                                                                      \
   INKSTONE_EIGHT_AS(c, d, 0), INKSTONE_EIGHT_AS(c, d, 8), INKSTONE_EIGHT_AS(c, d, 16), INKSTONE_EIGHT_AS(c, d, 24), \
       INKSTONE_EIGHT_AS(c, d, 32), INKSTONE_EIGHT_AS(c, d, 40), INKSTONE_EIGHT_AS(c, d, 48),                        \
@@ -129,13 +145,10 @@ __device__ inline void multiply_async(WideAccumulator& d, const uint32_t* a, uin
 
 /// d += a bᵀ over 96 columns, both operands in shared memory, 16 numbers of each row.
 __device__ inline void multiply_async(NarrowAccumulator& d, uint64_t a, uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 "
-      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"
-      "%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47}, %48, %49, 1, 1, 1, 0, 0;"
-      : INKSTONE_EIGHT(d, 0), INKSTONE_EIGHT(d, 8), INKSTONE_EIGHT(d, 16), INKSTONE_EIGHT(d, 24), INKSTONE_EIGHT(d, 32),
-        INKSTONE_EIGHT(d, 40)
-      : "l"(a), "l"(b));
+  asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 " INKSTONE_FORTY_EIGHT_REGISTERS
+               ", %48, %49, 1, 1, 1, 0, 0;"
+               : INKSTONE_FORTY_EIGHT_AS("+f", d)
+               : "l"(a), "l"(b));
 }
 
 /// The same over 192 columns.
@@ -175,6 +188,23 @@ __device__ inline void add_e4m3_async(WidestAccumulator& d, uint64_t a, uint64_t
                : "l"(a), "l"(b));
 }
 
+/// d = a bᵀ (+ d if `add`) in whole numbers, both operands int8 in shared memory, 32 numbers of each row.
+__device__ inline void multiply_async(WholeAccumulator& d, uint64_t a, uint64_t b, bool add) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %50, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n96k32.s32.s8.s8 " INKSTONE_FORTY_EIGHT_REGISTERS ", %48, %49, p;\n}"
+      : INKSTONE_FORTY_EIGHT_AS("+r", d)
+      : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+}
+
+/// d += a bᵀ, both E4M3: a in registers, 32 numbers of each row of b in shared memory.
+__device__ inline void add_e4m3_async(OddAccumulator& d, const uint32_t* a, uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n136k32.f32.e4m3.e4m3 " INKSTONE_SIXTY_EIGHT_REGISTERS
+               ", {%68,%69,%70,%71}, %72, 1, 1, 1;"
+               : INKSTONE_SIXTY_FOUR(d), "+f"(d[64]), "+f"(d[65]), "+f"(d[66]), "+f"(d[67])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
 __device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int kPending>
@@ -187,6 +217,11 @@ __device__ void pin(float (&d)[kRegisters]) {
 #pragma unroll
   for (int i = 0; i < kRegisters; ++i)
     asm volatile("" : "+f"(d[i])::"memory");  // an index, or d would leave the registers
+}
+template <int kRegisters>
+__device__ void pin(int32_t (&d)[kRegisters]) {
+#pragma unroll
+  for (int i = 0; i < kRegisters; ++i) asm volatile("" : "+r"(d[i])::"memory");
 }
 
 /// A barrier in shared memory whose phases end after so many arrivals.
