@@ -43,7 +43,7 @@ __global__ void scale_numbers(__nv_bfloat16* x, int64_t count, float factor) {
 
 struct Problem {
   explicit Problem(int n, float spread)
-      : rows(n), blocks(count_of(n, cuda::kCodedKeys)), numbers(int64_t{n} * kHeads * kWidth) {
+      : rows(n), block_count(count_of(n, cuda::kCodedKeys)), numbers(int64_t{n} * kHeads * kWidth) {
     draw(q, 1, spread);
     draw(k, 2, spread);
     draw(v, 3, 1);
@@ -91,18 +91,18 @@ struct Problem {
             .v = v_codes.data(),
             .scales = block_scales.data(),
             .blocks = key_blocks.data(),
-            .block_count = blocks};
+            .block_count = block_count};
   }
 
-  int rows, blocks;
+  int rows, block_count;
   int64_t numbers;
   Buffer<__nv_bfloat16> q{size_t(numbers)}, k{size_t(numbers)}, v{size_t(numbers)}, out{size_t(numbers)};
   Buffer<cuda::Tile> tiles{1024}, coded_tiles{1024};
-  Buffer<int8_t> q_codes{size_t(numbers)}, k_codes{size_t(blocks) * kHeads * cuda::kCodedKeys * kWidth};
-  Buffer<uint8_t> v_codes{size_t(blocks) * kHeads * cuda::kCodedValueRows * cuda::kCodedSlots};
+  Buffer<int8_t> q_codes{size_t(numbers)}, k_codes{size_t(block_count) * kHeads * cuda::kCodedKeys * kWidth};
+  Buffer<uint8_t> v_codes{size_t(block_count) * kHeads * cuda::kCodedValueRows * cuda::kCodedSlots};
   Buffer<float> q_scales{size_t(rows) * kHeads};
-  Buffer<cuda::KeyBlockScales> block_scales{size_t(blocks) * kHeads};
-  Buffer<cuda::KeyBlock> key_blocks{size_t(blocks)};
+  Buffer<cuda::KeyBlockScales> block_scales{size_t(block_count) * kHeads};
+  Buffer<cuda::KeyBlock> key_blocks{size_t(block_count)};
 };
 
 /// Of kCheckedRows rows of every head: f64 attention.
