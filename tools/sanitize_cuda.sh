@@ -14,6 +14,7 @@ set -euo pipefail
 families=(
   "attention             ops    msri */AttentionTest.*/cuda_bf16:*/AttentionTest.*/cuda_from_bf16-*LongRows*"
   "attention_of_ampere   ops    msr  */AttentionTest.*/cuda_of_ampere-*LongRows*"
+  "attention_8bit        ops    msr  CudaAttention8BitTest.*"
   "attention_by_products ops    msr  */AttentionTest.*/cuda-*LongRows*"
   "softmax_of_long_rows  ops    ms   */AttentionTest.*LongRows*/cuda*"
   "convolutions          ops    msri */ConvTest.*/cuda_bf16:*/ConvTest.*/cuda_of_ampere"

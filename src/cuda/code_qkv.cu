@@ -16,6 +16,7 @@ constexpr int kRowLanes = 4;                                      // that share 
 constexpr int kChunk = 8, kChunks = kWidth / kRowLanes / kChunk;  // of neighbours that a lane holds
 constexpr int kHeld = kChunk * kChunks;
 constexpr int kCodingThreads = kCodedKeys * kRowLanes, kCodingWarps = kCodingThreads / kWarp;
+constexpr int kResidentBlocks = 3;    // of a multiprocessor: most of their time is waiting
 constexpr int kSampled = 32;          // keys and values of a sequence that stand for all
 constexpr float kSampledCode = 16;    // of the greatest sampled value at most: others may be 28 times as great
 constexpr float kLeastOne = 0x1p-9f;  // above zero in E4M3: values beyond kMostCode times its inverse are cut off
@@ -143,14 +144,14 @@ __device__ void code_queries(const Coding& c, int head) {
 __device__ void code_keys(const Coding& c, int head, float* shared) {
   const KeyBlock block = c.to.blocks[blockIdx.x];
   float* const mean = shared + kCodingWarps;
+  const int row = static_cast<int>(threadIdx.x) / kRowLanes;
+  HeadRow held(c.k(min(block.first + row, block.end - 1), head));
   if (threadIdx.x < kWidth) {
     float sum = 0;
-#pragma unroll
+#pragma unroll 16  // more would be more registers than there are
     for (int i = 0; i < kSampled; ++i) sum += __bfloat162float(c.k(sampled_row(block, i), head)[threadIdx.x]);
     mean[threadIdx.x] = sum / kSampled;
   }
-  const int row = static_cast<int>(threadIdx.x) / kRowLanes;
-  HeadRow held(c.k(min(block.first + row, block.end - 1), head));
   __syncthreads();
   held.take_off(mean);
   held.rotate();
@@ -229,13 +230,13 @@ __device__ uint32_t ones(const KeyBlock& block, int four, float one) {
 
 __device__ void code_values(const Coding& c, int head, float* shared, uint32_t* rows) {
   const KeyBlock block = c.to.blocks[blockIdx.x];
+  const TurnedValues values(c, block, head);
   float sampled = 0;
   if (threadIdx.x < kWidth) {
-#pragma unroll
+#pragma unroll 16  // more would be more registers than there are
     for (int i = 0; i < kSampled; ++i)
       sampled = greater(sampled, fabsf(__bfloat162float(c.v(sampled_row(block, i), head)[threadIdx.x])));
   }
-  const TurnedValues values(c, block, head);
   sampled = block_most(sampled, shared);
   const float most = block_most(values.most(), shared + kCodingWarps);
   const float value = sampled == 0 ? 1 : power_above(sampled / kSampledCode);
@@ -254,7 +255,7 @@ __device__ void code_values(const Coding& c, int head, float* shared, uint32_t* 
 
 enum Coded { kQueries, kKeys, kValues, kAll };
 
-__global__ void __launch_bounds__(kCodingThreads) code_heads(const __grid_constant__ Coding c) {
+__global__ void __launch_bounds__(kCodingThreads, kResidentBlocks) code_heads(const __grid_constant__ Coding c) {
   __shared__ float shared[kCodingWarps + kWidth];
   __shared__ uint32_t rows[kWidth * TurnedValues::kRowWords];
   const int head = static_cast<int>(blockIdx.y);
