@@ -21,7 +21,7 @@ constexpr double kGiga = 1e9;
 constexpr const char* kFooter =
     R"(Runs parts of Qwen-Image-2512 in full size on random weights at least five times and gives the median. The share of the
 peak is of the f32 (with --arithmetic int8 or half: 8- or 16-bit) rate that the processor reached in the same run, or on
-a GPU of the rate of one large product (with --arithmetic fp8: and of rounding what it multiplies).
+a GPU of the rate of one large product (with --arithmetic fp8 or fp8_all: and of rounding what it multiplies).
 
 Examples:
   inkstone bench block --size 512

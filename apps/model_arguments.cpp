@@ -61,6 +61,8 @@ std::string arithmetic_line(const EngineOptions& options, const std::string& hal
   };
   if (text) return in_8_bits("int8_all, lossy: the text encoder's layers");
   if (arithmetic == Arithmetic::fp8) return in_8_bits("fp8, lossy: the transformer's blocks");
+  if (arithmetic == Arithmetic::fp8_all)
+    return in_8_bits("fp8_all, lossy: the transformer's blocks and, in large pictures, their attention");
   if (arithmetic == Arithmetic::int8)
     return in_8_bits("int8, lossy: the transformer's blocks and, on a CPU, the VAE's convolutions");
   return in_8_bits("int8_all, lossy: the text encoder's layers, the transformer's blocks and the VAE's convolutions");
@@ -90,10 +92,10 @@ CLI::Option* add_arithmetic_option(CLI::App& command, std::optional<std::string>
   const bool all = components == Components::all;
   return command
       .add_option("--arithmetic", arithmetic,
-                  all ? "f32 (default); lossy: half (cpu: fp16 or bf16), int8, int8_all (cpu), fp8 (cuda)"
+                  all ? "f32 (default); lossy: half (cpu: fp16 or bf16), int8, int8_all (cpu), fp8, fp8_all (cuda)"
                       : "f32 (default); lossy, on the cpu: half (16 bits: fp16 or bf16), int8_all (8 bits)")
       ->type_name("NAME")
-      ->check(all ? one_of({"f32", "half", "fp16", "bf16", "int8", "int8_all", "fp8"})
+      ->check(all ? one_of({"f32", "half", "fp16", "bf16", "int8", "int8_all", "fp8", "fp8_all"})
                   : one_of({"f32", "half", "fp16", "bf16", "int8_all"}))
       ->group(kRunGroup);
 }
@@ -162,8 +164,9 @@ void add_model_options(CLI::App& command, ModelArguments& arguments, Components 
 
 Arithmetic arithmetic_named(const std::string& name) {
   constexpr std::pair<const char*, Arithmetic> kNames[] = {
-      {"half", Arithmetic::half}, {"fp16", Arithmetic::fp16},         {"bf16", Arithmetic::bf16},
-      {"int8", Arithmetic::int8}, {"int8_all", Arithmetic::int8_all}, {"fp8", Arithmetic::fp8}};
+      {"half", Arithmetic::half},      {"fp16", Arithmetic::fp16},         {"bf16", Arithmetic::bf16},
+      {"int8", Arithmetic::int8},      {"int8_all", Arithmetic::int8_all}, {"fp8", Arithmetic::fp8},
+      {"fp8_all", Arithmetic::fp8_all}};
   const auto* found = std::ranges::find(kNames, name, [](const auto& pair) { return std::string_view(pair.first); });
   return found == std::end(kNames) ? Arithmetic::f32 : found->second;
 }

@@ -201,7 +201,8 @@ BenchResult run_bench(const BenchOptions& options) {
   if (options.kind == BenchKind::vae && is_half(options.arithmetic))
     throw CombinationError("arithmetic: the vae has none in 16 bits; block and encoder have");
   if (options.kind == BenchKind::encoder && options.arithmetic != Arithmetic::f32 && !rounds_text(options.arithmetic))
-    throw CombinationError("arithmetic: that of the encoder is f32 with int8 and fp8; int8_all and half round it too");
+    throw CombinationError(
+        "arithmetic: that of the encoder is f32 with int8, fp8 and fp8_all; int8_all and half round it too");
   check_option(options.layers >= 1 && options.layers <= kMaxBenchLayers, "layers {}: 1 to {} work", options.layers,
                kMaxBenchLayers);
   check_option(options.size >= 1 && options.size <= kMaxSide, "size {}: 1 to {} work", options.size, kMaxSide);

@@ -65,7 +65,7 @@ MemoryPlan plan_job(Session& session, const Job& job) {
 
 /// Weights in FP8 of a layer with a LoRA are not rounded again: that would lose what the LoRA adds.
 bool lora_keeps_fp8_from_rounding(const Session& session) {
-  if (session.options().arithmetic != Arithmetic::fp8) return false;
+  if (!is_fp8(session.options().arithmetic)) return false;
   const Checkpoint& files = session.model().transformer_files;
   return std::ranges::any_of(files.branches, [&](const auto& layer) {
     const StoredTensor* weight = files.find(layer.first + std::string(kWeightSuffix));

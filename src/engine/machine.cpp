@@ -48,6 +48,7 @@ std::unique_ptr<Device> make_cpu(const EngineOptions& options, std::shared_ptr<H
 
 CudaArithmetic cuda_arithmetic(const EngineOptions& options) {
   if (options.arithmetic == Arithmetic::fp8) return CudaArithmetic::fp8;
+  if (options.arithmetic == Arithmetic::fp8_all) return CudaArithmetic::fp8_all;
   if (options.arithmetic == Arithmetic::int8) return CudaArithmetic::int8;
   return options.held_as == HeldAs::f32 ? CudaArithmetic::f32 : CudaArithmetic::bf16;
 }
@@ -79,7 +80,8 @@ constexpr LossyArithmetic kLossy[] = {{Arithmetic::int8, "int8", true, true, "cp
                                       {Arithmetic::half, "half", true, false, "cpu has"},
                                       {Arithmetic::fp16, "fp16", true, false, "cpu has"},
                                       {Arithmetic::bf16, "bf16", true, false, "cpu has"},
-                                      {Arithmetic::fp8, "fp8", false, true, "cuda has"}};
+                                      {Arithmetic::fp8, "fp8", false, true, "cuda has"},
+                                      {Arithmetic::fp8_all, "fp8_all", false, true, "cuda has"}};
 
 /// What an option asks of a device is wrong usage where the device was named, else a lack of this machine.
 template <class... Args>
@@ -100,7 +102,7 @@ void check_arithmetic(const EngineOptions& options, DeviceKind found) {
                wanted->owners);
   check_device(options, found != DeviceKind::cuda || wanted->on_cuda,
                "arithmetic {}: the cuda device has none, {}; cuda {}", wanted->name, wanted->owners,
-               is_half(options.arithmetic) ? "multiplies bf16 without being asked to" : "has int8 and fp8");
+               is_half(options.arithmetic) ? "multiplies bf16 without being asked to" : "has int8, fp8 and fp8_all");
   if (options.compare)
     throw CombinationError(fmt::format(
         "arithmetic {}: it rounds, so no op would agree with another device; f32 can be compared", wanted->name));

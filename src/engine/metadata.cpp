@@ -15,9 +15,10 @@ template <class T, size_t n>
 using Names = std::array<std::pair<std::string_view, T>, n>;
 
 constexpr Names<HeldAs, 3> kHeldAs = {{{"stored", HeldAs::stored}, {"f32", HeldAs::f32}, {"bf16", HeldAs::bf16}}};
-constexpr Names<Arithmetic, 7> kArithmetics = {{{"f32", Arithmetic::f32},
+constexpr Names<Arithmetic, 8> kArithmetics = {{{"f32", Arithmetic::f32},
                                                 {"int8", Arithmetic::int8},
                                                 {"fp8", Arithmetic::fp8},
+                                                {"fp8_all", Arithmetic::fp8_all},
                                                 {"int8_all", Arithmetic::int8_all},
                                                 {"half", Arithmetic::half},
                                                 {"fp16", Arithmetic::fp16},

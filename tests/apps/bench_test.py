@@ -52,7 +52,7 @@ class BenchTest(ProgramTest):
         self.assertNotIn("pixels", output)
 
     def test_arithmetic_that_leaves_the_encoder_alone(self):
-        for arithmetic in ["int8", "fp8"]:
+        for arithmetic in ["int8", "fp8", "fp8_all"]:
             self.assertIn("int8_all", self.error_of("bench", "encoder", "--arithmetic", arithmetic, code=2))
 
     def test_faults(self):

@@ -219,7 +219,8 @@ class FaultTest(ProgramTest):
         self.assertIn("reference", self.error("--arithmetic", "int8", "--device", "reference", code=2))
         self.assertIn("arithmetic int8_all: the reference", self.error("--arithmetic", "int8_all", "--device", "reference", code=2))
         self.assertIn("arithmetic half: the reference", self.error("--arithmetic", "half", "--device", "reference", code=2))
-        self.assertIn("cpu has half, int8", self.error("--arithmetic", "fp8", code=2))
+        for kind in ("fp8", "fp8_all"):
+            self.assertIn("cpu has half, int8", self.error("--arithmetic", kind, code=2))
         self.assertIn("compared", self.error("--arithmetic", "int8", "--compare", "reference", code=2))
 
     def test_unwritable_output_fails_before_the_work(self):

@@ -86,8 +86,9 @@ WRONG = [
     (["quantize", "x", "--output", "y", "--keep", "img_in"], ["--keep", "'img_in'", "PATTERN=FORMAT"]),
     (["quantize", "x", "--output", "y", "--keep", "img_in=int5"], ["--keep", "'img_in=int5'", "int4", "stored"]),
     (["bench"], ["KIND", "bench --help"]),
-    (["bench", "block", "--arithmetic", "int4"], ["--arithmetic", "'int4'", "f32, half, fp16, bf16, int8, int8_all, fp8"]),
+    (["bench", "block", "--arithmetic", "int4"], ["--arithmetic", "'int4'", "f32, half, fp16, bf16, int8, int8_all, fp8, fp8_all"]),
     (["encode", "--arithmetic", "int8"], ["--arithmetic", "'int8'", "f32, half, fp16, bf16, int8_all"]),
+    (["encode", "--arithmetic", "fp8_all"], ["--arithmetic", "'fp8_all'", "f32, half, fp16, bf16, int8_all"]),
     (["bench", "stairs"], ["'stairs'", "block", "encoder", "vae"]),
     (["bench", "vae", "--layers", "3"], ["--layers 3", "vae", "block or encoder"]),
     (["bench", "vae", "--format", "f8"], ["--format", "'f8'", "bf16"]),
@@ -109,6 +110,7 @@ REFUSED = [
 # Options that exclude each other whatever the model and the machine, which the library refuses too.
 EXCLUSIVE = [
     (["generate", "--prompt", "x", "--arithmetic", "fp8", "--device", "cpu"], "--arithmetic fp8: "),
+    (["generate", "--prompt", "x", "--arithmetic", "fp8_all", "--device", "cpu"], "--arithmetic fp8_all: "),
     (["generate", "--prompt", "x", "--arithmetic", "int8", "--compare", "reference"], "--arithmetic int8: "),
     (["quantize", MODEL, "--output", "y", "--format", "fp8", "--group", "32"], "--group 32: fp8 has no groups; "),
     (["quantize", MODEL, "--output", "y", "--format", "bf16", "--calibrate", "prompts.txt"], "--calibrate: "),

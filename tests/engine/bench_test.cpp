@@ -39,7 +39,8 @@ TEST(BenchTest, RefusesWhatItCannotMeasure) {
   EXPECT_THAT(error_of([] { run_bench({.size = 24}); }), HasSubstr("size 24: multiples of 16 work"));
   EXPECT_THAT(error_of([] { run_bench({.size = 0}); }), HasSubstr("size 0: 1 to 16383 work"));
   EXPECT_THAT(error_of([] { run_bench({.layers = 61}); }), HasSubstr("layers 61: 1 to 60 work"));
-  for (const Arithmetic arithmetic : {Arithmetic::int8, Arithmetic::fp8})  // which leave the encoder in f32
+  for (const Arithmetic arithmetic :
+       {Arithmetic::int8, Arithmetic::fp8, Arithmetic::fp8_all})  // which leave the encoder in f32
     EXPECT_THAT(error_of([&] { run_bench({.kind = BenchKind::encoder, .arithmetic = arithmetic}); }),
                 HasSubstr("int8_all and half round it too"));
 }

@@ -4,7 +4,7 @@
 #include "engine/bound_memory.h"
 #include "engine/tiny_model.h"
 #include "model/block_source.h"
-#include "ops/device_under_test.h"
+#include "ops/attention_problem.h"
 #include "ops/random_conv.h"
 #include "why_no_fp8.h"
 
@@ -40,7 +40,7 @@ class Metered {
 
 std::vector<CudaArithmetic> arithmetics() {
   std::vector<CudaArithmetic> all = {CudaArithmetic::f32, CudaArithmetic::bf16, CudaArithmetic::int8};
-  if (why_no_fp8().empty()) all.push_back(CudaArithmetic::fp8);
+  if (why_no_fp8().empty()) all.insert(all.end(), {CudaArithmetic::fp8, CudaArithmetic::fp8_all});
   return all;
 }
 
@@ -108,6 +108,20 @@ TEST_F(CudaScratchTest, OfConvolutionsIsCountedWithWhatTheirReadersCopy) {
                          on.taken_beside(kResult, [&] { on.ops.conv2d(y, second); });
     const Tensor as_planned = {y.buffer(), y.offset(), y.shape(), on.device->narrow_type()};
     EXPECT_EQ(taken, on.device->conv_bytes(x, first) + on.device->conv_bytes(as_planned, second));
+  });
+}
+
+/// Results of a multiple of the pool's blocks. Rows so many, and heads so wide, that fp8_all rounds them.
+TEST_F(CudaScratchTest, OfAttentionIsCounted) {
+  constexpr int64_t kRows = 4096, kHeads = 4;
+  for_every_way([&](Metered& on) {
+    const DType type = on.device->narrow_type();
+    if (type == DType::f32) return;  // bands of a constant size
+    Qkv in = random_qkv({"", {{kRows}}, {kHeads, kHeads, 128}});
+    for (Tensor* t : {&in.q, &in.k, &in.v}) *t = on.device->upload(as_bf16(*t));
+    const size_t result = static_cast<size_t>(in.q.count()) * size_of(type);
+    EXPECT_LE(on.taken_beside(result, [&] { on.ops.attention(in, {.tolerant = true}); }),
+              on.device->attention_bytes(in));
   });
 }
 

@@ -88,6 +88,17 @@ TEST_F(FilesTest, RequestLikeKnowsTheModel) {
   EXPECT_EQ(request_like(replaced, shipped).width, 64);
 }
 
+TEST_F(FilesTest, RequestLikeTakesArithmeticInEightBitsByItsName) {
+  for (const auto& [name, arithmetic] : {std::pair{"int8", Arithmetic::int8},
+                                         {"int8_all", Arithmetic::int8_all},
+                                         {"fp8", Arithmetic::fp8},
+                                         {"fp8_all", Arithmetic::fp8_all}}) {
+    EngineOptions options = {.model = kTiny};
+    request_like(described(with("arithmetic", name).dump()), options);
+    EXPECT_EQ(options.arithmetic, arithmetic) << name;
+  }
+}
+
 TEST_F(FilesTest, RequestLikeRefusesForeignMetadata) {
   EngineOptions options;
   EXPECT_THAT(error_of([&] { request_like(at("none.png"), options); }), HasSubstr("none.png"));

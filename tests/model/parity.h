@@ -17,13 +17,14 @@ inline bool is_narrow(const std::string& device) { return device.starts_with("cu
 
 /// What a device's arithmetic allows a stage: `exact` in f32, `narrow` with bf16 operands.
 inline double tolerance_of(const std::string& device, double exact, double narrow = kNarrowStageTolerance) {
-  if (device == "cuda_fp8") return kFp8StageTolerance;
+  if (device.starts_with("cuda_fp8")) return kFp8StageTolerance;
   if (device == "cuda_int8") return kInt8StageTolerance;
   return is_narrow(device) ? narrow : exact;
 }
 
 inline CudaArithmetic arithmetic_of(const std::string& cuda) {
   if (cuda == "cuda_fp8") return CudaArithmetic::fp8;
+  if (cuda == "cuda_fp8_all") return CudaArithmetic::fp8_all;
   if (cuda == "cuda_int8") return CudaArithmetic::int8;
   return is_narrow(cuda) ? CudaArithmetic::bf16 : CudaArithmetic::f32;
 }
@@ -32,7 +33,7 @@ inline CudaArithmetic arithmetic_of(const std::string& cuda) {
 inline std::unique_ptr<Device> make_device(const std::string& name) {
   if (name == "cpu") return make_cpu_device({.threads = 2});
   if (!name.starts_with("cuda") || !why_no_cuda().empty()) return make_reference_device();
-  if (name == "cuda_fp8" && !why_no_fp8().empty()) return make_reference_device();
+  if (name.starts_with("cuda_fp8") && !why_no_fp8().empty()) return make_reference_device();
   return make_cuda_device({.arithmetic = arithmetic_of(name)});
 }
 
@@ -42,7 +43,7 @@ class OnDevice {
 
   static void skip_without(const std::string& device) {
     if (device.starts_with("cuda") && !why_no_cuda().empty()) GTEST_SKIP() << why_no_cuda();
-    if (device == "cuda_fp8" && !why_no_fp8().empty()) GTEST_SKIP() << why_no_fp8();
+    if (device.starts_with("cuda_fp8") && !why_no_fp8().empty()) GTEST_SKIP() << why_no_fp8();
   }
 
   std::unique_ptr<Device> device_;
