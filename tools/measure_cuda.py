@@ -1,7 +1,7 @@
 """Measures what the table at the head of docs/performance-cuda.md holds, on a machine with an NVIDIA GPU and a build with benches, and prints it in
 Markdown: what was wanted, what was measured, the command. Each row is printed as soon as it is there, with its single runs; the table comes at the end.
 
-    python tools/measure_cuda.py COMMIT                          # the parts of the table, some twelve minutes on an H200 with 16 cores
+    python tools/measure_cuda.py COMMIT                          # the parts of the table, some twelve minutes on an H200 with 16 cores before fp8_all
     python tools/measure_cuda.py COMMIT passes decoder encoder   # some of them
     python tools/measure_cuda.py COMMIT kernels ladders errors rounding fidelity    # what is not in the table
     python tools/measure_cuda.py any --rehearse                  # on the CPU at tiny sizes: whether this script works
@@ -13,6 +13,8 @@ files are in the system's cache, since they were just written. With --keep a lat
 What takes turns: in passes, idle, decoder, encoder, cfg, denoise and start all ways of a part are measured one after the other, and then again (--turns; passes
 five times); a row is the median of its runs, of two their mean. Once each: memory and fidelity. Programs of bench/ that repeat the work themselves: link and
 picture (medians of five), kernels, ladders (medians of 31, versions in turns), errors, rounding.
+
+fp8_all is fp8 below 2048 rows, so that it is a way of its own only at large sizes: of passes, of steps and of denoising.
 
 The clock, the power and whether power held the clock back are those of samples by nvidia-smi while the program worked. COMMIT is for a tree without a
 repository; where there is one the head tells its commit, and whether files were changed since.
@@ -43,6 +45,7 @@ BLOCK_NUMBERS = 24 * WIDTH * WIDTH  # of a block's matrices, both streams
 LINK_BLOCKS, LINK_SIZE = 8, 1024  # of upload_bench
 SIZES, DECODED = (512, 1024, 1328), (512, 1024, 1328, 2048)
 IDLE_SIZE = 512
+LEAST_OF_ALL = 768  # pixels from which on fp8_all differs from fp8: 2304 rows
 BANDS = {512: (16,), 1024: (64, 32, 16), 1328: (32, 16), 2048: (32, 16, 8)}
 TURNS = 2  # all ways of a part one after the other, so often
 PASS_TURNS = 5  # short runs, of which each has another clock
@@ -58,6 +61,7 @@ LADDERS = ("fused_ladder", "attention_ladder", "norm_ladder", "pass_ladder", "co
 WANTED = {
     "passes bf16": "30 / 105 / 195 ms",
     "passes fp8": "20 / 68 / 130 ms",
+    "passes fp8_all": "",
     "decoder": "5 / 15 / 25 / 60 ms",
     "bands": "1 GB at any size",
     "encoder": "6 ms",
@@ -65,6 +69,7 @@ WANTED = {
     "cfg": "1.8 / 1.95",
     "denoise bf16": "10.5 s",
     "denoise fp8": "6.8 s",
+    "denoise fp8_all": "",
     "start bf16": "10 s",
     "start fp8": "5 s",
     "picture bf16": "",
@@ -78,6 +83,7 @@ class Setting(Programs):
     """What is measured where; a rehearsal shrinks all of it."""
 
     eight_bits: str = "fp8"
+    eight_bits_and_attention: str = "fp8_all"
     preset: str = "qwen-image-2512"
     sizes: tuple = SIZES
     decoded: tuple = DECODED
@@ -90,17 +96,18 @@ class Setting(Programs):
     slope_steps: dict = field(default_factory=lambda: SLOPE_STEPS)
     guided_sizes: tuple = GUIDED_SIZES
     idle_size: int = IDLE_SIZE
+    least_of_all: int = LEAST_OF_ALL
     picture: int = 1024
     memory: dict = field(default_factory=lambda: MEMORY)
     captions: int = CAPTIONS
 
 
 def rehearsal(setting: Setting) -> Setting:
-    setting.device, setting.eight_bits, setting.preset = "cpu", "int8", "tiny"
+    setting.device, setting.eight_bits, setting.eight_bits_and_attention, setting.preset = "cpu", "int8", "int8", "tiny"
     setting.sizes, setting.decoded, setting.bands = (16, 32, 48), (16, 32), {16: (1,), 32: (2, 1)}
     setting.in_a_row = setting.encoder_layers = setting.turns = setting.pass_turns = 1
     setting.steps, setting.slope_steps, setting.picture = 6, {64: (4, 8), 128: (4, 8)}, 128
-    setting.guided_sizes, setting.idle_size = (64,), 16
+    setting.guided_sizes, setting.idle_size, setting.least_of_all = (64,), 16, 32
     setting.memory = dict.fromkeys(MEMORY, "1GB")
     setting.captions = 2
     return setting
@@ -130,8 +137,12 @@ class Measure:
         self.models = Models(setting)
 
     def eight(self, name: str) -> str:
-        """Rows of 8 bits are called fp8, whatever a rehearsal takes."""
-        return self.setting.eight_bits if name == "fp8" else name
+        """Rows of 8 bits are called fp8 and fp8_all, whatever a rehearsal takes."""
+        return {"fp8": self.setting.eight_bits, "fp8_all": self.setting.eight_bits_and_attention}.get(name, name)
+
+    def ways(self, sizes) -> list:
+        """With the sizes at which each is one of its own."""
+        return [(way, size) for size in sizes for way in ("bf16", "fp8", "fp8_all") if way != "fp8_all" or size >= self.setting.least_of_all]
 
     def benchmarks(self, name: str, *arguments, **environment):
         """Those of a program of bench/ that ran; the others are rows that say why not."""
@@ -143,9 +154,9 @@ class Measure:
 
     def passes(self) -> None:
         s = self.setting
-        times = {(way, size): [] for way in ("bf16", "fp8") for size in s.sizes}
+        times = {way: [] for way in self.ways(s.sizes)}
         clocks = {way: [] for way in times}
-        peaks = {way: [] for way in ("bf16", "fp8")}
+        peaks = {way: [] for way, _ in times}
         for _ in range(s.pass_turns):
             for way, size in times:
                 with card_samples(CLOCKS) as seen:
@@ -154,12 +165,13 @@ class Measure:
                 times[way, size].append(got["median_s"] * ALL_BLOCKS / s.in_a_row * 1e3)
                 peaks[way].append(got["gflops"] / got["peak_fraction"] / 1e3)
         for way in peaks:
-            measured = " / ".join(digits(statistics.median(times[way, size])) for size in s.sizes)
-            runs = "; ".join(f"{size}: {each(times[way, size])}" for size in s.sizes)
+            sizes = [size for kind, size in times if kind == way]
+            measured = " / ".join(digits(statistics.median(times[way, size])) for size in sizes)
+            runs = "; ".join(f"{size}: {each(times[way, size])}" for size in sizes)
             tflops = f"{min(peaks[way]):.0f} to {max(peaks[way]):.0f} TFLOP/s"
-            measured += " ms" + clocks_text([clocks[way, size] for size in s.sizes])
+            measured += " ms" + clocks_text([clocks[way, size] for size in sizes])
             command = " ".join([f"inkstone bench block --layers {s.in_a_row} --format bf16", *arithmetic(way)])
-            name = f"pass in {way}, {' / '.join(map(str, s.sizes))}"
+            name = f"pass in {way}, {' / '.join(map(str, sizes))}"
             self.report.add(name, WANTED[f"passes {way}"], measured, f"{command}, times {ALL_BLOCKS // s.in_a_row}", f"{runs}; a large product: {tflops}")
 
     def idle(self) -> None:
@@ -224,7 +236,7 @@ class Measure:
     def cfg(self) -> None:
         """A step of a run: more steps less fewer, so that what a run begins with is in neither."""
         s, folder = self.setting, self.models.folder("bf16")
-        ways = [(way, size, 1) for size in s.slope_steps for way in ("bf16", "fp8")] + [("bf16", size, CFG) for size in s.guided_sizes]
+        ways = [(way, size, 1) for way, size in self.ways(s.slope_steps)] + [("bf16", size, CFG) for size in s.guided_sizes]
         took = {(way, n): [] for way in ways for n in s.slope_steps[way[1]]}
         clocks = {way: [] for way in ways}
         for _ in range(s.turns):
@@ -233,7 +245,7 @@ class Measure:
                     run = generate(s, folder, size, n, cfg, *arithmetic(self.eight(kind)))
                 took[(kind, size, cfg), n].append(run.seconds["denoise"])
                 clocks[kind, size, cfg] += at_work(seen)
-        for kind in ("bf16", "fp8"):
+        for kind in dict.fromkeys(way for way, _ in self.ways(s.slope_steps)):
             self.report_steps([way for way in ways if way[0] == kind and way[2] == 1], took, clocks)
         for size in s.guided_sizes:
             self.report_steps([("bf16", size, CFG)], took, clocks)
@@ -262,7 +274,7 @@ class Measure:
 
     def denoise(self) -> None:
         s, folder = self.setting, self.models.folder("bf16")
-        took = {way: [] for way in ("bf16", "fp8")}
+        took = {way: [] for way, _ in self.ways([s.picture])}
         clocks = {way: [] for way in took}
         for _ in range(s.turns):
             for way in took:

@@ -17,7 +17,8 @@ class MeasureCudaTest(ProgramTest):
         command = [sys.executable, "-B", SCRIPT, "rehearsal", *PARTS, "--rehearse", "--build", build]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         table = [line for line in output.splitlines() if line.startswith("| ") and line.endswith("` |")]
-        for row in ["decoder, ", "decoder in bands", "a step of a run in bf16", "a step with CFG", "denoising", "start of the process"]:
+        steps = [f"a step of a run in {way}" for way in ("bf16", "fp8", "fp8_all")]
+        for row in ["decoder, ", "decoder in bands", *steps, "a step with CFG", "denoising", "start of the process"]:
             self.assertTrue(any(line.startswith(f"| {row}") for line in table), f"{row} in {output}")
         self.assertNotIn("not measured", output)
 
