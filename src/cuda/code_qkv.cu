@@ -148,7 +148,7 @@ __device__ void code_keys(const Coding& c, int head, float* shared) {
   HeadRow held(c.k(min(block.first + row, block.end - 1), head));
   if (threadIdx.x < kWidth) {
     float sum = 0;
-#pragma unroll 16  // more would be more registers than there are
+#pragma unroll
     for (int i = 0; i < kSampled; ++i) sum += __bfloat162float(c.k(sampled_row(block, i), head)[threadIdx.x]);
     mean[threadIdx.x] = sum / kSampled;
   }
@@ -233,7 +233,7 @@ __device__ void code_values(const Coding& c, int head, float* shared, uint32_t* 
   const TurnedValues values(c, block, head);
   float sampled = 0;
   if (threadIdx.x < kWidth) {
-#pragma unroll 16  // more would be more registers than there are
+#pragma unroll
     for (int i = 0; i < kSampled; ++i)
       sampled = greater(sampled, fabsf(__bfloat162float(c.v(sampled_row(block, i), head)[threadIdx.x])));
   }

@@ -124,9 +124,9 @@ CudaContext::CudaContext(const CudaOptions& options)
       copy_stream_(priorities().greatest),
       workspaces_{memory_.allocate(Cublas::kWorkspaceBytes), nullptr} {
   check(!rounds() || cublas_.has_row_scales(workspaces_[0]->data),
-        "arithmetic fp8: {} has no such products with this cuBLASLt; compute capability 9.0 and CUDA 12.9 do; "
+        "arithmetic {}: {} has no such products with this cuBLASLt; compute capability 9.0 and CUDA 12.9 do; "
         "arithmetic int8 works on every device",
-        description_);
+        rounds_attention() ? "fp8_all" : "fp8", description_);
 }
 
 CudaContext::~CudaContext() {
