@@ -313,6 +313,8 @@ struct SharedRegisters {
   static constexpr int kUnit = 8, kGroups = 2;
   static constexpr int kCopying = kOfCopying;
   static constexpr int kMultiplying = (kRegisterFile / kGroup - kCopying) / kGroups / kUnit * kUnit;
+  static constexpr int kThird = kRegisterFile / kGroup / (1 + kGroups) / kUnit * kUnit;
+  static_assert(kCopying + kGroups * kMultiplying <= (1 + kGroups) * kThird, "taking more than there are never ends");
 };
 
 template <int kRegisters>
