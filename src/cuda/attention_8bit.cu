@@ -193,8 +193,9 @@ __device__ void multiply_blocks(const FlashAttention& a, const CodedQkv& coded, 
     pin(scores);
     grows = softmax.renew(scores, scale.x, scale.y);
     __syncwarp();
-    // Keys are let go late, and only by who knows the greatest score: see attention_wgmma.cu. No power is that great.
-    if (lane == 0 && !(softmax.greatest[0] == INFINITY)) stage.free_k(i).arrive();
+    // Keys are let go late, and only by who knows the greatest score, of which no factor becomes negative: see
+    // attention_wgmma.cu. What is infinite or not a number lets go as well, else copies would wait for ever.
+    if (lane == 0 && !(softmax.weaken[0] < 0)) stage.free_k(i).arrive();
   };
   // A key's scale and a value's power.
   const auto scale_of = [&](int i) { return *reinterpret_cast<const float2*>(&scales[i].key); };

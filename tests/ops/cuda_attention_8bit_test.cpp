@@ -111,22 +111,22 @@ TEST_F(CudaAttention8BitTest, EqualScoresGiveTheMean) {
   for (const float v : values_of(on_device(in)[0])) ASSERT_EQ(v, 1.5f);
 }
 
-TEST_F(CudaAttention8BitTest, NotANumberStaysInItsSequence) {
+TEST_F(CudaAttention8BitTest, NotANumberAndInfinityStayInTheirSequence) {
   const AttentionProblem problem = {"", {{20, 9, 30}, {2100, 2400, 2200}}, {2, 2, 128}};
-  const Qkv clean = random_qkv(problem);
-  const std::vector<Tensor> expected = on_device(clean);
-  for (const auto which : {&Qkv::q, &Qkv::k, &Qkv::v}) {
-    Qkv in = random_qkv(problem);
-    for (float& x : (in.*which).rows(in.sequences.begin(1), in.sequences.end(1)).span<float>()) x = NAN;
-    const std::vector<Tensor> actual = on_device(in);
-    for (size_t p = 0; p < 2; ++p) {
-      const Sequences& s = in.sequences.streams[p];
-      for (const int64_t other : {0, 2})
-        EXPECT_EQ(values_of(actual[p].rows(s.begin(other), s.end(other))),
-                  values_of(expected[p].rows(s.begin(other), s.end(other))));
-      EXPECT_THAT(values_of(actual[p].rows(s.begin(1), s.end(1))), testing::Each(testing::IsNan()));
+  const std::vector<Tensor> expected = on_device(random_qkv(problem));
+  for (const auto which : {&Qkv::q, &Qkv::k, &Qkv::v})
+    for (const float odd : {NAN, INFINITY}) {
+      Qkv in = random_qkv(problem);
+      for (float& x : (in.*which).rows(in.sequences.begin(1), in.sequences.end(1)).span<float>()) x = odd;
+      const std::vector<Tensor> actual = on_device(in);
+      for (size_t p = 0; p < 2; ++p) {
+        const Sequences& s = in.sequences.streams[p];
+        for (const int64_t other : {0, 2})
+          EXPECT_EQ(values_of(actual[p].rows(s.begin(other), s.end(other))),
+                    values_of(expected[p].rows(s.begin(other), s.end(other))));
+        EXPECT_THAT(values_of(actual[p].rows(s.begin(1), s.end(1))), testing::Each(testing::IsNan()));
+      }
     }
-  }
 }
 
 TEST_F(CudaAttention8BitTest, ASequenceIsTheSameAloneAndBesideOthersAndTwice) {
