@@ -14,7 +14,7 @@ What takes turns: in passes, idle, decoder, encoder, cfg, denoise and start all 
 five times); a row is the median of its runs, of two their mean. Once each: memory and fidelity. Programs of bench/ that repeat the work themselves: link and
 picture (medians of five), kernels, ladders (medians of 31, versions in turns), errors, rounding.
 
-fp8_all is fp8 below 2048 rows, so that it is a way of its own only at large sizes: of passes, of steps and of denoising.
+fp8_all is fp8 below 3584 rows, so that it is a way of its own only at large sizes: of passes, of steps and of denoising.
 
 The clock, the power and whether power held the clock back are those of samples by nvidia-smi while the program worked. COMMIT is for a tree without a
 repository; where there is one the head tells its commit, and whether files were changed since.
@@ -45,7 +45,7 @@ BLOCK_NUMBERS = 24 * WIDTH * WIDTH  # of a block's matrices, both streams
 LINK_BLOCKS, LINK_SIZE = 8, 1024  # of upload_bench
 SIZES, DECODED = (512, 1024, 1328), (512, 1024, 1328, 2048)
 IDLE_SIZE = 512
-LEAST_OF_ALL = 768  # pixels from which on fp8_all differs from fp8: 2304 rows
+LEAST_OF_ALL = 1024  # pixels of the least size measured at which fp8_all is not fp8
 BANDS = {512: (16,), 1024: (64, 32, 16), 1328: (32, 16), 2048: (32, 16, 8)}
 TURNS = 2  # all ways of a part one after the other, so often
 PASS_TURNS = 5  # short runs, of which each has another clock

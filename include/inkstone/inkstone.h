@@ -42,11 +42,11 @@ enum class Arithmetic : uint8_t {
   f32,       ///< the device's own: f32, but on cuda bf16 with f32 sums unless weights are held as f32
   int8,      ///< mixed in groups of 384; on the cpu all else is f32 (and the VAE in 8 bits), on cuda bf16 with f32 sums
   fp8,       ///< E4M3, of cuda devices from compute capability 9.0 on; all else is bf16 with f32 sums
-  fp8_all,   ///< of the same devices: fp8, and attention in the blocks is in 8 bits where 2048 rows or more are joined
   int8_all,  ///< of the cpu device: int8, and so are the text encoder's linear layers
   half,      ///< of the cpu device, the text encoder too: fp16 or bf16, whichever is faster here, or f32 if neither is
   fp16,      ///< the same in that kind of 16 bits, if the processor has such products; all sums are f32
   bf16,
+  fp8_all,  ///< fp8, and attention in the blocks is in 8 bits where all sequences have 3584 rows or more
 };
 constexpr bool is_int8(Arithmetic arithmetic) {
   return arithmetic == Arithmetic::int8 || arithmetic == Arithmetic::int8_all;

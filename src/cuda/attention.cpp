@@ -136,12 +136,14 @@ void CudaKernels::flash_attention(std::span<Tensor> out, const Qkv& in, bool cau
   }
 }
 
-/// Below so many rows a sequence, rounding takes longer than it saves: of bf16's time 1088 rows take 1.4, 2304 1.05,
-/// 3136 1.02, 4160 0.88 and 6953 0.85, and a few hundredths less where the card's power holds it back (24 heads, H200).
+/// In shorter sequences rounding takes longer than it saves: of bf16's time 1088 rows take 1.45, 2304 1.05, 3136 1.02,
+/// 4160 0.88 and 6953 0.85 (24 heads, H200).
 bool CudaKernels::codes_attention(const Qkv& in) const {
-  constexpr int64_t kLeastRows = 2048;
+  constexpr int64_t kLeastRows = 3584;
+  for (int64_t s = 0; s < in.sequences.count(); ++s)
+    if (in.sequences.end(s) - in.sequences.begin(s) < kLeastRows) return false;
   return context_.rounds_attention() && context_.has_wgmma() && in.q.dim(2) == cuda::kCodedHeadWidth &&
-         in.sequences.streams.size() <= cuda::kMaxStreams && in.q.dim(0) >= kLeastRows * in.sequences.count();
+         in.sequences.streams.size() <= cuda::kMaxStreams;
 }
 
 void CudaKernels::coded_attention(std::span<Tensor> out, const Qkv& in) {

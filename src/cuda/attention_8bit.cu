@@ -9,7 +9,8 @@ namespace {
 constexpr int kCodedGroups = kCodedQueries / 64;
 constexpr int kCodedThreads = (1 + kCodedGroups) * kGroup, kCodedReaders = kCodedGroups * kGroup;
 constexpr int kCodedStages = 3;
-[[maybe_unused]] constexpr int kCopyRegisters = 32, kRegisters = 160;
+constexpr int kCopyRegisters = 32, kRegisters = 160;
+static_assert(can_share_registers(kCopyRegisters, kRegisters, kCodedGroups));
 constexpr int kCodeRow = 128;                   // bytes of every row
 [[maybe_unused]] constexpr int kCodeStep = 32;  // of which an instruction takes so many
 // Sums of E4M3 products keep some 14 bits. After so many blocks, 1920 keys, they go on in f32. At 4160 rows the
@@ -45,7 +46,7 @@ constexpr int kScores = kCodedKeys / 2;  // that a lane has
 using PackedWeights = uint32_t[kScores / 4];
 
 /// What a lane knows of its two rows, eight apart, while blocks of keys pass by.
-struct Softmax {
+struct CodedWeights {
   float factor[2];                             // of scores
   float greatest[2] = {-INFINITY, -INFINITY};  // that weights are relative to
   float weaken[2] = {1, 1};                    // what was summed before must be
@@ -94,7 +95,7 @@ __device__ void pack(PackedWeights& packed, const WholeAccumulator& weights) {
 
 /// A lane's sums, of all blocks in the end: those of older blocks wait in shared memory.
 struct Sums {
-  OddAccumulator out = {};
+  SummingAccumulator out = {};
   uint32_t older;
   float relative_to[2];  // what older ones are
   bool has_older = false;
@@ -102,15 +103,15 @@ struct Sums {
   __device__ explicit Sums(const Stage& stage)
       : older(stage.base + Stage::kOperands + (threadIdx.x - kGroup) * sizeof(float)) {}
 
-  __device__ void weaken(const Softmax& softmax) {
+  __device__ void weaken(const CodedWeights& running) {
 #pragma unroll
-    for (int e = 0; e < kSums; ++e) out[e] *= softmax.weaken[e % 4 / 2];
+    for (int e = 0; e < kSums; ++e) out[e] *= running.weaken[e % 4 / 2];
   }
-  __device__ void add_older(const Softmax& softmax) {
+  __device__ void add_older(const CodedWeights& running) {
     if (!has_older) return;
     float factor[2];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) factor[half] = exp2_fast(relative_to[half] - softmax.greatest[half]);
+    for (int half = 0; half < 2; ++half) factor[half] = exp2_fast(relative_to[half] - running.greatest[half]);
 #pragma unroll
     for (int e = 0; e < kSums; ++e) {
       float was;
@@ -118,15 +119,15 @@ struct Sums {
       out[e] = fmaf(was, factor[e % 4 / 2], out[e]);
     }
   }
-  __device__ void put_aside(const Softmax& softmax) {
-    add_older(softmax);
+  __device__ void put_aside(const CodedWeights& running) {
+    add_older(running);
 #pragma unroll
     for (int e = 0; e < kSums; ++e) {
       asm volatile("st.shared.f32 [%0], %1;" ::"r"(place(e)), "f"(out[e]) : "memory");
       out[e] = 0;
     }
     has_older = true;
-    relative_to[0] = softmax.greatest[0], relative_to[1] = softmax.greatest[1];
+    relative_to[0] = running.greatest[0], relative_to[1] = running.greatest[1];
   }
   __device__ uint32_t place(int e) const { return older + static_cast<uint32_t>(e * kCodedReaders * sizeof(float)); }
 };
@@ -141,7 +142,7 @@ __device__ void begin_scores(WholeAccumulator& scores, const Stage& stage, int f
   commit_products();
 }
 
-__device__ void begin_sum(OddAccumulator& out, const PackedWeights& weights, const Stage& stage, int i) {
+__device__ void begin_sum(SummingAccumulator& out, const PackedWeights& weights, const Stage& stage, int i) {
   stage.full_v(i).wait(Stage::phase(i));
   pin(out);
   begin_products();
@@ -161,16 +162,10 @@ struct BlockSpan {
         count((tile.key_end - tile.key_begin + kCodedKeys - 1) / kCodedKeys) {}
 };
 
-__device__ void copy_blocks(const QkvMaps& maps, const Tile& tile, const BlockSpan& span, const Stage& stage,
-                            int head) {
-  stage.q().fill(maps.q, head * kCodedHeadWidth, tile.query, stage.full_q());
-  for (int i = 0; i < span.count; ++i) {
-    const int block = static_cast<int>(span.first) + i;
-    stage.free_k(i).wait(1 - Stage::phase(i));
-    stage.k(i).fill(maps.k, 0, block * kCodedKeys, stage.full_k(i));
-    stage.free_v(i).wait(1 - Stage::phase(i));
-    stage.v(i).fill(maps.v, 0, block * kCodedValueRows, stage.full_v(i));
-  }
+__device__ BlockPlaces coded_places(const Tile& tile, const BlockSpan& span, int head) {
+  const int first = static_cast<int>(span.first);
+  return {make_int2(head * kCodedHeadWidth, tile.query), make_int2(0, first * kCodedKeys),
+          make_int2(0, first * kCodedValueRows), kCodedKeys, kCodedValueRows};
 }
 
 __device__ void multiply_blocks(const FlashAttention& a, const CodedQkv& coded, const Tile& tile, const BlockSpan& span,
@@ -182,23 +177,22 @@ __device__ void multiply_blocks(const FlashAttention& a, const CodedQkv& coded, 
   WholeAccumulator scores;
   PackedWeights weights;
   Sums sums(stage);
-  Softmax softmax;
+  CodedWeights running;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int query = min(row + 8 * half, tile.queries - 1);
-    softmax.factor[half] = coded.q_scales[head * a.rows + tile.query + query];
+    running.factor[half] = coded.q_scales[head * a.rows + tile.query + query];
   }
   bool grows = false;
   const auto finish_scores = [&](int i, const float2& scale) {
     pin(scores);
-    grows = softmax.renew(scores, scale.x, scale.y);
+    grows = running.renew(scores, scale.x, scale.y);
     __syncwarp();
     // Keys are let go late, and only by who knows the greatest score, of which no factor becomes negative: see
     // attention_wgmma.cu. What is infinite or not a number lets go as well, else copies would wait for ever.
-    if (lane == 0 && !(softmax.weaken[0] < 0)) stage.free_k(i).arrive();
+    if (lane == 0 && !(running.weaken[0] < 0)) stage.free_k(i).arrive();
   };
-  // A key's scale and a value's power.
-  const auto scale_of = [&](int i) { return *reinterpret_cast<const float2*>(&scales[i].key); };
+  const auto scale_of = [&](int i) { return make_float2(scales[i].key, scales[i].power); };
 
   stage.full_q().wait(0);
   Turns<kCodedGroups> turns(group, span.count);
@@ -220,14 +214,14 @@ __device__ void multiply_blocks(const FlashAttention& a, const CodedQkv& coded, 
     wait_products<0>();
     pin(sums.out);
     if (lane == 0) stage.free_v(i - 1).arrive();
-    if (grows) sums.weaken(softmax);
-    if (i % kSumBlocks == 0) sums.put_aside(softmax);
+    if (grows) sums.weaken(running);
+    if (i % kSumBlocks == 0) sums.put_aside(running);
     pack(weights, scores);
   }
   begin_sum(sums.out, weights, stage, span.count - 1);
   wait_products<0>();
   pin(sums.out);
-  sums.add_older(softmax);
+  sums.add_older(running);
   const float factor[2] = {scales[0].value / sums.out[kSums - 4], scales[0].value / sums.out[kSums - 2]};
   write_rows<1, kCodedHeadWidth / 2>(a, tile, head, row, &sums.out, factor);
 }
@@ -247,7 +241,7 @@ __global__ void __launch_bounds__(kCodedThreads, 1)
   stage.init();
   if (threadIdx.x < kGroup) {
     leave_registers<kCopyRegisters>();
-    if (threadIdx.x == 0) copy_blocks(maps, tile, span, stage, head);
+    if (threadIdx.x == 0) copy_blocks(maps, coded_places(tile, span, head), span.count, stage);
   } else {
     take_registers<kRegisters>();
     multiply_blocks(a, coded, tile, span, stage, head);

@@ -2,7 +2,8 @@
 //
 // Queries and keys are rotated by the same orthogonal matrix, which leaves their products as they are and spreads a
 // channel that stands out over all (QuaRot, Ashkboos et al. 2024). A vector taken off all keys of a sequence changes
-// all scores of a query alike, so that weights stay (SageAttention, Zhang et al. 2024): the mean of some keys is taken.
+// all scores of a query alike, so that weights stay (SageAttention, Zhang et al. 2024): the mean of 32 keys, evenly
+// spaced and the same for every block of a sequence. So is the scale of its values that 32 of them give.
 #include <algorithm>
 
 #include "cuda/row.cuh"
@@ -16,12 +17,14 @@ constexpr int kRowLanes = 4;                                      // that share 
 constexpr int kChunk = 8, kChunks = kWidth / kRowLanes / kChunk;  // of neighbours that a lane holds
 constexpr int kHeld = kChunk * kChunks;
 constexpr int kCodingThreads = kCodedKeys * kRowLanes, kCodingWarps = kCodingThreads / kWarp;
-constexpr int kResidentBlocks = 3;    // of a multiprocessor: most of their time is waiting
-constexpr int kSampled = 32;          // keys and values of a sequence that stand for all
-constexpr float kSampledCode = 16;    // of the greatest sampled value at most: others may be 28 times as great
-constexpr float kLeastOne = 0x1p-9f;  // above zero in E4M3: values beyond kMostCode times its inverse are cut off
-constexpr float kMostWhole = 127;     // the greatest whole code
-constexpr float kLeastScale = 1e-20f;
+constexpr int kResidentBlocks = 3;       // of a multiprocessor: most of their time is waiting
+constexpr int kSampled = 32;             // keys and values of a sequence that stand for all
+constexpr float kSampledCode = 16;       // of the greatest sampled value at most
+constexpr float kLeastValue = 0x1p-10f;  // of scales of values
+// What a block's values are divided by beyond: its inverse is a one of the block, and E4M3 has no one beyond these. So
+// values are cut off beyond some 14,000 times the greatest sampled one.
+constexpr float kLeastPower = 0x1p-8f, kMostPower = 0x1p9f;
+constexpr float kMostWhole = 127;  // the greatest whole code
 static_assert(kCodingThreads >= kWidth && kCodedKeys % kWarp == 0);
 
 /// NaN where either is.
@@ -135,7 +138,7 @@ __device__ void code_queries(const Coding& c, int head) {
   float most = held.most();
 #pragma unroll
   for (int lane = 1; lane < kRowLanes; lane *= 2) most = greater(most, __shfl_xor_sync(kAllLanes, most, lane));
-  most = greater(most, kLeastScale);
+  most = greater(most, kLeastMost);
   if (row >= c.from.rows) return;
   held.write(c.to.q + (row * c.from.heads + head) * kWidth, kMostWhole / most);
   if (threadIdx.x % kRowLanes == 0) c.to.q_scales[head * c.from.rows + row] = most / kMostWhole * c.factor;
@@ -155,7 +158,7 @@ __device__ void code_keys(const Coding& c, int head, float* shared) {
   __syncthreads();
   held.take_off(mean);
   held.rotate();
-  const float most = greater(block_most(held.most(), shared), kLeastScale);
+  const float most = greater(block_most(held.most(), shared), kLeastMost);
   if (threadIdx.x == 0) c.to.scales[c.block(head)].key = most / kMostWhole;
   held.write(c.to.k + (c.block(head) * kCodedKeys + row) * kWidth, kMostWhole / most);
 }
@@ -169,6 +172,21 @@ __device__ int key_in(int slot) {
 
 /// The power of two at or above x.
 __device__ float power_above(float x) { return exp2f(ceilf(log2f(x))); }
+
+/// Of values whose sampled ones are at most so great.
+__device__ float value_scale(float sampled) {
+  return sampled == 0 ? 1 : greater(power_above(sampled / kSampledCode), kLeastValue);
+}
+/// What a block's values, at most so great, are divided by beyond that: a power of two, or not a number if one is none
+/// or infinite. Its weights are multiplied with it, which costs others their bits, so that small values get half of
+/// what they lack.
+__device__ float block_power(float most, float value) {
+  if (!(most < INFINITY)) return NAN;
+  const float reach = most / value;
+  if (reach > kMostCode) return fminf(power_above(reach / kMostCode), kMostPower);
+  if (reach < kSampledCode) return fmaxf(power_above(sqrtf(reach / kSampledCode)), kLeastPower);
+  return 1;
+}
 
 __device__ float four_most(const float4& v) {
   return greater(greater(fabsf(v.x), fabsf(v.y)), greater(fabsf(v.z), fabsf(v.w)));
@@ -239,8 +257,7 @@ __device__ void code_values(const Coding& c, int head, float* shared, uint32_t* 
   }
   sampled = block_most(sampled, shared);
   const float most = block_most(values.most(), shared + kCodingWarps);
-  const float value = sampled == 0 ? 1 : power_above(sampled / kSampledCode);
-  const float power = most <= value * kMostCode ? 1 : fminf(power_above(most / value / kMostCode), 1 / kLeastOne);
+  const float value = value_scale(sampled), power = block_power(most, value);
   values.turn(rows, 1 / (value * power));
   __syncthreads();
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -253,7 +270,7 @@ __device__ void code_values(const Coding& c, int head, float* shared, uint32_t* 
   c.to.scales[c.block(head)].value = value;
 }
 
-enum Coded { kQueries, kKeys, kValues, kAll };
+enum Plane { kQueries, kKeys, kValues, kPlanes };  // of a grid
 
 __global__ void __launch_bounds__(kCodingThreads, kResidentBlocks) code_heads(const __grid_constant__ Coding c) {
   __shared__ float shared[kCodingWarps + kWidth];
@@ -262,7 +279,11 @@ __global__ void __launch_bounds__(kCodingThreads, kResidentBlocks) code_heads(co
   if (blockIdx.z == kQueries) {
     if (int64_t{blockIdx.x} * kCodedKeys < c.from.rows) code_queries(c, head);
   } else if (head < c.from.kv_heads && blockIdx.x < c.to.block_count) {
-    blockIdx.z == kKeys ? code_keys(c, head, shared) : code_values(c, head, shared, rows);
+    if (blockIdx.z == kKeys) {
+      code_keys(c, head, shared);
+    } else {
+      code_values(c, head, shared, rows);
+    }
   }
 }
 
@@ -271,7 +292,7 @@ __global__ void __launch_bounds__(kCodingThreads, kResidentBlocks) code_heads(co
 void code_qkv(const CodedQkv& to, const FlashAttention& a, cudaStream_t stream) {
   if (a.rows == 0) return;
   const int64_t blocks = std::max<int64_t>(to.block_count, (a.rows + kCodedKeys - 1) / kCodedKeys);
-  const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(a.heads), kAll);
+  const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(a.heads), kPlanes);
   code_heads<<<grid, kCodingThreads, 0, stream>>>({to, a, kLog2E / sqrtf(static_cast<float>(kWidth))});
 }
 

@@ -15,7 +15,7 @@ enum class CudaArithmetic : uint8_t {
   bf16,     ///< operands rounded to bf16, sums in f32; what only a product reads is stored in bf16 too
   fp8,      ///< the same, but E4M3 with a scale for each row in products of layers that tolerate rounding
   int8,     ///< the same, but mixed codes (ops/mixed_order.h) there
-  fp8_all,  ///< fp8, and long rows of attention over heads of 128 in 8 bits (cuda/attention_8bit.h)
+  fp8_all,  ///< fp8, and long rows of attention over heads of 128 in 8 bits (attention_8bit.cu)
 };
 
 /// Of a device's memory, what CUDA's context and the kernels that it and cuBLAS load take beside the pool: 0.60 to 0.62

@@ -11,8 +11,9 @@ namespace inkstone::cuda {
 // One thread copies, two warpgroups multiply.
 constexpr int kAttendThreads = 3 * kGroup;
 constexpr int kReaders = 2 * kGroup;
-// The barrier after those of the two turns; nvcc does not count its use in asm.
-[[maybe_unused]] constexpr int kClearing = 3;
+constexpr int kMostTurns = 3;  // groups that take turns
+// The barrier after theirs; nvcc does not count its use in asm.
+[[maybe_unused]] constexpr int kClearing = kMostTurns + 1;
 // Of weights, as a power of two: sums that grow by 2^8 lose nothing, and hardly ever must be weakened.
 [[maybe_unused]] constexpr float kMostPower = 8;
 constexpr int kPanelWidth = 64;
@@ -106,26 +107,35 @@ struct KeySpan {
         blocks((end - begin + keys - 1) / keys) {}
 };
 
+/// Where a tile's queries begin in `maps`, and its blocks of keys and values: column and row.
+struct BlockPlaces {
+  int2 q, k, v;
+  int next_k, next_v;  // rows from a block to the next
+};
+
 /// All that a tile multiplies, by one thread.
 template <class Stage>
-__device__ void copy_blocks(const FlashAttention& a, const QkvMaps& maps, const Tile& tile, const Stage& stage,
-                            int head, int keys) {
-  const KeySpan span(a, tile, keys);
-  const int column = head / (a.heads / a.kv_heads) * a.width;
-  stage.q().fill(maps.q, head * a.width, tile.query, stage.full_q());
-  for (int i = 0; i < span.blocks; ++i) {
-    const int first = span.begin + i * keys;
+__device__ void copy_blocks(const QkvMaps& maps, const BlockPlaces& at, int blocks, const Stage& stage) {
+  stage.q().fill(maps.q, at.q.x, at.q.y, stage.full_q());
+  for (int i = 0; i < blocks; ++i) {
     stage.free_k(i).wait(1 - stage.phase(i));
-    stage.k(i).fill(maps.k, column, first, stage.full_k(i));
+    stage.k(i).fill(maps.k, at.k.x, at.k.y + i * at.next_k, stage.full_k(i));
     stage.free_v(i).wait(1 - stage.phase(i));
-    stage.v(i).fill(maps.v, column, first, stage.full_v(i));
+    stage.v(i).fill(maps.v, at.v.x, at.v.y + i * at.next_v, stage.full_v(i));
   }
+}
+
+/// Of bf16 rows as they are joined.
+__device__ inline BlockPlaces joined_places(const FlashAttention& a, const Tile& tile, int head, int keys) {
+  const int2 first = make_int2(head / (a.heads / a.kv_heads) * a.width, tile.key_begin);
+  return {make_int2(head * a.width, tile.query), first, first, keys, keys};
 }
 
 /// Lets warpgroups begin their products in turns, so that one computes weights while another multiplies
 /// (FlashAttention-3). Named barriers from 1 on are theirs.
 template <int kGroups>
 struct Turns {
+  static_assert(kGroups <= kMostTurns);
   static constexpr int kThreads = 2 * kGroup;  // whose turn it is, and who had the last
   int group;                                   // from 1 on, as its named barrier
   int left;                                    // turns of each group
@@ -233,7 +243,8 @@ __global__ void __launch_bounds__(kAttendThreads, 1)
   stage.init();
   if (threadIdx.x < kGroup) {
     leave_registers<Way::kCopyRegisters>();
-    if (threadIdx.x == 0) copy_blocks(a, maps, tile, stage, blockIdx.y, Way::kKeys);
+    if (threadIdx.x == 0)
+      copy_blocks(maps, joined_places(a, tile, blockIdx.y, Way::kKeys), KeySpan(a, tile, Way::kKeys).blocks, stage);
   } else {
     take_registers<Way::kRegisters>();
     Way::multiply_blocks(a, tile, stage, blockIdx.y, factor);
@@ -243,6 +254,7 @@ __global__ void __launch_bounds__(kAttendThreads, 1)
 
 template <class Way>
 void attend(const FlashAttention& a, cudaStream_t stream) {
+  static_assert(can_share_registers(Way::kCopyRegisters, Way::kRegisters, kReaders / kGroup));
   if (a.tile_count == 0) return;
   constexpr int kBytes = Way::Stage::kBytes;
   allow_shared_memory(attend_tiles<Way>, kBytes, "attention");

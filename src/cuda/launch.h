@@ -245,7 +245,7 @@ void bound_product(float* bound, const Rounded& weights, const void* bias, int64
 
 /// Some queries of one stream and sequence.
 struct Tile {
-  int32_t key_begin, key_end;  // joined rows of the sequence
+  int32_t key_begin, key_end;  // of the sequence: joined rows, or where its keys lie in blocks of codes
   int32_t query, queries;      // first joined row, and how many
   int32_t out_row, stream;     // of the first query
 };
@@ -284,11 +284,11 @@ constexpr int kCodedValueRows = kCodedHeadWidth + 8;  // of a block: one for eac
 struct KeyBlock {
   int32_t first, begin, end;
 };
-/// What a block's codes are multiplied with.
+/// What a block's codes stand for.
 struct alignas(16) KeyBlockScales {
-  float key;    ///< scores
-  float power;  ///< values, as a power of two beside
-  float value;  ///< that of all of the sequence's values
+  float key;    ///< times a score
+  float power;  ///< log2 of what its values are divided by beyond `value`
+  float value;  ///< of all values of the sequence and head
 };
 /// Numbers in 8 bits: queries with a scale for each row and head, keys without what most of them have in common, both
 /// rotated, and values turned. A block's row of ones, weakened as its values are, sums up weights. What a last block

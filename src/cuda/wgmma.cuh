@@ -33,8 +33,8 @@ using WideAccumulator = float[96];
 using WidestAccumulator = float[128];
 /// With 96, in whole numbers.
 using WholeAccumulator = int32_t[48];
-/// With 136.
-using OddAccumulator = float[68];
+/// With 136, of which the last eight may sum up what the others are weighted with.
+using SummingAccumulator = float[68];
 
 /// What wgmma is told of a matrix in shared memory: panels of 64 numbers (128 bytes) a row, chunks of 16 bytes placed
 /// at chunk ^ (row % 8) of the panel's rows, wherever the matrix begins in it. `panels`: bytes between panels, where
@@ -198,7 +198,7 @@ __device__ inline void multiply_async(WholeAccumulator& d, uint64_t a, uint64_t 
 }
 
 /// d += a bᵀ, both E4M3: a in registers, 32 numbers of each row of b in shared memory.
-__device__ inline void add_e4m3_async(OddAccumulator& d, const uint32_t* a, uint64_t b) {
+__device__ inline void add_e4m3_async(SummingAccumulator& d, const uint32_t* a, uint64_t b) {
   asm volatile("wgmma.mma_async.sync.aligned.m64n136k32.f32.e4m3.e4m3 " INKSTONE_SIXTY_EIGHT_REGISTERS
                ", {%68,%69,%70,%71}, %72, 1, 1, 1;"
                : INKSTONE_SIXTY_FOUR(d), "+f"(d[64]), "+f"(d[65]), "+f"(d[66]), "+f"(d[67])
@@ -307,14 +307,21 @@ __device__ inline void fetch_box(const CUtensorMap& map, int x0, int x1, int x2,
                : "memory");
 }
 
-/// Of a thread. A group that copies and two that multiply begin with a third each and share them out anew.
+constexpr int kRegisterUnit = 8;  // of a thread
+/// Whether a group that copies and so many that multiply, which begin with even shares, can share registers out anew
+/// like this: who takes more than others have left waits for ever.
+constexpr bool can_share_registers(int copying, int multiplying, int groups) {
+  const int even = kRegisterFile / kGroup / (1 + groups) / kRegisterUnit * kRegisterUnit;
+  return copying + groups * multiplying <= (1 + groups) * even;
+}
+
+/// Of a thread, where a group copies and two multiply.
 template <int kOfCopying>
 struct SharedRegisters {
-  static constexpr int kUnit = 8, kGroups = 2;
+  static constexpr int kGroups = 2;
   static constexpr int kCopying = kOfCopying;
-  static constexpr int kMultiplying = (kRegisterFile / kGroup - kCopying) / kGroups / kUnit * kUnit;
-  static constexpr int kThird = kRegisterFile / kGroup / (1 + kGroups) / kUnit * kUnit;
-  static_assert(kCopying + kGroups * kMultiplying <= (1 + kGroups) * kThird, "taking more than there are never ends");
+  static constexpr int kMultiplying = (kRegisterFile / kGroup - kCopying) / kGroups / kRegisterUnit * kRegisterUnit;
+  static_assert(can_share_registers(kCopying, kMultiplying, kGroups));
 };
 
 template <int kRegisters>

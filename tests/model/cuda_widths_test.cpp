@@ -23,8 +23,8 @@ bool has_hopper() { return find_cuda().major == 9; }
 constexpr int64_t kBlocks = 2;
 constexpr int64_t kVectors = 6;                      // of modulation
 constexpr Grid kGrid = {.height = 16, .width = 16};  // of each picture: 512 rows of both
-/// Of one picture, with whose prompt attention has 2153 rows: fp8_all rounds it from 2048 on.
-constexpr Grid kLongGrid = {.height = 44, .width = 48};
+/// Of one picture, with whose prompt attention has 3641 rows: fp8_all rounds it from 3584 on.
+constexpr Grid kLongGrid = {.height = 60, .width = 60};
 
 /// What two blocks read, the second of which is the last.
 struct TwoBlocks {
