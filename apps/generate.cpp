@@ -44,9 +44,9 @@ constexpr std::array<std::pair<std::string_view, Preset>, 2> kPresets = {
 
 struct Arguments {
   ModelArguments model;
-  std::optional<std::string> like, prompt, negative_prompt, size, output, noise, save_latents, preset;
+  std::optional<std::string> like, prompt, negative_prompt, size, output, noise, save_latents, preview, preset;
   std::optional<double> cfg;
-  std::optional<int64_t> steps, width, height, count, max_sequence_length;
+  std::optional<int64_t> steps, width, height, count, max_sequence_length, preview_every;
   std::optional<uint64_t> seed;
   bool profile = false;
 };
@@ -99,6 +99,14 @@ void add_file_options(CLI::App& command, Arguments& a) {
       ->type_name("FILE")
       ->check(not_empty("a file name"))
       ->check(picture_name());
+  group(command.add_option("--preview", a.preview,
+                           "while it is drawn, what it looks like so far, small; named as --output is"))
+      ->type_name("FILE")
+      ->check(not_empty("a file name"))
+      ->check(picture_name());
+  group(command.add_option("--preview-every", a.preview_every, "steps from one preview to the next; default 1"))
+      ->type_name("N")
+      ->check(whole_number(1, kMaxSteps));
   group(command.add_option("--noise", a.noise, "start from tensor `noise` of this file instead of the seed's"))
       ->type_name("FILE")
       ->check(not_empty("a safetensors file"));
@@ -155,6 +163,9 @@ Request request_of(const Arguments& a, EngineOptions& options) {
   if (a.seed && !a.noise) request.noise.clear();               // of --like
   if (a.noise || a.count) request.noise_index = std::nullopt;  // of --like
   if (a.save_latents) request.save_latents = *a.save_latents;
+  if (a.preview_every && !a.preview)
+    throw UsageError(fmt::format("--preview-every {}: --preview FILE is wanted beside it", *a.preview_every));
+  if (a.preview_every) request.preview_every = *a.preview_every;
   if (a.count) request.count = *a.count;
   if (a.seed) request.seed = *a.seed;
   check_seed(a, request);
@@ -189,6 +200,28 @@ void check_output(const fs::path& path, const Request& request) {
   check_writable(path, request.prompt.size() + request.negative_prompt.value_or("").size());
 }
 
+std::vector<fs::path> preview_paths(const std::optional<std::string>& preview, const Request& request,
+                                    const std::vector<fs::path>& pictures) {
+  if (!preview) return {};
+  std::vector<fs::path> paths = picture_paths(preview, request);
+  for (size_t i = 0; i < paths.size(); ++i) {
+    if (fs::absolute(paths[i]).lexically_normal() == fs::absolute(pictures[i]).lexically_normal())
+      throw UsageError(fmt::format("--preview {}: the picture goes there; another file is wanted", paths[i].string()));
+    check_output(paths[i], request);
+  }
+  return paths;
+}
+
+/// Writes each over the one before; counts in `files` those that are there.
+PreviewFunction write_previews(const std::vector<fs::path>& paths, const std::stop_token& stop, size_t& files) {
+  if (paths.empty()) return {};
+  return [&paths, stop, &files](const Preview& preview) {
+    save_picture(paths[static_cast<size_t>(preview.picture)],
+                 {.width = preview.width, .height = preview.height, .rgb = preview.rgb}, stop);
+    ++files;
+  };
+}
+
 /// The engine may have written latents.
 void add_writing(std::vector<StageTime>& times, double seconds) {
   if (times.empty() || times.back().stage != Stage::write) times.push_back({Stage::write});
@@ -215,9 +248,11 @@ void run_generate(const Arguments& a) {
   Request request = request_of(a, options);
   const std::vector<fs::path> paths = picture_paths(a.output, request);
   for (const fs::path& path : paths) check_output(path, request);
-  size_t files = 0;  // that are there, whole
+  const std::vector<fs::path> previews = preview_paths(a.preview, request, paths);
+  size_t files = 0;  // that were written, whole
   const auto work = [&](const std::stop_token& stop) {
     request.stop = stop;
+    request.preview = write_previews(previews, stop, files);
     Engine engine = Engine::open(options);
     if (const std::string lossy = lossy_line(engine, options, Components::all); !lossy.empty())
       spdlog::info("{}", lossy);

@@ -153,6 +153,18 @@ constexpr uint64_t largest_seed(int64_t count) { return UINT64_MAX - static_cast
 /// (Qwen-Image-Lightning).
 enum class Preset : uint8_t { none, lightning_4, lightning_8 };
 
+/// What a picture of a call looks like so far: what would come of it without the noise that is left, coarse, and as
+/// small as 32 latents on its longer side are (256 pixels for most models).
+struct Preview {
+  int64_t picture = 0;  ///< of the call, from 0
+  int64_t step = 0;     ///< finished steps
+  int64_t steps = 0;
+  int64_t width = 0;
+  int64_t height = 0;
+  std::vector<uint8_t> rgb;  ///< 8 bits, rows from top to bottom
+};
+using PreviewFunction = std::function<void(const Preview&)>;
+
 /// One call's wishes.
 struct Request {
   std::string prompt;
@@ -170,7 +182,9 @@ struct Request {
   std::string model_fingerprint;               ///< of the model that is meant; with another one there is a note
   std::filesystem::path save_latents;          ///< write F32 tensor `latents`, same shape, before denormalisation
   ProgressFunction progress;
-  std::stop_token stop;  ///< Cancelled is thrown soon after a stop request
+  PreviewFunction preview;    ///< a GPU waits for each
+  int64_t preview_every = 1;  ///< steps; there is one after the last step, too
+  std::stop_token stop;       ///< Cancelled is thrown soon after a stop request
 };
 
 /// 8-bit RGB, rows from top to bottom, and what made it.

@@ -11,6 +11,7 @@
 #include "engine/load_ahead.h"
 #include "engine/memory_plan.h"
 #include "engine/metadata.h"
+#include "engine/preview.h"
 #include "engine/stages.h"
 #include "io/safetensors.h"
 #include "model/pipeline.h"
@@ -127,6 +128,7 @@ class Generation {
     noise_ = starting_noise(job_);
     if (plan_.round_again) session_.forget_forms();
     if (session_.options().memory_limit > 0) session_.machine().device().keep_at_most(plan_.kept);
+    if (request_.preview) previews_.emplace(session_.machine().ops(), model_, session_.vae(), job_, request_);
   }
 
   /// What the first step needs comes while the text encoder runs.
@@ -205,9 +207,12 @@ class Generation {
     for (int64_t first = 0; first < job_.count; first += plan_.told.batch) {
       const Batch batch = batch_from(first);
       const Tensor noise = ops.upload(noise_.rows(first, first + batch.pictures()));
-      const Tensor tokens = sampler.run(batch, ops.patchify(noise, model_.transformer.patch), [this] {
+      const Tensor start = ops.patchify(noise, model_.transformer.patch);
+      if (previews_) previews_->begin(first, start);
+      const Tensor tokens = sampler.run(batch, start, [this](int64_t step, const Tensor& at) {
         session_.machine().device().end_step();
         step_done();
+        if (previews_) previews_->step_done(step, at);
       });
       check_finite(ops.download(tokens));
       drawn_.push_back(tokens);
@@ -268,6 +273,7 @@ class Generation {
   Tensor noise_;                    // (count, z, h, w)
   std::vector<Tensor> embeddings_;  // of the prompt and, if guided, the negative prompt
   std::vector<Tensor> drawn_;       // tokens of each batch
+  std::optional<Previews> previews_;
   std::optional<BackgroundLoad> loading_;
   std::optional<ReadAhead> read_ahead_;
   std::vector<Activity> beside_;  // what threads of their own did

@@ -106,8 +106,11 @@ Job make_job(const Model& model, const Request& request) {
                largest_seed(request.count));
   Job job = {.seed = request.noise.empty() ? request.seed : 0,
              .noise_file = request.noise,
-             .noise_index = request.noise.empty() ? std::nullopt : request.noise_index};
+             .noise_index = request.noise.empty() ? std::nullopt : request.noise_index,
+             .previews = static_cast<bool>(request.preview)};
   choose_numbers(job, model, request);
+  check_option(request.preview_every >= 1 && request.preview_every <= kMaxSteps, "preview every {}: 1 to {} work",
+               request.preview_every, kMaxSteps);
   check_option(!job.noise_index || job.count == 1, "count {}: 1 works with one picture of a noise file", job.count);
   choose_texts(job, model, request);
   if (!request.model_fingerprint.empty() && request.model_fingerprint != model.fingerprint)

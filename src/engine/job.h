@@ -29,6 +29,7 @@ struct Job {
   PromptTokens prompt_tokens, negative_tokens;
   std::vector<float> sigmas;
   std::vector<std::string> notes;
+  bool previews = false;  ///< are decoded between steps
 };
 
 /// Throws Error, naming the option, for anything in the request that the model cannot do.

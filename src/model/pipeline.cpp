@@ -28,7 +28,7 @@ Sampler::Sampler(Ops& ops, const Transformer& transformer, std::span<const float
   scale_ = upload_values(ops, {static_cast<float>(scale)});
 }
 
-Tensor Sampler::run(const Batch& batch, Tensor tokens, const std::function<void()>& step_done) const {
+Tensor Sampler::run(const Batch& batch, Tensor tokens, const StepDone& step_done) const {
   const Conditioning condition = condition_batch(ops_, transformer_, batch);
   const int64_t drawn = batch.pictures() * batch.grid.tokens();
   const bool guided = !batch.negatives.empty();
@@ -46,7 +46,7 @@ Tensor Sampler::run(const Batch& batch, Tensor tokens, const std::function<void(
     } else {
       tokens = ops_.add_scaled(tokens, velocity, by);
     }
-    step_done();
+    step_done(step, tokens);
   }
   return tokens;
 }

@@ -27,9 +27,11 @@ class Sampler {
   /// negatives.
   Sampler(Ops& ops, const Transformer& transformer, std::span<const float> sigmas, double scale);
 
-  /// Latents at the end of the schedule as tokens (pictures * grid, features), from noise as such tokens. `step_done`
-  /// is called after each step.
-  Tensor run(const Batch& batch, Tensor tokens, const std::function<void()>& step_done) const;
+  /// Is called after each step with its index and the latents as tokens.
+  using StepDone = std::function<void(int64_t step, const Tensor& tokens)>;
+
+  /// Latents at the end of the schedule as tokens (pictures * grid, features), from noise as such tokens.
+  Tensor run(const Batch& batch, Tensor tokens, const StepDone& step_done) const;
 
  private:
   int64_t steps() const { return differences_.dim(0); }

@@ -120,6 +120,16 @@ TEST_F(OnCudaTest, TheSameSeedGivesTheSamePicture) {
   EXPECT_EQ(a.rgb, second.generate(small_request()).pictures[0].rgb);
 }
 
+TEST_F(OnCudaTest, TheLastPreviewOfASmallPictureIsThePicture) {
+  Request request = small_request();
+  request.steps = 6;  // of which some are replayed
+  std::vector<std::vector<uint8_t>> previews;
+  request.preview = [&](const Preview& preview) { previews.push_back(preview.rgb); };
+  const Result result = Engine::open(options()).generate(request);
+  ASSERT_EQ(previews.size(), 6u);
+  EXPECT_EQ(previews.back(), result.pictures[0].rgb);
+}
+
 /// Draws with each of these engines in a thread of its own, twice, and expects what the first of them draws alone.
 void expect_same_pictures_at_once(const std::vector<EngineOptions>& options, const Request& request) {
   std::vector<Engine> engines;
@@ -235,7 +245,8 @@ Tensor latents_with(Session& session, const BlockPlacement& placement) {
   session.end_transformer();
   if (placement.streamed > 0) session.stream_blocks(Caching::cached);
   const Tensor noise = ops.patchify(ops.upload(starting_noise(job)), config.patch);
-  const Tensor drawn = ops.download(sampler.run({.grid = job.grid, .prompts = prompts}, noise, [] {}));
+  const Tensor drawn =
+      ops.download(sampler.run({.grid = job.grid, .prompts = prompts}, noise, [](int64_t, const Tensor&) {}));
   session.end_transformer();
   return drawn;
 }
