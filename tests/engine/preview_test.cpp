@@ -2,6 +2,7 @@
 #include <cmath>
 #include <gmock/gmock.h>
 
+#include "engine/bound_memory.h"
 #include "engine/tiny_model.h"
 
 namespace inkstone {
@@ -72,7 +73,7 @@ TEST_F(PreviewTest, OfALargePictureAreSmallAndLookLikeItFromEarlyOn) {
     EXPECT_EQ(preview.height, 256);
   }
   EXPECT_GT(correlation(previews.back(), result.pictures[0]), 0.9);
-  EXPECT_GT(correlation(previews[2], result.pictures[0]), 0.7);
+  EXPECT_GT(correlation(previews.front(), result.pictures[0]), 0.8);  // 0.57 with the noise that is left
 }
 
 TEST_F(PreviewTest, ThePlanCountsThem) {
@@ -95,6 +96,28 @@ TEST_F(PreviewTest, AreOfEachPictureAndChangeNone) {
   EXPECT_THAT(pictures, ElementsAre(0, 1, 2));
   const Result without = Engine::open({.model = kTiny}).generate(request);
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(with.pictures[i].rgb, without.pictures[i].rgb);
+}
+
+TEST_F(PreviewTest, OfPicturesDrawnOneAfterTheOtherAreThoseOfEach) {
+  INKSTONE_BOUND_MEMORY();
+  constexpr size_t kStep = size_t{2} << 20, kMostLess = size_t{80} << 20;
+  constexpr int64_t kCount = 10;  // which take more than a preview does
+  Request request = {
+      .prompt = "a red circle", .steps = 2, .width = 192, .height = 192, .count = kCount, .preview_every = 2};
+  std::vector<Preview> previews;
+  request.preview = [&](const Preview& preview) { previews.push_back(preview); };
+  for (size_t less = 0; less < kMostLess; less += kStep) {
+    const auto engine = engine_with_less_memory({.model = kTiny, .threads = 2}, request, less);
+    if (!engine || engine->plan(request).batch == kCount) continue;
+    const Result result = engine->generate(request);
+    ASSERT_EQ(previews.size(), size_t{kCount});
+    for (size_t i = 0; i < previews.size(); ++i) {
+      EXPECT_EQ(previews[i].picture, static_cast<int64_t>(i));
+      EXPECT_EQ(previews[i].rgb, result.pictures[i].rgb);
+    }
+    return;
+  }
+  FAIL() << "all were drawn at once";
 }
 
 TEST_F(PreviewTest, AskedForEveryNoStepAreRefused) {
