@@ -150,14 +150,20 @@ std::optional<PoolUse> DryRun::denoise(const Job& job, int64_t pictures, size_t 
     const Transformer transformer(parts_->model.transformer, parts_->transformer);
     const Sampler sampler(stage.ops, transformer, job.sigmas, job.cfg);
     const int64_t batches = (job.count + pictures - 1) / pictures;
-    const auto preview = [&](int64_t step, const Tensor&) {
-      if (job.previews && step == 0)  // one is like another
+    Tensor before;  // a step, which its preview compares with
+    const auto preview = [&](int64_t step, const Tensor& tokens) {
+      if (!job.previews) return;
+      if (step == 0)  // one is like another
         inkstone::decode(stage.ops, parts_->model.vae, parts_->vae, stage.tensor(preview_latents(job.latents)));
+      before = tokens;
     };
     std::vector<Tensor> drawn;
     if (batches > kEnoughBatches) drawn.push_back(parts_->tokens(stage, job, (batches - kEnoughBatches) * pictures));
-    for (int64_t i = 0; i < std::min(batches, kEnoughBatches); ++i)
-      drawn.push_back(sampler.run(batch, parts_->tokens(stage, job, pictures), preview));
+    for (int64_t i = 0; i < std::min(batches, kEnoughBatches); ++i) {
+      Tensor start = parts_->tokens(stage, job, pictures);
+      if (job.previews) before = start;
+      drawn.push_back(sampler.run(batch, std::move(start), preview));
+    }
   });
 }
 

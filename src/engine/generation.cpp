@@ -207,9 +207,9 @@ class Generation {
     for (int64_t first = 0; first < job_.count; first += plan_.told.batch) {
       const Batch batch = batch_from(first);
       const Tensor noise = ops.upload(noise_.rows(first, first + batch.pictures()));
-      const Tensor start = ops.patchify(noise, model_.transformer.patch);
+      Tensor start = ops.patchify(noise, model_.transformer.patch);
       if (previews_) previews_->begin(first, start);
-      const Tensor tokens = sampler.run(batch, start, [this](int64_t step, const Tensor& at) {
+      const Tensor tokens = sampler.run(batch, std::move(start), [this](int64_t step, const Tensor& at) {
         session_.machine().device().end_step();
         step_done();
         if (previews_) previews_->step_done(step, at);
