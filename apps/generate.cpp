@@ -187,11 +187,14 @@ void report(const Result& result, double total) {
   spdlog::info("{}total {}; at most {} of tensors", times, seconds_text(total), bytes_text(result.peak_bytes));
 }
 
+bool is_same_file(const fs::path& a, const fs::path& b) {
+  return fs::absolute(a).lexically_normal() == fs::absolute(b).lexically_normal();
+}
+
 /// The picture would replace latents written to the same file, and latents the noise that they are made of.
 void check_output(const fs::path& path, const Request& request) {
-  const auto whole = [](const fs::path& given) { return fs::absolute(given).lexically_normal(); };
   const auto check_latents = [&](const fs::path& other, const char* what) {
-    if (!request.save_latents.empty() && !other.empty() && whole(other) == whole(request.save_latents))
+    if (!request.save_latents.empty() && !other.empty() && is_same_file(other, request.save_latents))
       throw UsageError(
           fmt::format("--save-latents {}: {} there; another file is wanted", request.save_latents.string(), what));
   };
@@ -205,7 +208,7 @@ std::vector<fs::path> preview_paths(const std::optional<std::string>& preview, c
   if (!preview) return {};
   std::vector<fs::path> paths = picture_paths(preview, request);
   for (size_t i = 0; i < paths.size(); ++i) {
-    if (fs::absolute(paths[i]).lexically_normal() == fs::absolute(pictures[i]).lexically_normal())
+    if (is_same_file(paths[i], pictures[i]))
       throw UsageError(fmt::format("--preview {}: the picture goes there; another file is wanted", paths[i].string()));
     check_output(paths[i], request);
   }

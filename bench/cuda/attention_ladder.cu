@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cuda_bf16.h>
 
+#include "core/rounding.h"
 #include "cuda/launch.h"
 #include "ladder.h"
 #include "rounding.cuh"
@@ -34,7 +35,6 @@ void place_tiles(const Buffer<cuda::Tile>& to, int rows, int queries) {
                    .stream = 0});
   must(cudaMemcpy(to.data(), all.data(), all.size() * sizeof(cuda::Tile), cudaMemcpyDefault), "copying");
 }
-int count_of(int rows, int each) { return (rows + each - 1) / each; }
 
 __global__ void scale_numbers(__nv_bfloat16* x, int64_t count, float factor) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
@@ -43,7 +43,7 @@ __global__ void scale_numbers(__nv_bfloat16* x, int64_t count, float factor) {
 
 struct Problem {
   explicit Problem(int n, float spread)
-      : rows(n), block_count(count_of(n, cuda::kCodedKeys)), numbers(int64_t{n} * kHeads * kWidth) {
+      : rows(n), block_count(inkstone::divide_up(n, cuda::kCodedKeys)), numbers(int64_t{n} * kHeads * kWidth) {
     draw(q, 1, spread);
     draw(k, 2, spread);
     draw(v, 3, 1);
@@ -74,14 +74,14 @@ struct Problem {
   void run(const Way& way) const {
     cuda::FlashAttention a = problem();
     a.tiles = tiles.data();
-    a.tile_count = count_of(rows, cuda::kTileQueries);
+    a.tile_count = inkstone::divide_up(rows, cuda::kTileQueries);
     way.run(a, nullptr);
   }
   void round() const { cuda::code_qkv(coded(), problem(), nullptr); }
   void run_coded() const {
     cuda::FlashAttention a = problem();
     a.tiles = coded_tiles.data();
-    a.tile_count = count_of(rows, cuda::kCodedQueries);
+    a.tile_count = inkstone::divide_up(rows, cuda::kCodedQueries);
     cuda::attention_8bit(a, coded(), nullptr);
   }
   cuda::CodedQkv coded() const {

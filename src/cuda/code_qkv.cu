@@ -80,14 +80,7 @@ struct HeadRow {
   /// A Hadamard rotation of the row.
   __device__ void rotate() {
     constexpr float kUnit = 0.08838834764831845f;  // 1 / sqrt(128)
-#pragma unroll
-    for (int step = 1; step < kHeld; step *= 2)
-#pragma unroll
-      for (int i = 0; i < kHeld; ++i) {
-        if ((i & step) != 0) continue;
-        const float a = x[i], b = x[i + step];
-        x[i] = a + b, x[i + step] = a - b;
-      }
+    add_and_subtract(x);
 #pragma unroll
     for (int lane = 1; lane < kRowLanes; lane *= 2)
 #pragma unroll

@@ -70,15 +70,7 @@ struct Group {
 
   template <int kHeld>
   __device__ void mix_block(float (&held)[kHeld]) const {
-#pragma unroll
-    for (int apart = 1; apart < kHeld; apart *= 2)
-#pragma unroll
-      for (int j = 0; j < kHeld; ++j) {
-        if ((j & apart) != 0) continue;
-        const float a = held[j], b = held[j + apart];
-        held[j] = a + b;
-        held[j + apart] = a - b;
-      }
+    add_and_subtract(held);
     const float share = 1 / sqrtf(2 * kHeld), sign = lane < kHalf ? 1.0f : -1.0f;
 #pragma unroll
     for (float& v : held) {

@@ -67,6 +67,20 @@ inline bool fours(const void* data, DType type, int64_t d) {
 inline bool fours(const Numbers& x, int64_t d) { return x.data == nullptr || fours(x.data, x.type, d); }
 inline bool fours(const Output& x, int64_t d) { return fours(x.data, x.type, d); }
 
+/// A Hadamard matrix of ones times what a lane holds, whose count is a power of two.
+template <int kHeld>
+__device__ void add_and_subtract(float (&held)[kHeld]) {
+#pragma unroll
+  for (int apart = 1; apart < kHeld; apart *= 2)
+#pragma unroll
+    for (int j = 0; j < kHeld; ++j) {
+      if ((j & apart) != 0) continue;
+      const float a = held[j], b = held[j + apart];
+      held[j] = a + b;
+      held[j + apart] = a - b;
+    }
+}
+
 __device__ inline float silu(float x) { return x / (1.0f + expf(-x)); }
 
 constexpr float kSqrt2OverPi = 0.7978845608028654f, kGeluCubic = 0.044715f;  // of GELU's tanh form

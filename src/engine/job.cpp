@@ -109,8 +109,7 @@ Job make_job(const Model& model, const Request& request) {
              .noise_index = request.noise.empty() ? std::nullopt : request.noise_index,
              .previews = static_cast<bool>(request.preview)};
   choose_numbers(job, model, request);
-  check_option(request.preview_every >= 1 && request.preview_every <= kMaxSteps, "preview every {}: 1 to {} work",
-               request.preview_every, kMaxSteps);
+  check_range("preview every", request.preview_every, 1, kMaxSteps);
   check_option(!job.noise_index || job.count == 1, "count {}: 1 works with one picture of a noise file", job.count);
   choose_texts(job, model, request);
   if (!request.model_fingerprint.empty() && request.model_fingerprint != model.fingerprint)

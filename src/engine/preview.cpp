@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/rounding.h"
 #include "model/latents.h"
 
 namespace inkstone {
@@ -10,9 +11,7 @@ namespace {
 constexpr int64_t kMostLatents = 32;  // of a preview's longer side: a small picture whole, little work for a large one
 
 /// Of the squares of latents of which a preview has the means.
-int64_t side_of_squares(const Shape& latents) {
-  return (std::max(latents[2], latents[3]) + kMostLatents - 1) / kMostLatents;
-}
+int64_t side_of_squares(const Shape& latents) { return divide_up(std::max(latents[2], latents[3]), kMostLatents); }
 
 /// Latents (1, z, h, w) as preview_latents() has them.
 Tensor averaged(const Tensor& latents) {
@@ -37,20 +36,16 @@ Tensor averaged(const Tensor& latents) {
 
 Shape preview_latents(const Shape& latents) {
   const int64_t side = side_of_squares(latents);
-  return {1, (latents[2] + side - 1) / side, (latents[3] + side - 1) / side, latents[1]};
+  return {1, divide_up(latents[2], side), divide_up(latents[3], side), latents[1]};
 }
 
 bool Previews::wants(int64_t step) const {
   return step < job_.steps && ((step + 1) % request_.preview_every == 0 || step + 1 == job_.steps);
 }
 
-void Previews::keep(int64_t next_step, const Tensor& tokens) {
-  before_ = wants(next_step) ? ops_.download(tokens) : Tensor{};
-}
-
 void Previews::begin(int64_t first, const Tensor& tokens) {
   first_ = first;
-  keep(0, tokens);
+  before_ = wants(0) ? ops_.download(tokens) : Tensor{};
 }
 
 Tensor Previews::expected(int64_t step, const Tensor& after) const {
@@ -62,21 +57,24 @@ Tensor Previews::expected(int64_t step, const Tensor& after) const {
 }
 
 void Previews::step_done(int64_t step, const Tensor& tokens) {
-  if (wants(step)) {
-    const Tensor latents = expected(step, ops_.download(tokens));
-    for (int64_t i = 0; i < latents.dim(0); ++i) {
-      const Tensor small = ops_.upload(averaged(latents.rows(i, i + 1)));
-      const Tensor pixels = ops_.download(ops_.to_rgb8(decode(ops_, model_.vae, vae_, small)));
-      const auto rgb = pixels.span<const uint8_t>();
-      request_.preview({.picture = first_ + i,
-                        .step = step + 1,
-                        .steps = job_.steps,
-                        .width = pixels.dim(2),
-                        .height = pixels.dim(1),
-                        .rgb = {rgb.begin(), rgb.end()}});
-    }
+  const bool wanted = wants(step), next_wanted = wants(step + 1);
+  const Tensor after = wanted || next_wanted ? ops_.download(tokens) : Tensor{};
+  if (wanted) send(step, expected(step, after));
+  before_ = next_wanted ? after : Tensor{};
+}
+
+void Previews::send(int64_t step, const Tensor& latents) const {
+  for (int64_t i = 0; i < latents.dim(0); ++i) {
+    const Tensor small = ops_.upload(averaged(latents.rows(i, i + 1)));
+    const Tensor pixels = ops_.download(ops_.to_rgb8(decode(ops_, model_.vae, vae_, small)));
+    const auto rgb = pixels.span<const uint8_t>();
+    request_.preview({.picture = first_ + i,
+                      .step = step + 1,
+                      .steps = job_.steps,
+                      .width = pixels.dim(2),
+                      .height = pixels.dim(1),
+                      .rgb = {rgb.begin(), rgb.end()}});
   }
-  keep(step + 1, tokens);
 }
 
 }  // namespace inkstone

@@ -26,9 +26,9 @@ class Previews {
 
  private:
   bool wants(int64_t step) const;
-  void keep(int64_t next_step, const Tensor& tokens);
   /// (pictures, z, h, w)
   Tensor expected(int64_t step, const Tensor& after) const;
+  void send(int64_t step, const Tensor& latents) const;
 
   Ops& ops_;
   const Model& model_;

@@ -176,6 +176,15 @@ class PictureTest(ProgramTest):
     def test_compare_finds_no_difference(self):
         self.run_program("generate", "--prompt", "x", "--size", "32x32", "--steps", "2", "--compare", "reference")
 
+    def test_previews_lie_beside_their_pictures(self):
+        self.run_program("generate", "--prompt", "a red circle", *QUICK, "--count", "2", "--output", "star.png",
+                         "--preview", "soon.png", "--preview-every", "1")
+        self.assertEqual(self.files(), ["soon-1.png", "soon-2.png", "star-1.png", "star-2.png"])
+        for name in self.files():
+            header = (self.folder / name).read_bytes()[:24]
+            self.assertEqual(header[:8], b"\x89PNG\r\n\x1a\n")
+            self.assertEqual((int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")), (64, 64))
+
 
 class LikeTest(ProgramTest):
     ARGUMENTS = ("--seed", "11", "--cfg", "2.5", "--negative-prompt", "blue")
@@ -231,15 +240,6 @@ class FaultTest(ProgramTest):
                 self.assertIn(output.split(".")[0], error)
         _, messages = self.run_program("generate", "--prompt", "x", "--verbose", "--output", "nowhere/star.png", code=1)
         self.assertEqual(len(messages.splitlines()), 1, "no engine was opened")
-
-    def test_previews_lie_beside_their_pictures(self):
-        self.run_program("generate", "--prompt", "a red circle", *QUICK, "--count", "2", "--output", "star.png",
-                         "--preview", "soon.png", "--preview-every", "1")
-        self.assertEqual(self.files(), ["soon-1.png", "soon-2.png", "star-1.png", "star-2.png"])
-        for name in self.files():
-            header = (self.folder / name).read_bytes()[:24]
-            self.assertEqual(header[:8], b"\x89PNG\r\n\x1a\n")
-            self.assertEqual((int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")), (64, 64))
 
     def test_names_that_are_too_long_fail_before_the_work(self):
         name = "a" * 300 + ".png"

@@ -1,4 +1,4 @@
-// The cuda device through the public API: what it says where there is no GPU, and what it promises where there is one.
+// The cuda device through the public API: what it promises where there is a GPU.
 #include <array>
 #include <cstring>
 #include <future>
@@ -61,46 +61,6 @@ class CudaTest : public TinyModelTest {
   }
 };
 
-TEST_F(CudaTest, WithoutADeviceOpeningSaysWhy) {
-  if (why_no_cuda().empty()) GTEST_SKIP() << "there is one";
-  EXPECT_EQ(open_error(options()), "device cuda: " + why_no_cuda());
-  EXPECT_THAT(why_no_cuda(), HasSubstr("; run on cpu, or "));
-}
-
-TEST_F(CudaTest, AnIndexIsToldAsItWasGiven) {
-  if (why_no_cuda(7).empty()) GTEST_SKIP() << "there are so many";
-  EXPECT_EQ(open_error(options({.device_index = 7})), "device cuda:7: " + why_no_cuda(7));
-}
-
-TEST_F(CudaTest, AutomaticTakesTheGpuIfThereIsOne) {
-  const Engine engine = Engine::open({.model = kTiny, .device = DeviceKind::automatic});
-  EXPECT_THAT(engine.describe().front(), StartsWith(why_no_cuda().empty() ? "cuda:0: " : "cpu: "));
-}
-
-TEST_F(CudaTest, EveryDeviceHasItsOwnArithmetic) {
-  const auto error = [](DeviceKind device, Arithmetic arithmetic) {
-    return open_error({.model = kTiny, .device = device, .arithmetic = arithmetic});
-  };
-  EXPECT_EQ(error(DeviceKind::cpu, Arithmetic::fp8),
-            "arithmetic fp8: the cpu device has none, cuda has; cpu has half, int8 and int8_all");
-  EXPECT_EQ(error(DeviceKind::cpu, Arithmetic::fp8_all),
-            "arithmetic fp8_all: the cpu device has none, cuda has; cpu has half, int8 and int8_all");
-  EXPECT_EQ(error(DeviceKind::cuda, Arithmetic::int8_all),
-            "arithmetic int8_all: the cuda device has none, cpu has; cuda has int8, fp8 and fp8_all");
-  EXPECT_EQ(error(DeviceKind::reference, Arithmetic::int8),
-            "arithmetic int8: the reference device has none, cpu and cuda have");
-  EXPECT_EQ(error(DeviceKind::reference, Arithmetic::fp8), "arithmetic fp8: the reference device has none, cuda has");
-  EXPECT_EQ(error(DeviceKind::reference, Arithmetic::fp8_all),
-            "arithmetic fp8_all: the reference device has none, cuda has");
-  EXPECT_EQ(error(DeviceKind::reference, Arithmetic::half), "arithmetic half: the reference device has none, cpu has");
-  for (const auto& [arithmetic, name] :
-       {std::pair{Arithmetic::half, "half"}, {Arithmetic::fp16, "fp16"}, {Arithmetic::bf16, "bf16"}})
-    EXPECT_EQ(
-        error(DeviceKind::cuda, arithmetic),
-        fmt::format("arithmetic {}: the cuda device has none, cpu has; cuda multiplies bf16 without being asked to",
-                    name));
-}
-
 class OnCudaTest : public CudaTest {
  protected:
   void SetUp() override {
@@ -118,16 +78,6 @@ TEST_F(OnCudaTest, TheSameSeedGivesTheSamePicture) {
   const Picture a = first.generate(small_request()).pictures[0];
   EXPECT_EQ(a.rgb, first.generate(small_request()).pictures[0].rgb);
   EXPECT_EQ(a.rgb, second.generate(small_request()).pictures[0].rgb);
-}
-
-TEST_F(OnCudaTest, TheLastPreviewOfASmallPictureIsThePicture) {
-  Request request = small_request();
-  request.steps = 6;  // of which some are replayed
-  std::vector<std::vector<uint8_t>> previews;
-  request.preview = [&](const Preview& preview) { previews.push_back(preview.rgb); };
-  const Result result = Engine::open(options()).generate(request);
-  ASSERT_EQ(previews.size(), 6u);
-  EXPECT_EQ(previews.back(), result.pictures[0].rgb);
 }
 
 /// Draws with each of these engines in a thread of its own, twice, and expects what the first of them draws alone.

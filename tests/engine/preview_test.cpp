@@ -2,6 +2,7 @@
 #include <cmath>
 #include <gmock/gmock.h>
 
+#include "cuda/cuda_device.h"
 #include "engine/bound_memory.h"
 #include "engine/tiny_model.h"
 
@@ -13,10 +14,11 @@ using testing::ElementsAre;
 class PreviewTest : public TinyModelTest {
  protected:
   /// All previews of a request.
-  static std::vector<Preview> previews_of(Request request, Result* result = nullptr) {
+  static std::vector<Preview> previews_of(Request request, Result* result = nullptr,
+                                          DeviceKind device = DeviceKind::cpu) {
     std::vector<Preview> previews;
     request.preview = [&](const Preview& preview) { previews.push_back(preview); };
-    Result made = Engine::open({.model = kTiny}).generate(request);
+    Result made = Engine::open({.model = kTiny, .device = device}).generate(request);
     if (result != nullptr) *result = std::move(made);
     return previews;
   }
@@ -61,6 +63,16 @@ TEST_F(PreviewTest, TheLastOfASmallPictureIsThePicture) {
   const std::vector<Preview> previews = previews_of(small_request(), &result);
   EXPECT_EQ(previews.back().rgb, result.pictures[0].rgb);
   EXPECT_NE(previews.front().rgb, result.pictures[0].rgb);
+}
+
+TEST_F(PreviewTest, TheLastFromAGpuIsThePicture) {
+  if (!why_no_cuda().empty()) GTEST_SKIP() << why_no_cuda();
+  Request request = small_request();
+  request.steps = 6;  // of which some are replayed
+  Result result;
+  const std::vector<Preview> previews = previews_of(request, &result, DeviceKind::cuda);
+  ASSERT_EQ(previews.size(), 6u);
+  EXPECT_EQ(previews.back().rgb, result.pictures[0].rgb);
 }
 
 TEST_F(PreviewTest, OfALargePictureAreSmallAndLookLikeItFromEarlyOn) {
