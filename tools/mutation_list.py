@@ -193,6 +193,15 @@ CUDA = [
     one('cuda: the end of long rows is not rounded', 'src/cuda/round.cu', 'kLong = kMaxRounded / (4 * kThreads)', 'kLong = kMaxRounded / (8 * kThreads)'),
     one('cuda: replayed work reads its last input as it was recorded', 'src/cuda/recording.cpp', 'i < inputs.size()', 'i + 1 < inputs.size()'),
     one('cuda: weights of a shared block lie one over the other', 'src/cuda/weight_slabs.cpp', 'std::exchange(slab.used, slab.used + room)', 'slab.used'),
+    one('cuda: earlier keys keep their scale in attention of 8 bits', 'src/cuda/attention_8bit.cu', 'out[e] *= running.weaken[e % 4 / 2];', 'out[e] *= 1.0f;'),
+    one('cuda: sums put aside keep their scale in attention of 8 bits', 'src/cuda/attention_8bit.cu', 'exp2_fast(relative_to[half] - running.greatest[half])',
+        'exp2_fast(0 * relative_to[half])'),
+    one('cuda: heads take turns with keys instead of sharing them, in 8 bits', 'src/cuda/attention_8bit.cu', 'int64_t{head / (a.heads / a.kv_heads)}',
+        'int64_t{head % a.kv_heads}'),
+    one('cuda: keys keep what they have in common', 'src/cuda/code_qkv.cu', 'mean[threadIdx.x] = sum / kSampled;', 'mean[threadIdx.x] = 0 * sum;'),
+    one('cuda: keys that a last block lacks are counted', 'src/cuda/code_qkv.cu', '< block.end ? one : 0.0f', '< block.end ? one : one'),
+    one('cuda: values far above the sampled ones are cut off', 'src/cuda/code_qkv.cu', 'if (reach > kMostCode)', 'if (reach > INFINITY)'),
+    one("cuda: a block's values are divided by a power that its weights lack", 'src/cuda/code_qkv.cu', '].power = log2f(power)', '].power = 0 * log2f(power)'),
     one('cuda: packed codes with the scale for the offset', 'src/cuda/weights.cu', 'offset = load(matrix.offsets, group)', 'offset = load(matrix.scales, group)'),
 ]
 

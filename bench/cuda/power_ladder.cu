@@ -1,0 +1,193 @@
+// What the tensor cores keep up under the card's power: products of operands that lie in shared memory, with nothing
+// to load, to wait for or to write, and a product so deep that what begins and ends its tiles counts for nothing.
+//
+// No reference, since nobody reads what these compute. Versions: bf16, E4M3 and whole numbers, of zeros and of normal
+// operands; the engine's kernel at a layer's depth and far beyond it. INKSTONE_LADDER_SECONDS says how long each lasts,
+// a second if it says nothing.
+#include <algorithm>
+#include <cstdio>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "cuda/device_limits.cuh"
+#include "cuda/launch.h"
+#include "cuda/tensor_core.cuh"
+#include "cuda/wgmma.cuh"
+#include "ladder.h"
+#include "rounding.cuh"
+
+namespace {
+
+using namespace ladder;
+using namespace inkstone::cuda;
+using inkstone::DType;
+using ladder::kThreads;
+
+enum class Kind { bf16, e4m3, whole };
+
+constexpr int kGroups = 2, kRows = 128, kColumns = 256, kRowBytes = 128, kStages = 4;
+constexpr int kStageBytes = (kRows + kColumns) * kRowBytes;
+constexpr int kRoomBytes = kStages * kStageBytes + kSwizzleBytes;
+constexpr int kRunSteps = 1 << 14;  // of a launch
+constexpr double kLaunchMs = 10;    // that a launch takes, more or less
+constexpr float kCodeSpread = 25;   // of whole codes, of which the greatest that are drawn stay below 127
+
+/// What a block saw: cycles of its multiprocessor, and nanoseconds.
+struct Clocks {
+  unsigned long long cycles, nanoseconds;
+};
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+__device__ void add_whole_async(int32_t (&d)[kColumns / 2], uint64_t a, uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n256k32.s32.s8.s8 " INKSTONE_HUNDRED_TWENTY_EIGHT_REGISTERS
+               ", %128, %129, 1;"
+               : INKSTONE_HUNDRED_TWENTY_EIGHT_AS("+r", d)
+               : "l"(a), "l"(b));
+}
+template <Kind kKind, class T>
+__device__ void add_product(T (&sums)[kColumns / 2], uint64_t a, uint64_t b) {
+  if constexpr (kKind == Kind::whole) {
+    add_whole_async(sums, a, b);
+  } else if constexpr (kKind == Kind::e4m3) {
+    add_e4m3_async(sums, a, b);
+  } else {
+    add_bf16_async(sums, a, b);
+  }
+}
+
+__device__ unsigned long long nanoseconds() {
+  unsigned long long now;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  return now;
+}
+
+template <Kind kKind>
+__device__ void multiply_again(float* out, Clocks* clocks, const uint4* operands) {
+  using Sum = std::conditional_t<kKind == Kind::whole, int32_t, float>;
+  extern __shared__ uint8_t memory[];
+  const uint32_t gap = swizzle_aligned(shared_address(memory)) - shared_address(memory);
+  auto* const room = reinterpret_cast<uint4*>(memory + gap);
+  for (unsigned i = threadIdx.x; i < kStages * kStageBytes / sizeof(uint4); i += blockDim.x) room[i] = operands[i];
+  publish_to_products();
+  __syncthreads();
+  const unsigned long long first_cycle = clock64(), begin = nanoseconds();
+  const uint32_t rows = shared_address(memory) + gap + threadIdx.x / kGroup * (kRows / kGroups) * kRowBytes;
+  const uint32_t columns = shared_address(memory) + gap + kRows * kRowBytes;
+  constexpr int kProductBytes = 32;  // of a row
+  Sum sums[kColumns / 2] = {};
+  for (int step = 0; step < kRunSteps; ++step) {
+    const uint32_t stage = step % kStages * kStageBytes;
+    begin_products();
+#pragma unroll
+    for (int k = 0; k < kRowBytes; k += kProductBytes)
+      add_product<kKind>(sums, describe(rows + stage + k, 16), describe(columns + stage + k, 16));
+    commit_products();
+    wait_products<1>();
+  }
+  wait_products<0>();
+  pin(sums);
+  float sum = 0;
+  for (const Sum v : sums) sum += static_cast<float>(v);
+  out[blockIdx.x * blockDim.x + threadIdx.x] = sum;
+  if (blockIdx.x == 0 && threadIdx.x == 0) *clocks = {clock64() - first_cycle, nanoseconds() - begin};
+}
+
+#endif
+
+template <Kind kKind>
+__global__ void __launch_bounds__(kGroups* kGroup, 1)
+    multiply_without_end(float* out, Clocks* clocks, const uint4* operands) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  multiply_again<kKind>(out, clocks, operands);
+#endif
+}
+
+/// The same million normal numbers again and again.
+template <class T>
+void draw(const Buffer<T>& to, float factor) {
+  constexpr size_t kDrawn = size_t{1} << 20;
+  const size_t count = to.bytes() / sizeof(T);
+  const Buffer<__nv_bfloat16> normal(std::min(count, kDrawn));
+  const auto n = static_cast<int64_t>(normal.bytes() / sizeof(__nv_bfloat16));
+  fill_normal<<<static_cast<unsigned>((n + kThreads - 1) / kThreads), kThreads>>>(normal.data(), n, 1 << 20, 1, 1);
+  std::vector<T> numbers;
+  for (const float v : floats(normal)) numbers.push_back(static_cast<T>(factor * v));
+  for (size_t i = 0; i < count; i += numbers.size())
+    must(cudaMemcpy(to.data() + i, numbers.data(), std::min(numbers.size(), count - i) * sizeof(T), cudaMemcpyDefault),
+         "drawing numbers");
+}
+
+/// `clocks`: what the last launch saw, if it looks.
+void print_lasting(const Step& step, double flop, const Buffer<Clocks>* clocks) {
+  step.work(0);
+  must(cudaDeviceSynchronize(), step.name.c_str());
+  const double seconds = lasting_seconds() > 0 ? lasting_seconds() : 1;
+  const double ms = lasting_ms(step, kLaunchMs, seconds);
+  std::printf("  %-34s %9.4f ms  %6.0f T/s", step.name.c_str(), ms, flop / ms * 1e-9);
+  if (clocks != nullptr) {
+    const Clocks last = clocks->host()[0];
+    std::printf("  at %.0f MHz", 1e3 * double(last.cycles) / double(last.nanoseconds));
+  }
+  std::printf("\n");
+}
+
+template <Kind kKind, class T>
+void print_kind(const char* name, float factor) {
+  const int blocks = multiprocessors("power_ladder");
+  const Buffer<float> out(size_t(blocks) * kGroups * kGroup);
+  const Buffer<Clocks> clocks(1);
+  const Buffer<T> operands(size_t{kStages} * kStageBytes / sizeof(T));
+  const auto kernel = multiply_without_end<kKind>;
+  allow_shared_memory(kernel, kRoomBytes, "power_ladder");
+  const double flop = 2.0 * blocks * kRows * kColumns * kRowBytes / sizeof(T) * kRunSteps;
+  const auto work = [&](int) {
+    kernel<<<blocks, kGroups * kGroup, kRoomBytes>>>(out.data(), clocks.data(),
+                                                     reinterpret_cast<const uint4*>(operands.data()));
+  };
+  must(cudaMemset(operands.data(), 0, operands.bytes()), "clearing");
+  print_lasting({std::string(name) + ", zeros", work}, flop, &clocks);
+  draw(operands, factor);
+  print_lasting({std::string(name) + ", normal numbers", work}, flop, &clocks);
+}
+
+/// The engine's kernel with 4096 rows, 3072 outputs and a depth at which its ends count for nothing.
+template <DType kType, class T>
+void print_deep(const char* name, int depth, float factor) {
+  constexpr int kDeepRows = 4096, kOuts = 3072;
+  const Buffer<T> x(size_t{kDeepRows} * depth), w(size_t{kOuts} * depth);
+  draw(x, factor);
+  draw(w, factor);
+  const Buffer<float> scales(kDeepRows);
+  scales.take(std::vector<float>(kDeepRows, 1));
+  const Buffer<__nv_bfloat16> out(size_t{kDeepRows} * kOuts);
+  FusedProduct product;
+  product.type = kType;
+  product.rows = kDeepRows;
+  product.outs = kOuts;
+  product.depth = depth;
+  product.x = x.data();
+  product.w = w.data();
+  product.x_scales = scales.data();
+  product.w_scales = scales.data();
+  product.out = {out.data(), DType::bf16};
+  print_lasting({std::string(name) + ", " + std::to_string(depth) + " deep",
+                 [&](int) { fused_products(&product, 1, {}, nullptr); }},
+                2.0 * kDeepRows * kOuts * depth, nullptr);
+}
+
+}  // namespace
+
+int main() {
+  must(has_wgmma(), "power_ladder: it needs a GPU of compute capability 9.0");
+  print_head();
+  std::printf("operands in shared memory, products of 64x256 by two groups a multiprocessor\n");
+  print_kind<Kind::bf16, __nv_bfloat16>("bf16", 1);
+  print_kind<Kind::e4m3, __nv_fp8_e4m3>("E4M3", kFp8Largest / 4);
+  print_kind<Kind::whole, int8_t>("whole numbers", kCodeSpread);
+  std::printf("the engine's product of 4096 rows and 3072 outputs\n");
+  for (const int depth : {3072, 12288, 49152}) print_deep<DType::bf16, __nv_bfloat16>("bf16", depth, 1);
+  for (const int depth : {3072, 12288, 98304})
+    print_deep<DType::f8_e4m3, __nv_fp8_e4m3>("E4M3", depth, kFp8Largest / 4);
+}
