@@ -1,19 +1,17 @@
-// What the tensor cores keep up under the card's power: products of operands that lie in shared memory, with nothing
-// to load, to wait for or to write, and a product so deep that what begins and ends its tiles counts for nothing.
+// What the tensor cores and the copies that feed them keep up under the card's power: products of operands that lie in
+// shared memory, with nothing to load, to wait for or to write; the copies of a product without the product; and a
+// product so deep that what begins and ends its tiles counts for nothing.
 //
 // No reference, since nobody reads what these compute. Versions: bf16, E4M3 and whole numbers, of zeros and of normal
-// operands; the engine's kernel at a layer's depth and far beyond it. INKSTONE_LADDER_SECONDS says how long each lasts,
-// a second if it says nothing.
+// operands; the copies and the engine's kernel at a layer's depth and far beyond it. INKSTONE_LADDER_SECONDS says how
+// long each lasts, a second if it says nothing.
 #include <algorithm>
 #include <cstdio>
 #include <string>
 #include <type_traits>
 #include <vector>
 
-#include "cuda/device_limits.cuh"
-#include "cuda/launch.h"
-#include "cuda/tensor_core.cuh"
-#include "cuda/wgmma.cuh"
+#include "cuda/tile_product.cuh"
 #include "ladder.h"
 #include "rounding.cuh"
 
@@ -104,6 +102,25 @@ __global__ void __launch_bounds__(kGroups* kGroup, 1)
 #endif
 }
 
+/// All copies of a product, as the engine's kernel makes them.
+__global__ void __launch_bounds__(kProductThreads, 1) copy_without_product(const __grid_constant__ TiledProducts t) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  extern __shared__ uint8_t memory[];
+  __shared__ uint64_t barriers[ProductRing::kBarriers];
+  ProductRing ring = {swizzle_aligned(shared_address(memory)), shared_address(barriers)};
+  const int rank = static_cast<int>(rank_in_cluster());
+  if (threadIdx.x == 0) {
+    ring.init();
+    publish_barriers();
+  }
+  meet_cluster();
+  if (threadIdx.x == 0) copy_tiles(t, ring, rank);
+  if (threadIdx.x >= kGroup)
+    for (int pair = blockIdx.x / kPair; pair < t.pairs; pair += gridDim.x / kPair) skip_tile(ring, t.steps);
+  meet_cluster();
+#endif
+}
+
 /// The same million normal numbers again and again.
 template <class T>
 void draw(const Buffer<T>& to, float factor) {
@@ -119,13 +136,13 @@ void draw(const Buffer<T>& to, float factor) {
          "drawing numbers");
 }
 
-/// `clocks`: what the last launch saw, if it looks.
-void print_lasting(const Step& step, double flop, const Buffer<Clocks>* clocks) {
+/// `amount`: of operations or bytes. `clocks`: what the last launch saw, if it looks.
+void print_lasting(const Step& step, double amount, const char* unit, const Buffer<Clocks>* clocks = nullptr) {
   step.work(0);
   must(cudaDeviceSynchronize(), step.name.c_str());
   const double seconds = lasting_seconds() > 0 ? lasting_seconds() : 1;
   const double ms = lasting_ms(step, kLaunchMs, seconds);
-  std::printf("  %-34s %9.4f ms  %6.0f T/s", step.name.c_str(), ms, flop / ms * 1e-9);
+  std::printf("  %-34s %9.4f ms  %7.5g %s", step.name.c_str(), ms, amount / ms * 1e-9, unit);
   if (clocks != nullptr) {
     const Clocks last = clocks->host()[0];
     std::printf("  at %.0f MHz", 1e3 * double(last.cycles) / double(last.nanoseconds));
@@ -147,9 +164,9 @@ void print_kind(const char* name, float factor) {
                                                      reinterpret_cast<const uint4*>(operands.data()));
   };
   must(cudaMemset(operands.data(), 0, operands.bytes()), "clearing");
-  print_lasting({std::string(name) + ", zeros", work}, flop, &clocks);
+  print_lasting({std::string(name) + ", zeros", work}, flop, "T/s", &clocks);
   draw(operands, factor);
-  print_lasting({std::string(name) + ", normal numbers", work}, flop, &clocks);
+  print_lasting({std::string(name) + ", normal numbers", work}, flop, "T/s", &clocks);
 }
 
 /// The engine's kernel with 4096 rows, 3072 outputs and a depth at which its ends count for nothing.
@@ -172,9 +189,13 @@ void print_deep(const char* name, int depth, float factor) {
   product.x_scales = scales.data();
   product.w_scales = scales.data();
   product.out = {out.data(), DType::bf16};
-  print_lasting({std::string(name) + ", " + std::to_string(depth) + " deep",
-                 [&](int) { fused_products(&product, 1, {}, nullptr); }},
-                2.0 * kDeepRows * kOuts * depth, nullptr);
+  const std::string what = std::string(name) + ", " + std::to_string(depth) + " deep";
+  print_lasting({what, [&](int) { fused_products(&product, 1, {}, nullptr); }}, 2.0 * kDeepRows * kOuts * depth, "T/s");
+  const TiledProducts tiles = tiles_of(&product, 1);
+  const double bytes = double(tiles.pairs) * kPair * tiles.steps * (kTileRows + kTileOuts / kPair) * kStepBytes;
+  print_lasting({what + ", copies",
+                 [&](int) { launch_in_pairs(copy_without_product, tiles.pairs, kProductBytes, tiles, nullptr); }},
+                bytes, "TB/s");
 }
 
 }  // namespace

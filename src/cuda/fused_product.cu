@@ -1,7 +1,6 @@
 // Products together with what follows them: see FusedProduct.
 #include <algorithm>
 
-#include "cuda/device_limits.cuh"
 #include "cuda/row.cuh"
 #include "cuda/tile_product.cuh"
 
@@ -369,20 +368,7 @@ __global__ void __launch_bounds__(kProductThreads, 1) multiply_fused(const __gri
 
 template <DType kType, class Lane>
 void launch(const FusedJob& job, cudaStream_t stream) {
-  const auto kernel = multiply_fused<kType, Lane>;
-  allow_shared_memory(kernel, kProductBytes, "linear");
-  cudaLaunchAttribute cluster = {};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = kPair;
-  cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(kPair * std::min(job.tiles.pairs, multiprocessors("linear") / kPair)));
-  config.blockDim = dim3(kProductThreads);
-  config.dynamicSmemBytes = kProductBytes;
-  config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = 1;
-  cudaLaunchKernelEx(&config, kernel, job);
+  launch_in_pairs(multiply_fused<kType, Lane>, job.tiles.pairs, kProductBytes, job, stream);
 }
 
 template <DType kType>
@@ -392,29 +378,6 @@ void launch(const FusedJob& job, cudaStream_t stream) {
   if (p.join.shift != nullptr) return launch<kType, ToHeads<kType>>(job, stream);
   p.residual.data != nullptr ? launch<kType, ToResidual<kType>>(job, stream)
                              : launch<kType, ToBf16<kType>>(job, stream);
-}
-
-TiledProducts tiles_of(const FusedProduct* parts, int count) {
-  TiledProducts t;
-  const auto width = static_cast<int64_t>(size_of(parts[0].type));
-  t.count = count;
-  t.column_tiles = static_cast<int>(blocks_for(parts[0].outs, kTileOuts));
-  t.steps = static_cast<int>(blocks_for(parts[0].depth * width, kStepBytes));
-  t.step_numbers = kStepBytes / static_cast<int>(width);
-  for (int i = 0; i < count; ++i) {
-    const FusedProduct& p = parts[i];
-    TiledPart& part = t.parts[i];
-    part.x = tensor_map({{p.x, p.type}, {p.depth, p.rows, 1, 1}, {t.step_numbers, kGroupRows, 1, 1}});
-    part.w = tensor_map({{p.w, p.type}, {p.depth, p.outs, 1, 1}, {t.step_numbers, kTileOuts / 2, 1, 1}});
-    t.has_residual = p.residual.data != nullptr;
-    if (t.has_residual)
-      part.residual = tensor_map({p.residual, {p.outs, p.rows, 1, 1}, {kResidualOuts, kTileRows, 1, 1}});
-    part.rows = static_cast<int>(p.rows);
-    part.row_tiles = static_cast<int>(blocks_for(p.rows, kTileRows));
-    part.first_pair = t.pairs;
-    t.pairs += part.row_tiles / kPair * t.column_tiles + part.row_tiles % kPair * ((t.column_tiles + 1) / kPair);
-  }
-  return t;
 }
 
 /// A block for each row of weights.

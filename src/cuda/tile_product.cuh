@@ -3,6 +3,9 @@
 // beside each other. One thread copies, two warpgroups multiply, each 64 rows. Blocks stay and take tile after tile, so
 // that the next tile's copies run while results are written.
 #pragma once
+#include <algorithm>
+
+#include "cuda/device_limits.cuh"
 #include "cuda/numbers.cuh"
 #include "cuda/tensor_core.cuh"
 #include "cuda/tensor_map.h"
@@ -249,6 +252,47 @@ __device__ void multiply_tiles(const TiledProducts& t, const Job& job) {
   }
   meet_cluster();  // the other block may still fill this one's memory, or arrive at its barriers
 #endif
+}
+
+/// Blocks in pairs, as many as the device holds at once or there is work for.
+template <class Kernel, class Job>
+void launch_in_pairs(const Kernel& kernel, int pairs, int shared_bytes, const Job& job, cudaStream_t stream) {
+  allow_shared_memory(kernel, shared_bytes, "linear");
+  cudaLaunchAttribute cluster = {};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim.x = kPair;
+  cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(kPair * std::min(pairs, multiprocessors("linear") / kPair)));
+  config.blockDim = dim3(kProductThreads);
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+  config.stream = stream;
+  config.attrs = &cluster;
+  config.numAttrs = 1;
+  cudaLaunchKernelEx(&config, kernel, job);
+}
+
+inline TiledProducts tiles_of(const FusedProduct* parts, int count) {
+  TiledProducts t;
+  const auto width = static_cast<int64_t>(size_of(parts[0].type));
+  t.count = count;
+  t.column_tiles = static_cast<int>(blocks_for(parts[0].outs, kTileOuts));
+  t.steps = static_cast<int>(blocks_for(parts[0].depth * width, kStepBytes));
+  t.step_numbers = kStepBytes / static_cast<int>(width);
+  for (int i = 0; i < count; ++i) {
+    const FusedProduct& p = parts[i];
+    TiledPart& part = t.parts[i];
+    part.x = tensor_map({{p.x, p.type}, {p.depth, p.rows, 1, 1}, {t.step_numbers, kGroupRows, 1, 1}});
+    part.w = tensor_map({{p.w, p.type}, {p.depth, p.outs, 1, 1}, {t.step_numbers, kTileOuts / 2, 1, 1}});
+    t.has_residual = p.residual.data != nullptr;
+    if (t.has_residual)
+      part.residual = tensor_map({p.residual, {p.outs, p.rows, 1, 1}, {kResidualOuts, kTileRows, 1, 1}});
+    part.rows = static_cast<int>(p.rows);
+    part.row_tiles = static_cast<int>(blocks_for(p.rows, kTileRows));
+    part.first_pair = t.pairs;
+    t.pairs += part.row_tiles / kPair * t.column_tiles + part.row_tiles % kPair * ((t.column_tiles + 1) / kPair);
+  }
+  return t;
 }
 
 }  // namespace inkstone::cuda
