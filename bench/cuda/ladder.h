@@ -153,11 +153,11 @@ inline void print_times(double flop, const std::vector<Step>& steps) {
   }
 }
 
-/// What every ladder begins with.
-inline void print_head() {
+/// What every ladder begins with; `times`: what those that it prints are.
+inline void print_head(const std::string& times = "medians of " + std::to_string(kRounds)) {
   cudaDeviceProp device = {};
   must(cudaGetDeviceProperties(&device, 0), "finding a device");
-  std::printf("%s; medians of %d\n", device.name, kRounds);
+  std::printf("%s; %s\n", device.name, times.c_str());
   copy_rate = print_peaks();
 }
 

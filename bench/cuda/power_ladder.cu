@@ -6,6 +6,7 @@
 // operands; the copies and the engine's kernel at a layer's depth and far beyond it. INKSTONE_LADDER_SECONDS says how
 // long each lasts, a second if it says nothing.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <string>
 #include <type_traits>
@@ -24,12 +25,8 @@ using ladder::kThreads;
 
 enum class Kind { bf16, e4m3, whole };
 
-constexpr int kGroups = 2, kRows = 128, kColumns = 256, kRowBytes = 128, kStages = 4;
-constexpr int kStageBytes = (kRows + kColumns) * kRowBytes;
-constexpr int kRoomBytes = kStages * kStageBytes + kSwizzleBytes;
-constexpr int kRunSteps = 1 << 14;  // of a launch
-constexpr double kLaunchMs = 10;    // that a launch takes, more or less
-constexpr float kCodeSpread = 25;   // of whole codes, of which the greatest that are drawn stay below 127
+constexpr int kRunSteps = 1 << 14;   // of a launch
+constexpr float kGreatestDrawn = 5;  // no normal number that is drawn is greater
 
 /// What a block saw: cycles of its multiprocessor, and nanoseconds.
 struct Clocks {
@@ -38,14 +35,16 @@ struct Clocks {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-__device__ void add_whole_async(int32_t (&d)[kColumns / 2], uint64_t a, uint64_t b) {
+constexpr int kSums = kTileOuts / 2;  // that a lane has
+
+__device__ void add_whole_async(int32_t (&d)[kSums], uint64_t a, uint64_t b) {
   asm volatile("wgmma.mma_async.sync.aligned.m64n256k32.s32.s8.s8 " INKSTONE_HUNDRED_TWENTY_EIGHT_REGISTERS
                ", %128, %129, 1;"
                : INKSTONE_HUNDRED_TWENTY_EIGHT_AS("+r", d)
                : "l"(a), "l"(b));
 }
 template <Kind kKind, class T>
-__device__ void add_product(T (&sums)[kColumns / 2], uint64_t a, uint64_t b) {
+__device__ void add_product(T (&sums)[kSums], uint64_t a, uint64_t b) {
   if constexpr (kKind == Kind::whole) {
     add_whole_async(sums, a, b);
   } else if constexpr (kKind == Kind::e4m3) {
@@ -67,20 +66,19 @@ __device__ void multiply_again(float* out, Clocks* clocks, const uint4* operands
   extern __shared__ uint8_t memory[];
   const uint32_t gap = swizzle_aligned(shared_address(memory)) - shared_address(memory);
   auto* const room = reinterpret_cast<uint4*>(memory + gap);
-  for (unsigned i = threadIdx.x; i < kStages * kStageBytes / sizeof(uint4); i += blockDim.x) room[i] = operands[i];
+  for (unsigned i = threadIdx.x; i < kRingBytes / sizeof(uint4); i += blockDim.x) room[i] = operands[i];
   publish_to_products();
   __syncthreads();
   const unsigned long long first_cycle = clock64(), begin = nanoseconds();
-  const uint32_t rows = shared_address(memory) + gap + threadIdx.x / kGroup * (kRows / kGroups) * kRowBytes;
-  const uint32_t columns = shared_address(memory) + gap + kRows * kRowBytes;
-  constexpr int kProductBytes = 32;  // of a row
-  Sum sums[kColumns / 2] = {};
+  const uint32_t rows = shared_address(memory) + gap + threadIdx.x / kGroup * kGroupRows * kStepBytes;
+  const uint32_t columns = shared_address(memory) + gap + ProductRing::kRowsBytes;
+  Sum sums[kSums] = {};
   for (int step = 0; step < kRunSteps; ++step) {
-    const uint32_t stage = step % kStages * kStageBytes;
+    const uint32_t stage = step % kProductStages * ProductRing::kRoom;
     begin_products();
 #pragma unroll
-    for (int k = 0; k < kRowBytes; k += kProductBytes)
-      add_product<kKind>(sums, describe(rows + stage + k, 16), describe(columns + stage + k, 16));
+    for (int k = 0; k < kStepBytes; k += kProductDepth)
+      add_product<kKind>(sums, describe(rows + stage + k), describe(columns + stage + k));
     commit_products();
     wait_products<1>();
   }
@@ -95,7 +93,7 @@ __device__ void multiply_again(float* out, Clocks* clocks, const uint4* operands
 #endif
 
 template <Kind kKind>
-__global__ void __launch_bounds__(kGroups* kGroup, 1)
+__global__ void __launch_bounds__(kMultiplyingGroups* kGroup, 1)
     multiply_without_end(float* out, Clocks* clocks, const uint4* operands) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   multiply_again<kKind>(out, clocks, operands);
@@ -123,12 +121,15 @@ __global__ void __launch_bounds__(kProductThreads, 1) copy_without_product(const
 
 /// The same million normal numbers again and again.
 template <class T>
-void draw(const Buffer<T>& to, float factor) {
+void draw(const Buffer<T>& to, uint64_t seed, float factor) {
   constexpr size_t kDrawn = size_t{1} << 20;
+  constexpr float kNoOutlier = 1;
   const size_t count = to.bytes() / sizeof(T);
   const Buffer<__nv_bfloat16> normal(std::min(count, kDrawn));
   const auto n = static_cast<int64_t>(normal.bytes() / sizeof(__nv_bfloat16));
-  fill_normal<<<static_cast<unsigned>((n + kThreads - 1) / kThreads), kThreads>>>(normal.data(), n, 1 << 20, 1, 1);
+  fill_normal<<<static_cast<unsigned>((n + kThreads - 1) / kThreads), kThreads>>>(normal.data(), n, kDrawn, seed << 40,
+                                                                                  kNoOutlier);
+  must(cudaGetLastError(), "drawing numbers");
   std::vector<T> numbers;
   for (const float v : floats(normal)) numbers.push_back(static_cast<T>(factor * v));
   for (size_t i = 0; i < count; i += numbers.size())
@@ -136,12 +137,17 @@ void draw(const Buffer<T>& to, float factor) {
          "drawing numbers");
 }
 
+void check_finite(const std::string& name, const std::vector<float>& numbers) {
+  must(std::ranges::all_of(numbers, [](float v) { return std::isfinite(v); }), name + ": a result is not finite");
+}
+
+double seconds_of_each() { return lasting_seconds() > 0 ? lasting_seconds() : 1; }
+
 /// `amount`: of operations or bytes. `clocks`: what the last launch saw, if it looks.
 void print_lasting(const Step& step, double amount, const char* unit, const Buffer<Clocks>* clocks = nullptr) {
-  step.work(0);
-  must(cudaDeviceSynchronize(), step.name.c_str());
-  const double seconds = lasting_seconds() > 0 ? lasting_seconds() : 1;
-  const double ms = lasting_ms(step, kLaunchMs, seconds);
+  const double alone = times_of({step})[0];
+  must(cudaGetLastError(), step.name.c_str());
+  const double ms = lasting_ms(step, alone, seconds_of_each());
   std::printf("  %-34s %9.4f ms  %7.5g %s", step.name.c_str(), ms, amount / ms * 1e-9, unit);
   if (clocks != nullptr) {
     const Clocks last = clocks->host()[0];
@@ -153,62 +159,68 @@ void print_lasting(const Step& step, double amount, const char* unit, const Buff
 template <Kind kKind, class T>
 void print_kind(const char* name, float factor) {
   const int blocks = multiprocessors("power_ladder");
-  const Buffer<float> out(size_t(blocks) * kGroups * kGroup);
+  const Buffer<float> out(size_t(blocks) * kMultiplyingGroups * kGroup);
   const Buffer<Clocks> clocks(1);
-  const Buffer<T> operands(size_t{kStages} * kStageBytes / sizeof(T));
+  const Buffer<T> operands(kRingBytes / sizeof(T));
   const auto kernel = multiply_without_end<kKind>;
-  allow_shared_memory(kernel, kRoomBytes, "power_ladder");
-  const double flop = 2.0 * blocks * kRows * kColumns * kRowBytes / sizeof(T) * kRunSteps;
-  const auto work = [&](int) {
-    kernel<<<blocks, kGroups * kGroup, kRoomBytes>>>(out.data(), clocks.data(),
-                                                     reinterpret_cast<const uint4*>(operands.data()));
+  constexpr int kBytes = kRingBytes + kSwizzleBytes;
+  allow_shared_memory(kernel, kBytes, "power_ladder");
+  const double flop = 2.0 * blocks * kTileRows * kTileOuts * (kStepBytes / sizeof(T)) * kRunSteps;
+  const auto print = [&](const std::string& what) {
+    const Step step = {std::string(name) + what, [&](int) {
+                         kernel<<<blocks, kMultiplyingGroups * kGroup, kBytes>>>(
+                             out.data(), clocks.data(), reinterpret_cast<const uint4*>(operands.data()));
+                       }};
+    print_lasting(step, flop, "T/s", &clocks);
+    check_finite(step.name, out.host());
   };
   must(cudaMemset(operands.data(), 0, operands.bytes()), "clearing");
-  print_lasting({std::string(name) + ", zeros", work}, flop, "T/s", &clocks);
-  draw(operands, factor);
-  print_lasting({std::string(name) + ", normal numbers", work}, flop, "T/s", &clocks);
+  print(", zeros");
+  draw(operands, 1, factor);
+  print(", normal numbers");
 }
 
-/// The engine's kernel with 4096 rows, 3072 outputs and a depth at which its ends count for nothing.
+/// The engine's kernel with 4096 rows and 3072 outputs, and its copies alone.
 template <DType kType, class T>
-void print_deep(const char* name, int depth, float factor) {
-  constexpr int kDeepRows = 4096, kOuts = 3072;
-  const Buffer<T> x(size_t{kDeepRows} * depth), w(size_t{kOuts} * depth);
-  draw(x, factor);
-  draw(w, factor);
-  const Buffer<float> scales(kDeepRows);
-  scales.take(std::vector<float>(kDeepRows, 1));
-  const Buffer<__nv_bfloat16> out(size_t{kDeepRows} * kOuts);
+void print_product(const char* name, int depth, float factor) {
+  constexpr int kRows = 4096, kOuts = 3072;
+  const Buffer<T> x(size_t{kRows} * depth), w(size_t{kOuts} * depth);
+  draw(x, 1, factor);
+  draw(w, 2, factor);
+  const Buffer<float> x_scales(kRows), w_scales(kOuts);
+  x_scales.take(std::vector<float>(kRows, 1));
+  w_scales.take(std::vector<float>(kOuts, 1));
+  const Buffer<__nv_bfloat16> out(size_t{kRows} * kOuts);
   FusedProduct product;
   product.type = kType;
-  product.rows = kDeepRows;
+  product.rows = kRows;
   product.outs = kOuts;
   product.depth = depth;
   product.x = x.data();
   product.w = w.data();
-  product.x_scales = scales.data();
-  product.w_scales = scales.data();
+  product.x_scales = x_scales.data();
+  product.w_scales = w_scales.data();
   product.out = {out.data(), DType::bf16};
   const std::string what = std::string(name) + ", " + std::to_string(depth) + " deep";
-  print_lasting({what, [&](int) { fused_products(&product, 1, {}, nullptr); }}, 2.0 * kDeepRows * kOuts * depth, "T/s");
+  print_lasting({what, [&](int) { fused_products(&product, 1, {}, nullptr); }}, 2.0 * kRows * kOuts * depth, "T/s");
+  check_finite(what, floats(out));
   const TiledProducts tiles = tiles_of(&product, 1);
   const double bytes = double(tiles.pairs) * kPair * tiles.steps * (kTileRows + kTileOuts / kPair) * kStepBytes;
-  print_lasting({what + ", copies",
-                 [&](int) { launch_in_pairs(copy_without_product, tiles.pairs, kProductBytes, tiles, nullptr); }},
+  print_lasting({what + ", copies", [&](int) { launch_in_pairs(copy_without_product, tiles.pairs, tiles, nullptr); }},
                 bytes, "TB/s");
 }
 
 }  // namespace
 
 int main() {
+  constexpr float kFp8Spread = kFp8Largest / kGreatestDrawn, kWholeSpread = kInt8Largest / kGreatestDrawn;
   must(has_wgmma(), "power_ladder: it needs a GPU of compute capability 9.0");
-  print_head();
+  print_head("each for " + std::to_string(seconds_of_each()) + " s without a pause");
   std::printf("operands in shared memory, products of 64x256 by two groups a multiprocessor\n");
   print_kind<Kind::bf16, __nv_bfloat16>("bf16", 1);
-  print_kind<Kind::e4m3, __nv_fp8_e4m3>("E4M3", kFp8Largest / 4);
-  print_kind<Kind::whole, int8_t>("whole numbers", kCodeSpread);
+  print_kind<Kind::e4m3, __nv_fp8_e4m3>("E4M3", kFp8Spread);
+  print_kind<Kind::whole, int8_t>("whole numbers", kWholeSpread);
   std::printf("the engine's product of 4096 rows and 3072 outputs\n");
-  for (const int depth : {3072, 12288, 49152}) print_deep<DType::bf16, __nv_bfloat16>("bf16", depth, 1);
-  for (const int depth : {3072, 12288, 98304})
-    print_deep<DType::f8_e4m3, __nv_fp8_e4m3>("E4M3", depth, kFp8Largest / 4);
+  for (const int depth : {3072, 12288, 49152}) print_product<DType::bf16, __nv_bfloat16>("bf16", depth, 1);
+  for (const int depth : {3072, 12288, 98304}) print_product<DType::f8_e4m3, __nv_fp8_e4m3>("E4M3", depth, kFp8Spread);
 }

@@ -11,8 +11,7 @@ constexpr int kCodedThreads = (1 + kCodedGroups) * kGroup, kCodedReaders = kCode
 constexpr int kCodedStages = 3;
 constexpr int kCopyRegisters = 32, kRegisters = 160;
 static_assert(can_share_registers(kCopyRegisters, kRegisters, kCodedGroups));
-constexpr int kCodeRow = 128;                   // bytes of every row
-[[maybe_unused]] constexpr int kCodeStep = 32;  // of which an instruction takes so many
+constexpr int kCodeRow = 128;  // bytes of every row
 // Sums of E4M3 products keep some 14 bits. After so many blocks, 1920 keys, they go on in f32. At 4160 rows the
 // relative error is 4.3e-2 by this, 3.9e-2 after half as many, and 7.4e-2 without.
 [[maybe_unused]] constexpr int kSumBlocks = 20;
@@ -29,9 +28,9 @@ struct CodeRows {
     full.arrive_expecting(kBytes);
     copy_box(base, from, full, column, row);
   }
-  /// For a product over kCodeStep bytes of the rows from `first` on.
+  /// For a product over kProductDepth bytes of the rows from `first` on.
   __device__ uint64_t columns(int step, int first = 0) const {
-    return described_further(describe(base + first * kCodeRow, 16), step * kCodeStep);
+    return described_further(describe(base + first * kCodeRow), step * kProductDepth);
   }
 };
 
@@ -137,7 +136,7 @@ __device__ void begin_scores(WholeAccumulator& scores, const Stage& stage, int f
   pin(scores);
   begin_products();
 #pragma unroll
-  for (int step = 0; step < kCodedHeadWidth / kCodeStep; ++step)
+  for (int step = 0; step < kCodedHeadWidth / kProductDepth; ++step)
     multiply_async(scores, stage.q().columns(step, first_row), stage.k(i).columns(step), step > 0);
   commit_products();
 }
@@ -147,7 +146,7 @@ __device__ void begin_sum(SummingAccumulator& out, const PackedWeights& weights,
   pin(out);
   begin_products();
 #pragma unroll
-  for (int step = 0; step < kCodedKeys / kCodeStep; ++step)
+  for (int step = 0; step < kCodedKeys / kProductDepth; ++step)
     add_e4m3_async(out, weights + 4 * step, stage.v(i).columns(step));
   commit_products();
 }

@@ -54,7 +54,7 @@ __device__ void copy_boxes(const BoxConvolution& c, BoxStages<kOuts> stages) {
 }
 
 /// What a product sees of a box: 64 pixels from an address on, eight neighbours of a row after those of the row above.
-__device__ inline uint64_t describe_pixels(uint32_t address) { return describe(address, 16, kBoxX * kRowBytes); }
+__device__ inline uint64_t describe_pixels(uint32_t address) { return describe(address, kOnePanel, kBoxX * kRowBytes); }
 
 template <int kOuts>
 __device__ void multiply_boxes(const BoxConvolution& c, BoxStages<kOuts> stages) {
@@ -79,9 +79,9 @@ __device__ void multiply_boxes(const BoxConvolution& c, BoxStages<kOuts> stages)
           begin_products();
 #pragma unroll
           for (int k = 0; k < kSteps; ++k) {
-            multiply_async(upper, describe_pixels(seen + k * 32), describe(w + k * 32, 16));
-            multiply_async(lower, describe_pixels(seen + kHalf / kTileX * kBoxX * kRowBytes + k * 32),
-                           describe(w + k * 32, 16));
+            multiply_async(upper, describe_pixels(seen + k * kProductDepth), describe(w + k * kProductDepth));
+            multiply_async(lower, describe_pixels(seen + kHalf / kTileX * kBoxX * kRowBytes + k * kProductDepth),
+                           describe(w + k * kProductDepth));
           }
         };
         in - channel >= kDepth ? multiply.template operator()<kDepth / 16>()

@@ -124,8 +124,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     begin_products();
 #pragma unroll
     for (int k = 0; k < kDepth / 16; ++k)
-      multiply_async(sums, describe(pixels + first_row * kRowBytes + k * 32, 16),
-                     describe(pixels + kPixels * kRowBytes + k * 32, 16));
+      multiply_async(sums, describe(pixels + first_row * kRowBytes + k * kProductDepth),
+                     describe(pixels + kPixels * kRowBytes + k * kProductDepth));
     commit_products();
     const int next = stage == 0 ? kStages - 1 : stage - 1;
     if (step + kStages - 1 < steps) gatherer.copy(shared + next * kStageBytes);

@@ -47,7 +47,7 @@ struct HeadRows {
   }
   /// For a product over 16 columns from `step` * 16 on, of the rows from `first` on.
   __device__ uint64_t columns(int step, int first = 0) const {
-    return described_further(describe(base + first * kPanelRow, 16), step / 4 * kPanel + step % 4 * 32);
+    return described_further(describe(base + first * kPanelRow), step / 4 * kPanel + step % 4 * kProductDepth);
   }
   /// For a product over 16 rows from `step` * 16 on, of the columns of the panels from `first` on.
   __device__ uint64_t rows(int step, int first = 0) const {

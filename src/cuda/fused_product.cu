@@ -368,7 +368,7 @@ __global__ void __launch_bounds__(kProductThreads, 1) multiply_fused(const __gri
 
 template <DType kType, class Lane>
 void launch(const FusedJob& job, cudaStream_t stream) {
-  launch_in_pairs(multiply_fused<kType, Lane>, job.tiles.pairs, kProductBytes, job, stream);
+  launch_in_pairs(multiply_fused<kType, Lane>, job.tiles.pairs, job, stream);
 }
 
 template <DType kType>

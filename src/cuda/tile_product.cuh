@@ -16,11 +16,11 @@ namespace inkstone::cuda {
 constexpr int kMultiplyingGroups = 2;
 constexpr int kProductThreads = (1 + kMultiplyingGroups) * kGroup;
 constexpr int kTileRows = 128, kTileOuts = 256, kGroupRows = kTileRows / 2;
-constexpr int kStepBytes = 128;                            // of each row in a step
-constexpr int kPair = 2;                                   // blocks of a cluster
-constexpr int kResidualOuts = kStepBytes / 4;              // of a box of residuals, which are f32
-constexpr int kResidualBoxes = kTileOuts / kResidualOuts;  // of a tile
-constexpr int kStepBoxes = 3;                              // that fill a stage
+constexpr int kStepBytes = 128;                                              // of each row in a step
+constexpr int kPair = 2;                                                     // blocks of a cluster
+constexpr int kResidualOuts = kStepBytes / static_cast<int>(sizeof(float));  // of a box of residuals, which are f32
+constexpr int kResidualBoxes = kTileOuts / kResidualOuts;                    // of a tile
+constexpr int kStepBoxes = 3;                                                // that fill a stage
 constexpr int kResidualSteps = (kResidualBoxes + kStepBoxes - 1) / kStepBoxes;
 constexpr int kPairGroup = 8;  // pairs of tiles below each other that are taken before those beside them
 
@@ -123,7 +123,7 @@ __device__ inline void copy_residuals(const TiledPart& part, const ProductTile& 
 }
 
 __device__ inline void copy_tiles(const TiledProducts& t, ProductRing ring, int rank) {
-  constexpr uint16_t kBoth = 3;
+  constexpr uint16_t kBoth = (1 << kPair) - 1;
   constexpr int kHalfOuts = kTileOuts / 2;
   for (int pair = blockIdx.x / kPair; pair < t.pairs; pair += gridDim.x / kPair) {
     const ProductTile tile(t, pair, rank);
@@ -154,16 +154,16 @@ __device__ inline void copy_tiles(const TiledProducts& t, ProductRing ring, int 
 
 template <DType kType>
 __device__ void begin_product(WidestAccumulator& sums, uint32_t x, uint32_t w) {
-  const uint64_t left = describe(x, 16), right = describe(w, 16);
+  const uint64_t left = describe(x), right = describe(w);
   kType == DType::bf16 ? begin_bf16_async(sums, left, right) : begin_e4m3_async(sums, left, right);
 }
 template <DType kType>
 __device__ void add_product(WidestAccumulator& sums, uint32_t x, uint32_t w) {
-  const uint64_t left = describe(x, 16), right = describe(w, 16);
+  const uint64_t left = describe(x), right = describe(w);
   kType == DType::bf16 ? add_bf16_async(sums, left, right) : add_e4m3_async(sums, left, right);
 }
 
-/// Lets memory go that a warpgroup without rows does not read.
+/// Lets memory go that a warpgroup does not read.
 __device__ inline void skip_tile(ProductRing& ring, int steps) {
   for (int step = 0; step < steps; ++step) {
     ring.full().wait(ring.phase());
@@ -175,20 +175,20 @@ __device__ inline void skip_tile(ProductRing& ring, int steps) {
 /// The sums of a warpgroup's 64 rows.
 template <DType kType>
 __device__ void multiply_tile(WidestAccumulator& sums, ProductRing& ring, int steps) {
-  constexpr int kProducts = kStepBytes / 32;  // an instruction takes 32 bytes of a row
   const uint32_t first = (threadIdx.x / kGroup - 1) * kGroupRows * kStepBytes;
   ring.full().wait(ring.phase());
   begin_products();
   begin_product<kType>(sums, ring.x() + first, ring.w());
 #pragma unroll
-  for (int k = 1; k < kProducts; ++k) add_product<kType>(sums, ring.x() + first + k * 32, ring.w() + k * 32);
+  for (int k = kProductDepth; k < kStepBytes; k += kProductDepth)
+    add_product<kType>(sums, ring.x() + first + k, ring.w() + k);
   commit_products();
   ++ring.used;
   for (int step = 1; step < steps; ++step, ++ring.used) {
     ring.full().wait(ring.phase());
     begin_products();
 #pragma unroll
-    for (int k = 0; k < kProducts; ++k) add_product<kType>(sums, ring.x() + first + k * 32, ring.w() + k * 32);
+    for (int k = 0; k < kStepBytes; k += kProductDepth) add_product<kType>(sums, ring.x() + first + k, ring.w() + k);
     commit_products();
     wait_products<1>();
     ring.release_last();
@@ -254,28 +254,30 @@ __device__ void multiply_tiles(const TiledProducts& t, const Job& job) {
 #endif
 }
 
-/// Blocks in pairs, as many as the device holds at once or there is work for.
+/// Blocks of a product's kernel in pairs, as many as the device holds at once or there is work for.
 template <class Kernel, class Job>
-void launch_in_pairs(const Kernel& kernel, int pairs, int shared_bytes, const Job& job, cudaStream_t stream) {
-  allow_shared_memory(kernel, shared_bytes, "linear");
+void launch_in_pairs(const Kernel& kernel, int pairs, const Job& job, cudaStream_t stream) {
+  constexpr const char* kOp = "linear";
+  allow_shared_memory(kernel, kProductBytes, kOp);
   cudaLaunchAttribute cluster = {};
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim.x = kPair;
   cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
   cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(kPair * std::min(pairs, multiprocessors("linear") / kPair)));
+  config.gridDim = dim3(static_cast<unsigned>(kPair * std::min(pairs, multiprocessors(kOp) / kPair)));
   config.blockDim = dim3(kProductThreads);
-  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+  config.dynamicSmemBytes = kProductBytes;
   config.stream = stream;
   config.attrs = &cluster;
   config.numAttrs = 1;
-  cudaLaunchKernelEx(&config, kernel, job);
+  check_cuda(cudaLaunchKernelEx(&config, kernel, job), kOp);
 }
 
 inline TiledProducts tiles_of(const FusedProduct* parts, int count) {
   TiledProducts t;
   const auto width = static_cast<int64_t>(size_of(parts[0].type));
   t.count = count;
+  t.has_residual = parts[0].residual.data != nullptr;
   t.column_tiles = static_cast<int>(blocks_for(parts[0].outs, kTileOuts));
   t.steps = static_cast<int>(blocks_for(parts[0].depth * width, kStepBytes));
   t.step_numbers = kStepBytes / static_cast<int>(width);
@@ -284,13 +286,13 @@ inline TiledProducts tiles_of(const FusedProduct* parts, int count) {
     TiledPart& part = t.parts[i];
     part.x = tensor_map({{p.x, p.type}, {p.depth, p.rows, 1, 1}, {t.step_numbers, kGroupRows, 1, 1}});
     part.w = tensor_map({{p.w, p.type}, {p.depth, p.outs, 1, 1}, {t.step_numbers, kTileOuts / 2, 1, 1}});
-    t.has_residual = p.residual.data != nullptr;
     if (t.has_residual)
       part.residual = tensor_map({p.residual, {p.outs, p.rows, 1, 1}, {kResidualOuts, kTileRows, 1, 1}});
     part.rows = static_cast<int>(p.rows);
     part.row_tiles = static_cast<int>(blocks_for(p.rows, kTileRows));
     part.first_pair = t.pairs;
-    t.pairs += part.row_tiles / kPair * t.column_tiles + part.row_tiles % kPair * ((t.column_tiles + 1) / kPair);
+    t.pairs += part.row_tiles / kPair * t.column_tiles +
+               part.row_tiles % kPair * static_cast<int>(blocks_for(t.column_tiles, kPair));
   }
   return t;
 }

@@ -36,17 +36,21 @@ using WholeAccumulator = int32_t[48];
 /// With 136, of which the last eight may sum up what the others are weighted with.
 using SummingAccumulator = float[68];
 
+constexpr int kProductDepth = 32;   // bytes of each row of both operands that an instruction takes
+constexpr uint32_t kOnePanel = 16;  // what stands for the bytes between panels where an instruction spans one
+
 /// What wgmma is told of a matrix in shared memory: panels of 64 numbers (128 bytes) a row, chunks of 16 bytes placed
 /// at chunk ^ (row % 8) of the panel's rows, wherever the matrix begins in it. `panels`: bytes between panels, where
 /// the instruction spans two; `eight_rows`: from eight rows to the next.
-__device__ inline uint64_t describe(uint32_t address, uint32_t panels, uint32_t eight_rows = kSwizzleBytes) {
+__device__ inline uint64_t describe(uint32_t address, uint32_t panels = kOnePanel,
+                                    uint32_t eight_rows = kSwizzleBytes) {
   constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
   return kSwizzle128 | uint64_t{eight_rows >> 4} << 32 | uint64_t{panels >> 4} << 16 | (address & 0x3ffff) >> 4;
 }
 /// The same of rows of 32 numbers (64 bytes), which change places as copies of such boxes have them.
 __device__ inline uint64_t describe_short(uint32_t address, uint32_t eight_rows = kShortSwizzleBytes) {
-  constexpr uint64_t kSwizzle64 = uint64_t{2} << 62, kOnePanel = 1;
-  return kSwizzle64 | uint64_t{eight_rows >> 4} << 32 | kOnePanel << 16 | (address & 0x3ffff) >> 4;
+  constexpr uint64_t kSwizzle64 = uint64_t{2} << 62;
+  return kSwizzle64 | uint64_t{eight_rows >> 4} << 32 | uint64_t{kOnePanel >> 4} << 16 | (address & 0x3ffff) >> 4;
 }
 
 /// The same so many bytes behind, by one addition: a loop's steps need no description of their own.
