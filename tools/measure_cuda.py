@@ -1,7 +1,7 @@
 """Measures what the table at the head of docs/performance-cuda.md holds, on a machine with an NVIDIA GPU and a build with benches, and prints it in
 Markdown: what was wanted, what was measured, the command. Each row is printed as soon as it is there, with its single runs; the table comes at the end.
 
-    python tools/measure_cuda.py COMMIT                          # the parts of the table, some twelve minutes on an H200 with 16 cores before fp8_all
+    python tools/measure_cuda.py COMMIT                          # the parts of the table, some ten minutes on an H200 with 16 cores
     python tools/measure_cuda.py COMMIT passes decoder encoder   # some of them
     python tools/measure_cuda.py COMMIT kernels ladders errors rounding fidelity    # what is not in the table
     python tools/measure_cuda.py any --rehearse                  # on the CPU at tiny sizes: whether this script works
