@@ -273,6 +273,7 @@ void launch_in_pairs(const Kernel& kernel, int pairs, const Job& job, cudaStream
   check_cuda(cudaLaunchKernelEx(&config, kernel, job), kOp);
 }
 
+/// Of products that are alike but for rows and pointers.
 inline TiledProducts tiles_of(const FusedProduct* parts, int count) {
   TiledProducts t;
   const auto width = static_cast<int64_t>(size_of(parts[0].type));
