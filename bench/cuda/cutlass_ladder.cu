@@ -22,26 +22,6 @@ namespace cuda = inkstone::cuda;
 constexpr size_t kBeyondCache = size_t{192} << 20;  // three times an H200's L2
 constexpr double kMostError = 5e-3;
 
-/// Normal numbers times `factor`, as floats.
-std::vector<float> drawn(size_t count, uint64_t seed, float factor) {
-  const Buffer<__nv_bfloat16> normal(count);
-  const auto blocks = static_cast<unsigned>((count + kThreads - 1) / kThreads);
-  const auto n = static_cast<int64_t>(count);
-  fill_normal<<<blocks, kThreads>>>(normal.data(), n, kOutlierPeriod, seed << 40, 1);
-  std::vector<__nv_bfloat16> raw(count);
-  must(cudaMemcpy(raw.data(), normal.data(), normal.bytes(), cudaMemcpyDefault), "drawing numbers");
-  std::vector<float> scaled;
-  scaled.reserve(count);
-  for (const __nv_bfloat16 v : raw) scaled.push_back(factor * __bfloat162float(v));
-  return scaled;
-}
-
-template <class T>
-void upload(const Buffer<T>& to, const std::vector<float>& numbers) {
-  const std::vector<T> raw(numbers.begin(), numbers.end());
-  must(cudaMemcpy(to.data(), raw.data(), to.bytes(), cudaMemcpyDefault), "copying numbers");
-}
-
 /// ‖x - y‖ / ‖y‖; not a number if one is none.
 template <class T>
 double difference(const std::vector<T>& x, const std::vector<T>& y) {

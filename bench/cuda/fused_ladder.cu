@@ -21,7 +21,7 @@ using inkstone::DType;
 namespace cuda = inkstone::cuda;
 
 constexpr size_t kBeyondCache = size_t{192} << 20;  // three times an H200's L2
-constexpr int kText = 64, kHeads = 24, kHeadWidth = 128, kMostDepth = 12288;
+constexpr int kText = 64, kHeads = 24, kHeadWidth = 128;
 constexpr float kEps = 1e-6f;
 
 enum class Kind { qkv, out, up, down };
@@ -33,15 +33,7 @@ struct Shape {
 
 template <class T>
 void draw(const Buffer<T>& to, uint64_t seed, float factor) {
-  const Buffer<__nv_bfloat16> normal(to.bytes() / sizeof(T));
-  const auto count = static_cast<int64_t>(to.bytes() / sizeof(T));
-  fill_normal<<<static_cast<unsigned>((count + kThreads - 1) / kThreads), kThreads>>>(normal.data(), count, kMostDepth,
-                                                                                      seed << 40, 1);
-  std::vector<__nv_bfloat16> raw(static_cast<size_t>(count));
-  must(cudaMemcpy(raw.data(), normal.data(), normal.bytes(), cudaMemcpyDefault), "drawing numbers");
-  std::vector<T> scaled;
-  for (const __nv_bfloat16 v : raw) scaled.push_back(static_cast<T>(factor * __bfloat162float(v)));
-  must(cudaMemcpy(to.data(), scaled.data(), to.bytes(), cudaMemcpyDefault), "drawing numbers");
+  upload(to, drawn(to.bytes() / sizeof(T), seed, factor));
 }
 
 /// One stream's half of a layer.

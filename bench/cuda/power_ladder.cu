@@ -21,9 +21,6 @@ namespace {
 using namespace ladder;
 using namespace inkstone::cuda;
 using inkstone::DType;
-using ladder::kThreads;
-
-enum class Kind { bf16, e4m3, whole };
 
 constexpr int kRunSteps = 1 << 14;   // of a launch
 constexpr float kGreatestDrawn = 5;  // no normal number that is drawn is greater
@@ -43,16 +40,6 @@ __device__ void add_whole_async(int32_t (&d)[kSums], uint64_t a, uint64_t b) {
                : INKSTONE_HUNDRED_TWENTY_EIGHT_AS("+r", d)
                : "l"(a), "l"(b));
 }
-template <Kind kKind, class T>
-__device__ void add_product(T (&sums)[kSums], uint64_t a, uint64_t b) {
-  if constexpr (kKind == Kind::whole) {
-    add_whole_async(sums, a, b);
-  } else if constexpr (kKind == Kind::e4m3) {
-    add_e4m3_async(sums, a, b);
-  } else {
-    add_bf16_async(sums, a, b);
-  }
-}
 
 __device__ unsigned long long nanoseconds() {
   unsigned long long now;
@@ -60,9 +47,9 @@ __device__ unsigned long long nanoseconds() {
   return now;
 }
 
-template <Kind kKind>
+template <DType kType>
 __device__ void multiply_again(float* out, Clocks* clocks, const uint4* operands) {
-  using Sum = std::conditional_t<kKind == Kind::whole, int32_t, float>;
+  using Sum = std::conditional_t<kType == DType::i8, int32_t, float>;
   extern __shared__ uint8_t memory[];
   const uint32_t gap = swizzle_aligned(shared_address(memory)) - shared_address(memory);
   auto* const room = reinterpret_cast<uint4*>(memory + gap);
@@ -77,8 +64,13 @@ __device__ void multiply_again(float* out, Clocks* clocks, const uint4* operands
     const uint32_t stage = step % kProductStages * ProductRing::kRoom;
     begin_products();
 #pragma unroll
-    for (int k = 0; k < kStepBytes; k += kProductDepth)
-      add_product<kKind>(sums, describe(rows + stage + k), describe(columns + stage + k));
+    for (int k = 0; k < kStepBytes; k += kProductDepth) {
+      if constexpr (kType == DType::i8) {
+        add_whole_async(sums, describe(rows + stage + k), describe(columns + stage + k));
+      } else {
+        add_product<kType>(sums, rows + stage + k, columns + stage + k);
+      }
+    }
     commit_products();
     wait_products<1>();
   }
@@ -92,11 +84,11 @@ __device__ void multiply_again(float* out, Clocks* clocks, const uint4* operands
 
 #endif
 
-template <Kind kKind>
+template <DType kType>
 __global__ void __launch_bounds__(kMultiplyingGroups* kGroup, 1)
     multiply_without_end(float* out, Clocks* clocks, const uint4* operands) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  multiply_again<kKind>(out, clocks, operands);
+  multiply_again<kType>(out, clocks, operands);
 #endif
 }
 
@@ -107,11 +99,7 @@ __global__ void __launch_bounds__(kProductThreads, 1) copy_without_product(const
   __shared__ uint64_t barriers[ProductRing::kBarriers];
   ProductRing ring = {swizzle_aligned(shared_address(memory)), shared_address(barriers)};
   const int rank = static_cast<int>(rank_in_cluster());
-  if (threadIdx.x == 0) {
-    ring.init();
-    publish_barriers();
-  }
-  meet_cluster();
+  ring.open();
   if (threadIdx.x == 0) copy_tiles(t, ring, rank);
   if (threadIdx.x >= kGroup)
     for (int pair = blockIdx.x / kPair; pair < t.pairs; pair += gridDim.x / kPair) skip_tile(ring, t.steps);
@@ -123,15 +111,9 @@ __global__ void __launch_bounds__(kProductThreads, 1) copy_without_product(const
 template <class T>
 void draw(const Buffer<T>& to, uint64_t seed, float factor) {
   constexpr size_t kDrawn = size_t{1} << 20;
-  constexpr float kNoOutlier = 1;
   const size_t count = to.bytes() / sizeof(T);
-  const Buffer<__nv_bfloat16> normal(std::min(count, kDrawn));
-  const auto n = static_cast<int64_t>(normal.bytes() / sizeof(__nv_bfloat16));
-  fill_normal<<<static_cast<unsigned>((n + kThreads - 1) / kThreads), kThreads>>>(normal.data(), n, kDrawn, seed << 40,
-                                                                                  kNoOutlier);
-  must(cudaGetLastError(), "drawing numbers");
-  std::vector<T> numbers;
-  for (const float v : floats(normal)) numbers.push_back(static_cast<T>(factor * v));
+  const std::vector<float> normal = drawn(std::min(count, kDrawn), seed, factor);
+  const std::vector<T> numbers(normal.begin(), normal.end());
   for (size_t i = 0; i < count; i += numbers.size())
     must(cudaMemcpy(to.data() + i, numbers.data(), std::min(numbers.size(), count - i) * sizeof(T), cudaMemcpyDefault),
          "drawing numbers");
@@ -156,13 +138,13 @@ void print_lasting(const Step& step, double amount, const char* unit, const Buff
   std::printf("\n");
 }
 
-template <Kind kKind, class T>
-void print_kind(const char* name, float factor) {
+template <DType kType, class T>
+void print_type(const char* name, float factor) {
   const int blocks = multiprocessors("power_ladder");
   const Buffer<float> out(size_t(blocks) * kMultiplyingGroups * kGroup);
   const Buffer<Clocks> clocks(1);
   const Buffer<T> operands(kRingBytes / sizeof(T));
-  const auto kernel = multiply_without_end<kKind>;
+  const auto kernel = multiply_without_end<kType>;
   constexpr int kBytes = kRingBytes + kSwizzleBytes;
   allow_shared_memory(kernel, kBytes, "power_ladder");
   const double flop = 2.0 * blocks * kTileRows * kTileOuts * (kStepBytes / sizeof(T)) * kRunSteps;
@@ -217,9 +199,9 @@ int main() {
   must(has_wgmma(), "power_ladder: it needs a GPU of compute capability 9.0");
   print_head("each for " + std::to_string(seconds_of_each()) + " s without a pause");
   std::printf("operands in shared memory, products of 64x256 by two groups a multiprocessor\n");
-  print_kind<Kind::bf16, __nv_bfloat16>("bf16", 1);
-  print_kind<Kind::e4m3, __nv_fp8_e4m3>("E4M3", kFp8Spread);
-  print_kind<Kind::whole, int8_t>("whole numbers", kWholeSpread);
+  print_type<DType::bf16, __nv_bfloat16>("bf16", 1);
+  print_type<DType::f8_e4m3, __nv_fp8_e4m3>("E4M3", kFp8Spread);
+  print_type<DType::i8, int8_t>("whole numbers", kWholeSpread);
   std::printf("the engine's product of 4096 rows and 3072 outputs\n");
   for (const int depth : {3072, 12288, 49152}) print_product<DType::bf16, __nv_bfloat16>("bf16", depth, 1);
   for (const int depth : {3072, 12288, 98304}) print_product<DType::f8_e4m3, __nv_fp8_e4m3>("E4M3", depth, kFp8Spread);

@@ -47,6 +47,21 @@ static __global__ void fill_normal(__nv_bfloat16* to, int64_t count, int depth, 
   to[i] = __float2bfloat16_rn(factor * sqrtf(-2 * logf(u)) * cospif(2 * angle));
 }
 
+/// Normal numbers times `factor`, as floats.
+inline std::vector<float> drawn(size_t count, uint64_t seed, float factor) {
+  const Buffer<__nv_bfloat16> normal(count);
+  const auto blocks = static_cast<unsigned>((count + kThreads - 1) / kThreads);
+  fill_normal<<<blocks, kThreads>>>(normal.data(), static_cast<int64_t>(count), kOutlierPeriod, seed << 40, 1);
+  must(cudaGetLastError(), "drawing numbers");
+  std::vector<float> numbers = floats(normal);
+  for (float& v : numbers) v *= factor;
+  return numbers;
+}
+template <class T>
+void upload(const Buffer<T>& to, const std::vector<float>& numbers) {
+  to.take({numbers.begin(), numbers.end()});
+}
+
 inline __device__ uint32_t four_codes(const float (&x)[kLaneNumbers], float inverse, __nv_fp8_storage_t) {
   const auto low = __nv_cvt_float2_to_fp8x2({x[0] * inverse, x[1] * inverse}, __NV_SATFINITE, __NV_E4M3);
   const auto high = __nv_cvt_float2_to_fp8x2({x[2] * inverse, x[3] * inverse}, __NV_SATFINITE, __NV_E4M3);

@@ -73,13 +73,18 @@ struct ProductRing {
   __device__ Barrier free(unsigned behind = 0) const {
     return Barrier::at(barriers, kStages + (used - behind) % kStages);
   }
-  __device__ void init() const {
+  /// By all threads of both blocks.
+  __device__ void open() const {
     constexpr int kReaders =
         kPair * kMultiplyingGroups * kGroup / kWarp;  // warps of both blocks: each fills the other's memory
-    for (uint32_t i = 0; i < kStages; ++i) {
-      Barrier::at(barriers, i).init(1);
-      Barrier::at(barriers, kStages + i).init(kReaders);
+    if (threadIdx.x == 0) {
+      for (uint32_t i = 0; i < kStages; ++i) {
+        Barrier::at(barriers, i).init(1);
+        Barrier::at(barriers, kStages + i).init(kReaders);
+      }
+      publish_barriers();
     }
+    meet_cluster();
   }
   /// By a whole warp that has read the stage of the step before.
   __device__ void release_last() const {
@@ -224,11 +229,7 @@ __device__ void multiply_tiles(const TiledProducts& t, const Job& job) {
   const uint32_t gap = (kSwizzleBytes - shared_address(memory) % kSwizzleBytes) % kSwizzleBytes;
   ProductRing ring = {shared_address(memory) + gap, shared_address(barriers)};
   const int rank = static_cast<int>(rank_in_cluster());
-  if (threadIdx.x == 0) {
-    ring.init();
-    publish_barriers();
-  }
-  meet_cluster();
+  ring.open();
   if (threadIdx.x < kGroup) {
     leave_registers<ProductRegisters::kCopying>();
     if (threadIdx.x == 0) copy_tiles(t, ring, rank);
